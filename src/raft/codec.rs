@@ -1,0 +1,66 @@
+//! The one place that turns replicated values into bytes: a format number, then bincode 2.
+//!
+//! Everything written here ends up in logs and snapshots that the next version must read: enum
+//! variants and fields are only ever appended, and a change of meaning takes a new format number.
+
+use bincode::{Decode, Encode, config};
+
+/// Longest encoded value that is decoded, bytes. Bounds what a damaged length can allocate.
+const DECODED_BYTES_MAX: usize = 256 * 1024 * 1024;
+
+/// Why bytes are not a value of the expected format.
+#[derive(Debug, thiserror::Error)]
+pub enum CodecError {
+    /// Written by a version that knows more than this one.
+    #[error("format {found} of {what} is unknown here (known: {known}); upgrade this member")]
+    Format {
+        /// What was decoded.
+        what: &'static str,
+        /// Format number in the bytes.
+        found: u8,
+        /// The format number this version writes.
+        known: u8,
+    },
+    /// Not a value of this type.
+    #[error("{what} of {bytes} bytes cannot be decoded: {why}")]
+    Malformed {
+        /// What was decoded.
+        what: &'static str,
+        /// Length of the input.
+        bytes: usize,
+        /// What bincode said.
+        why: String,
+    },
+}
+
+/// A type with a stable encoded form.
+pub trait Stored: Encode + Decode<()> {
+    /// What it is, for error texts.
+    const WHAT: &'static str;
+    /// Number of the format written.
+    const FORMAT: u8;
+}
+
+/// Format number, then the value.
+pub fn encode<T: Stored>(value: &T) -> Vec<u8> {
+    let mut out = vec![T::FORMAT];
+    bincode::encode_into_std_write(value, &mut out, config::standard())
+        .expect("writing to memory cannot fail and stored types have no unencodable values");
+    out
+}
+
+/// The value in `bytes`, which must be consumed whole.
+pub fn decode<T: Stored>(bytes: &[u8]) -> Result<T, CodecError> {
+    let malformed = |why: String| CodecError::Malformed { what: T::WHAT, bytes: bytes.len(), why };
+    let (&format, rest) = bytes.split_first().ok_or_else(|| malformed("empty".to_owned()))?;
+    if format != T::FORMAT {
+        return Err(CodecError::Format { what: T::WHAT, found: format, known: T::FORMAT });
+    }
+    let limited = config::standard().with_limit::<DECODED_BYTES_MAX>();
+    let (value, used) = bincode::decode_from_slice(rest, limited)
+        .map_err(|error| malformed(error.to_string()))?;
+    if used != rest.len() {
+        return Err(malformed(format!("{} bytes left over", rest.len() - used)));
+    }
+    Ok(value)
+}

@@ -1,0 +1,168 @@
+//! What is replicated besides messages: every fact a client was told that is not a message.
+//!
+//! A log entry carries messages and then commands, and is applied as a whole. Commands decide
+//! nothing by clock or chance: the time they may need travels with them.
+
+use std::collections::BTreeMap;
+
+use bincode::{Decode, Encode};
+
+use crate::raft::codec::Stored;
+
+/// The commands of one log entry.
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
+pub struct Commands {
+    /// The proposing leader's wall clock, ms since the epoch.
+    pub at_ms: i64,
+    /// Applied in order, after the entry's messages.
+    pub list: Vec<Command>,
+}
+
+impl Stored for Commands {
+    const WHAT: &'static str = "log entry commands";
+    const FORMAT: u8 = 1;
+}
+
+/// One change of the replicated tables.
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
+pub enum Command {
+    /// Creates a topic, or replaces its settings.
+    PutTopic(Topic),
+    /// Creates a topic if there is none of that name: automatic creation, which must never undo
+    /// what an operator set meanwhile.
+    EnsureTopic(Topic),
+    /// Removes a topic with its queues and all groups' offsets in it.
+    DeleteTopic {
+        /// Its name.
+        topic: String,
+    },
+    /// Creates a consumer group, or replaces its settings.
+    PutGroup(Group),
+    /// Creates a consumer group if there is none of that name.
+    EnsureGroup(Group),
+    /// Removes a consumer group.
+    DeleteGroup {
+        /// Its name.
+        group: String,
+        /// Its offsets go as well.
+        clean_offsets: bool,
+    },
+    /// Stores consumer offsets. They may go back: that is how a reset works.
+    CommitOffsets(Vec<OffsetCommit>),
+    /// Takes or renews queue locks of an orderly consumer; a lock not renewed for
+    /// [`LOCK_MS`] is free. Answered with [`Outcome::Locked`].
+    LockQueues {
+        /// Consumer group.
+        group: String,
+        /// Client id.
+        client: String,
+        /// Wanted queues.
+        queues: Vec<QueueName>,
+    },
+    /// Releases the queues that this client holds.
+    UnlockQueues {
+        /// Consumer group.
+        group: String,
+        /// Client id.
+        client: String,
+        /// Queues to release.
+        queues: Vec<QueueName>,
+    },
+    /// Changes a broker setting of the whole group (an allowed, dynamic key).
+    PutSetting {
+        /// Configuration key.
+        key: String,
+        /// Its new value, as text.
+        value: String,
+    },
+}
+
+/// Milliseconds after which an unrenewed queue lock is free (RocketMQ's
+/// `rocketmq.broker.rebalance.lockMaxLiveTime`).
+pub const LOCK_MS: i64 = 60_000;
+
+/// A queue of a topic.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+pub struct QueueName {
+    /// Topic.
+    pub topic: String,
+    /// Queue id.
+    pub queue_id: u32,
+}
+
+/// One consumer offset.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct OffsetCommit {
+    /// Consumer group.
+    pub group: String,
+    /// Topic.
+    pub topic: String,
+    /// Queue id.
+    pub queue_id: u32,
+    /// The next offset the group wants.
+    pub offset: u64,
+}
+
+/// A topic's settings (RocketMQ's `TopicConfig`).
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Topic {
+    /// Name, valid by `protocol::names`.
+    pub name: String,
+    /// Queues open to consumers.
+    pub read_queues: u32,
+    /// Queues open to producers.
+    pub write_queues: u32,
+    /// Bits: 4 read, 2 write, 1 inherit.
+    pub perm: u32,
+    /// `topicSysFlag`.
+    pub sys_flag: i32,
+    /// Globally ordered.
+    pub order: bool,
+    /// `MULTI_TAG` instead of `SINGLE_TAG`.
+    pub multi_tag: bool,
+    /// 5.x attributes.
+    pub attributes: BTreeMap<String, String>,
+}
+
+/// A consumer group's settings (RocketMQ's `SubscriptionGroupConfig`).
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[allow(clippy::struct_excessive_bools)]
+pub struct Group {
+    /// Name.
+    pub name: String,
+    /// `consumeEnable`.
+    pub consume_enable: bool,
+    /// `consumeFromMinEnable`.
+    pub consume_from_min_enable: bool,
+    /// `consumeBroadcastEnable`.
+    pub consume_broadcast_enable: bool,
+    /// `consumeMessageOrderly`.
+    pub consume_message_orderly: bool,
+    /// `notifyConsumerIdsChangedEnable`.
+    pub notify_consumer_ids_changed_enable: bool,
+    /// `retryQueueNums`.
+    pub retry_queues: u32,
+    /// `retryMaxTimes`.
+    pub retry_max_times: i32,
+    /// `groupRetryPolicy` as the JSON text of the request; empty: RocketMQ's default.
+    pub retry_policy: String,
+    /// `brokerId`.
+    pub broker_id: u64,
+    /// `whichBrokerWhenConsumeSlowly`.
+    pub which_broker_when_consume_slowly: u64,
+    /// `groupSysFlag`.
+    pub sys_flag: i32,
+    /// `consumeTimeoutMinute`.
+    pub consume_timeout_minutes: i32,
+    /// 5.x attributes.
+    pub attributes: BTreeMap<String, String>,
+}
+
+/// What applying a command decided.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// Done as asked, or nothing to do.
+    Done,
+    /// The wanted queues that the client now holds.
+    Locked(Vec<QueueName>),
+}

@@ -1,0 +1,85 @@
+//! What can go wrong between a proposal and its answer.
+
+use std::time::Duration;
+
+/// Why a proposal has no receipt. What a client is told is decided in `broker::error`.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum ProposeError {
+    /// Nothing was appended: this member does not lead.
+    #[error("this member is not the leader; last known leader: {}", leader.as_deref().unwrap_or("none"))]
+    NotLeader {
+        /// Name of the member that leads, as far as this one knows.
+        leader: Option<String>,
+    },
+    /// Nothing was appended: too much is waiting for a quorum already.
+    #[error("{bytes} bytes more would exceed the {limit} bytes that may wait for a quorum")]
+    Busy {
+        /// Bytes of the refused proposal.
+        bytes: usize,
+        /// Largest number of bytes waiting.
+        limit: usize,
+    },
+    /// Nothing was appended: the proposal does not fit into one entry.
+    #[error("a proposal of {bytes} bytes does not fit into a log entry of at most {limit} bytes")]
+    TooLarge {
+        /// Bytes of the refused proposal.
+        bytes: usize,
+        /// Largest entry.
+        limit: usize,
+    },
+    /// Appended, but leadership was lost before a quorum was known to have it: it may still be
+    /// committed by the next leader.
+    #[error("leadership was lost before a quorum confirmed; the change may still be committed")]
+    OutcomeUnknown,
+    /// No quorum confirmed in time; it may still be committed.
+    #[error("no quorum within {waited:?}; the change may still be committed")]
+    NoQuorum {
+        /// How long was waited.
+        waited: Duration,
+    },
+    /// This member's store refuses further writes in this life.
+    #[error("this member's store takes no writes: {why}")]
+    StoreFailed {
+        /// First cause.
+        why: String,
+    },
+    /// Nothing was appended: there is too little disk space.
+    #[error("no disk space for writes: {why}")]
+    DiskFull {
+        /// The numbers.
+        why: String,
+    },
+    /// This member is shutting down.
+    #[error("this member is shutting down")]
+    Stopping,
+}
+
+/// Why a group could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The store refused.
+    #[error("{0}")]
+    Store(String),
+    /// The peer port could not be taken.
+    #[error("cannot listen for peers on {address}: {why}")]
+    Listen {
+        /// Address of the peer port.
+        address: String,
+        /// What the system said.
+        why: String,
+    },
+    /// A checkpoint or snapshot cannot be read by this version.
+    #[error("the checkpoint in {dir} cannot be used: {why}")]
+    Checkpoint {
+        /// The store.
+        dir: String,
+        /// Why.
+        why: String,
+    },
+    /// openraft refused its configuration or its storage.
+    #[error("cannot start the raft core: {why}")]
+    Core {
+        /// What openraft said.
+        why: String,
+    },
+}

@@ -1,0 +1,53 @@
+//! What is proposed to the group, and what comes back.
+
+use smallvec::SmallVec;
+
+use crate::ids::{PhysicalOffset, QueueOffset};
+use crate::protocol::message::Draft;
+use crate::raft::ProposeError;
+use crate::raft::command::{Command, Outcome};
+
+/// Messages and commands that become durable together or not at all: they end up in one log entry.
+pub struct Proposal {
+    /// Stored in this order, at consecutive offsets where they share a queue.
+    pub messages: SmallVec<[Draft; 1]>,
+    /// Applied after the messages.
+    pub commands: Vec<Command>,
+    /// Called exactly once, on the raft thread: it must be short and must not block.
+    pub done: Done,
+}
+
+/// Takes the answer to a proposal.
+pub type Done = Box<dyn FnOnce(Result<Receipt, ProposeError>) + Send>;
+
+impl Proposal {
+    /// Bytes that it will take in the log; what admission counts.
+    pub fn bytes(&self) -> usize {
+        let messages: usize = self.messages.iter().map(Draft::stored_bytes).sum();
+        messages + self.commands.len() * COMMAND_BYTES_ESTIMATE
+    }
+}
+
+/// What one command is taken to weigh in admission: encoded commands are small and never carry
+/// bodies, so an estimate is enough to bound their number.
+const COMMAND_BYTES_ESTIMATE: usize = 128;
+
+/// A committed and applied proposal.
+#[derive(Debug, Clone)]
+pub struct Receipt {
+    /// Store timestamp of its messages, ms.
+    pub store_timestamp: i64,
+    /// Where each message lies, in the order proposed.
+    pub places: SmallVec<[Place; 1]>,
+    /// What each command decided, in the order proposed.
+    pub outcomes: Vec<Outcome>,
+}
+
+/// Where a message lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// Of its record.
+    pub physical: PhysicalOffset,
+    /// In its queue.
+    pub queue_offset: QueueOffset,
+}

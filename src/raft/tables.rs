@@ -1,0 +1,456 @@
+//! The replicated tables: topics, consumer groups, consumer offsets, queue locks, settings.
+//!
+//! Pure: [`Tables::apply`] turns one table into the next. The maps are persistent, so a clone for
+//! readers, a checkpoint or a snapshot shares its structure with the original and costs a few
+//! reference counts, whatever the size.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bincode::{Decode, Encode};
+use rpds::RedBlackTreeMapSync;
+
+use crate::raft::codec::Stored;
+use crate::raft::command::{
+    Command, Group, LOCK_MS, OffsetCommit, Outcome, QueueName, Topic,
+};
+
+/// Counts changes of a table; sent to name servers and tools as `DataVersion`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Encode, Decode)]
+pub struct Version {
+    /// Changes so far.
+    pub counter: u64,
+    /// Wall clock of the last change, ms.
+    pub at_ms: i64,
+}
+
+impl Version {
+    fn bump(&mut self, at_ms: i64) {
+        self.counter += 1;
+        self.at_ms = at_ms;
+    }
+}
+
+type Map<V> = RedBlackTreeMapSync<Arc<str>, V>;
+/// Offsets of one group in one topic, by queue id.
+pub type QueueOffsets = Arc<BTreeMap<u32, u64>>;
+
+/// A held queue lock.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Lock {
+    /// Client id of the holder.
+    pub client: String,
+    /// When it was taken or last renewed, ms.
+    pub renewed_ms: i64,
+}
+
+/// All replicated state that is not a message. Equal on all members at the same applied index.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Tables {
+    topics: Map<Arc<Topic>>,
+    topics_version: Version,
+    groups: Map<Arc<Group>>,
+    groups_version: Version,
+    offsets: Map<Map<QueueOffsets>>,
+    offsets_version: Version,
+    locks: Map<Arc<BTreeMap<QueueName, Lock>>>,
+    settings: Map<Arc<str>>,
+    settings_version: Version,
+}
+
+impl Tables {
+    /// The topic of that name.
+    pub fn topic(&self, name: &str) -> Option<&Arc<Topic>> {
+        self.topics.get(name)
+    }
+
+    /// All topics, by name.
+    pub fn topics(&self) -> impl Iterator<Item = &Arc<Topic>> {
+        self.topics.values()
+    }
+
+    /// The topic's name as it is shared by everyone who stores it.
+    pub fn topic_name(&self, name: &str) -> Option<Arc<str>> {
+        self.topics.get_key_value(name).map(|(key, _)| Arc::clone(key))
+    }
+
+    /// Version of the topics.
+    pub fn topics_version(&self) -> Version {
+        self.topics_version
+    }
+
+    /// The consumer group of that name.
+    pub fn group(&self, name: &str) -> Option<&Arc<Group>> {
+        self.groups.get(name)
+    }
+
+    /// All consumer groups, by name.
+    pub fn groups(&self) -> impl Iterator<Item = &Arc<Group>> {
+        self.groups.values()
+    }
+
+    /// Version of the groups.
+    pub fn groups_version(&self) -> Version {
+        self.groups_version
+    }
+
+    /// The stored offset of a group in a queue.
+    pub fn offset(&self, group: &str, topic: &str, queue_id: u32) -> Option<u64> {
+        self.offsets.get(group)?.get(topic)?.get(&queue_id).copied()
+    }
+
+    /// Offsets of a group, by topic.
+    pub fn offsets_of(&self, group: &str) -> impl Iterator<Item = (&Arc<str>, &QueueOffsets)> {
+        self.offsets.get(group).into_iter().flat_map(|topics| topics.iter())
+    }
+
+    /// All stored offsets: group, topic, offsets by queue.
+    pub fn offsets(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<str>, &QueueOffsets)> {
+        self.offsets.iter().flat_map(|(group, topics)| {
+            topics.iter().map(move |(topic, queues)| (group, topic, queues))
+        })
+    }
+
+    /// Version of the offsets.
+    pub fn offsets_version(&self) -> Version {
+        self.offsets_version
+    }
+
+    /// Who holds a queue for a group at `now_ms`.
+    pub fn lock_holder(&self, group: &str, queue: &QueueName, now_ms: i64) -> Option<&str> {
+        let lock = self.locks.get(group)?.get(queue)?;
+        is_held(lock, now_ms).then_some(lock.client.as_str())
+    }
+
+    /// Settings changed over the network: key, value.
+    pub fn settings(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<str>)> {
+        self.settings.iter()
+    }
+
+    /// Version of the settings.
+    pub fn settings_version(&self) -> Version {
+        self.settings_version
+    }
+
+    /// Applies one command of an entry proposed at `at_ms`.
+    pub fn apply(&mut self, command: Command, at_ms: i64) -> Outcome {
+        match command {
+            Command::PutTopic(topic) => self.put_topic(topic, at_ms),
+            Command::EnsureTopic(topic) => {
+                if !self.topics.contains_key(topic.name.as_str()) {
+                    self.put_topic(topic, at_ms);
+                }
+            }
+            Command::DeleteTopic { topic } => self.delete_topic(&topic, at_ms),
+            Command::PutGroup(group) => self.put_group(group, at_ms),
+            Command::EnsureGroup(group) => {
+                if !self.groups.contains_key(group.name.as_str()) {
+                    self.put_group(group, at_ms);
+                }
+            }
+            Command::DeleteGroup { group, clean_offsets } => {
+                self.delete_group(&group, clean_offsets, at_ms);
+            }
+            Command::CommitOffsets(commits) => self.commit_offsets(commits, at_ms),
+            Command::LockQueues { group, client, queues } => {
+                return Outcome::Locked(self.lock(&group, &client, queues, at_ms));
+            }
+            Command::UnlockQueues { group, client, queues } => {
+                self.unlock(&group, &client, &queues);
+            }
+            Command::PutSetting { key, value } => {
+                self.settings.insert_mut(key.into(), value.into());
+                self.settings_version.bump(at_ms);
+            }
+        }
+        Outcome::Done
+    }
+
+    fn put_topic(&mut self, topic: Topic, at_ms: i64) {
+        let name = self.topic_name(&topic.name).unwrap_or_else(|| topic.name.as_str().into());
+        self.topics.insert_mut(name, Arc::new(topic));
+        self.topics_version.bump(at_ms);
+    }
+
+    fn delete_topic(&mut self, topic: &str, at_ms: i64) {
+        if self.topics.remove_mut(topic) {
+            self.topics_version.bump(at_ms);
+        }
+        let holders: Vec<Arc<str>> = self
+            .offsets
+            .iter()
+            .filter(|(_, topics)| topics.contains_key(topic))
+            .map(|(group, _)| Arc::clone(group))
+            .collect();
+        for group in holders {
+            let Some(topics) = self.offsets.get_mut(&group) else { continue };
+            topics.remove_mut(topic);
+            if topics.is_empty() {
+                self.offsets.remove_mut(&group);
+            }
+            self.offsets_version.bump(at_ms);
+        }
+    }
+
+    fn put_group(&mut self, group: Group, at_ms: i64) {
+        self.groups.insert_mut(group.name.as_str().into(), Arc::new(group));
+        self.groups_version.bump(at_ms);
+    }
+
+    fn delete_group(&mut self, group: &str, clean_offsets: bool, at_ms: i64) {
+        if self.groups.remove_mut(group) {
+            self.groups_version.bump(at_ms);
+        }
+        self.locks.remove_mut(group);
+        if clean_offsets && self.offsets.remove_mut(group) {
+            self.offsets_version.bump(at_ms);
+        }
+    }
+
+    fn commit_offsets(&mut self, commits: Vec<OffsetCommit>, at_ms: i64) {
+        for commit in commits {
+            if !self.offsets.contains_key(commit.group.as_str()) {
+                self.offsets.insert_mut(commit.group.as_str().into(), Map::default());
+            }
+            let Some(topics) = self.offsets.get_mut(commit.group.as_str()) else { continue };
+            match topics.get_mut(commit.topic.as_str()) {
+                Some(queues) => {
+                    Arc::make_mut(queues).insert(commit.queue_id, commit.offset);
+                }
+                None => {
+                    let first = BTreeMap::from([(commit.queue_id, commit.offset)]);
+                    topics.insert_mut(commit.topic.as_str().into(), Arc::new(first));
+                }
+            }
+        }
+        self.offsets_version.bump(at_ms);
+    }
+
+    fn lock(
+        &mut self,
+        group: &str,
+        client: &str,
+        queues: Vec<QueueName>,
+        at_ms: i64,
+    ) -> Vec<QueueName> {
+        let mut held = self.locks.get(group).map(|locks| (**locks).clone()).unwrap_or_default();
+        held.retain(|_, lock| is_held(lock, at_ms));
+        let mut won = Vec::with_capacity(queues.len());
+        for queue in queues {
+            let lock = held.entry(queue.clone()).or_insert_with(|| Lock {
+                client: client.to_owned(),
+                renewed_ms: at_ms,
+            });
+            if lock.client == client {
+                lock.renewed_ms = at_ms;
+                won.push(queue);
+            }
+        }
+        self.put_locks(group, held);
+        won
+    }
+
+    fn unlock(&mut self, group: &str, client: &str, queues: &[QueueName]) {
+        let Some(locks) = self.locks.get(group) else { return };
+        let mut held = (**locks).clone();
+        held.retain(|queue, lock| lock.client != client || !queues.contains(queue));
+        self.put_locks(group, held);
+    }
+
+    fn put_locks(&mut self, group: &str, held: BTreeMap<QueueName, Lock>) {
+        if held.is_empty() {
+            self.locks.remove_mut(group);
+        } else {
+            self.locks.insert_mut(group.into(), Arc::new(held));
+        }
+    }
+
+    /// The form that checkpoints and snapshots store.
+    pub fn to_stored(&self) -> StoredTables {
+        StoredTables {
+            topics: self.topics.values().map(|topic| (**topic).clone()).collect(),
+            topics_version: self.topics_version,
+            groups: self.groups.values().map(|group| (**group).clone()).collect(),
+            groups_version: self.groups_version,
+            offsets: self
+                .offsets
+                .iter()
+                .map(|(group, topics)| StoredOffsets {
+                    group: group.to_string(),
+                    topics: topics
+                        .iter()
+                        .map(|(topic, queues)| (topic.to_string(), (**queues).clone()))
+                        .collect(),
+                })
+                .collect(),
+            offsets_version: self.offsets_version,
+            locks: self
+                .locks
+                .iter()
+                .map(|(group, held)| {
+                    let held = held.iter().map(|(q, lock)| (q.clone(), lock.clone())).collect();
+                    (group.to_string(), held)
+                })
+                .collect(),
+            settings: self
+                .settings
+                .iter()
+                .map(|(key, value)| (key.to_string(), value.to_string()))
+                .collect(),
+            settings_version: self.settings_version,
+        }
+    }
+
+    /// Tables from their stored form.
+    pub fn from_stored(stored: StoredTables) -> Self {
+        let mut tables = Self {
+            topics_version: stored.topics_version,
+            groups_version: stored.groups_version,
+            offsets_version: stored.offsets_version,
+            settings_version: stored.settings_version,
+            ..Self::default()
+        };
+        for topic in stored.topics {
+            tables.topics.insert_mut(topic.name.as_str().into(), Arc::new(topic));
+        }
+        for group in stored.groups {
+            tables.groups.insert_mut(group.name.as_str().into(), Arc::new(group));
+        }
+        for StoredOffsets { group, topics } in stored.offsets {
+            let mut of_group = Map::default();
+            for (topic, queues) in topics {
+                of_group.insert_mut(topic.into(), Arc::new(queues));
+            }
+            tables.offsets.insert_mut(group.into(), of_group);
+        }
+        for (group, held) in stored.locks {
+            tables.locks.insert_mut(group.into(), Arc::new(held.into_iter().collect()));
+        }
+        for (key, value) in stored.settings {
+            tables.settings.insert_mut(key.into(), value.into());
+        }
+        tables
+    }
+}
+
+fn is_held(lock: &Lock, now_ms: i64) -> bool {
+    now_ms.saturating_sub(lock.renewed_ms) < LOCK_MS
+}
+
+/// [`Tables`] as stored in checkpoints and snapshots.
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
+pub struct StoredTables {
+    topics: Vec<Topic>,
+    topics_version: Version,
+    groups: Vec<Group>,
+    groups_version: Version,
+    offsets: Vec<StoredOffsets>,
+    offsets_version: Version,
+    locks: Vec<(String, Vec<(QueueName, Lock)>)>,
+    settings: Vec<(String, String)>,
+    settings_version: Version,
+}
+
+impl Stored for StoredTables {
+    const WHAT: &'static str = "replicated tables";
+    const FORMAT: u8 = 1;
+}
+
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
+struct StoredOffsets {
+    group: String,
+    topics: Vec<(String, BTreeMap<u32, u64>)>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::raft::codec;
+
+    fn topic(name: &str, queues: u32) -> Topic {
+        Topic {
+            name: name.to_owned(),
+            read_queues: queues,
+            write_queues: queues,
+            perm: 6,
+            sys_flag: 0,
+            order: false,
+            multi_tag: false,
+            attributes: BTreeMap::new(),
+        }
+    }
+
+    fn commit(group: &str, topic: &str, queue_id: u32, offset: u64) -> OffsetCommit {
+        OffsetCommit { group: group.to_owned(), topic: topic.to_owned(), queue_id, offset }
+    }
+
+    fn queue(queue_id: u32) -> QueueName {
+        QueueName { topic: "T".to_owned(), queue_id }
+    }
+
+    #[test]
+    fn automatic_creation_never_replaces_what_an_operator_set() {
+        let mut tables = Tables::default();
+        tables.apply(Command::PutTopic(topic("T", 16)), 1);
+        tables.apply(Command::EnsureTopic(topic("T", 4)), 2);
+        assert_eq!(tables.topic("T").unwrap().write_queues, 16);
+        assert_eq!(tables.topics_version(), Version { counter: 1, at_ms: 1 });
+    }
+
+    #[test]
+    fn deleting_a_topic_takes_the_offsets_of_all_groups_with_it() {
+        let mut tables = Tables::default();
+        tables.apply(Command::PutTopic(topic("T", 4)), 1);
+        let commits = vec![commit("a", "T", 0, 5), commit("b", "T", 1, 6), commit("b", "U", 0, 7)];
+        tables.apply(Command::CommitOffsets(commits), 2);
+        tables.apply(Command::DeleteTopic { topic: "T".to_owned() }, 3);
+        assert_eq!(tables.offset("a", "T", 0), None);
+        assert_eq!(tables.offset("b", "T", 1), None);
+        assert_eq!(tables.offset("b", "U", 0), Some(7));
+    }
+
+    #[test]
+    fn a_queue_has_one_holder_until_the_lock_runs_out() {
+        let mut tables = Tables::default();
+        let lock = |client: &str, ids: &[u32]| Command::LockQueues {
+            group: "g".to_owned(),
+            client: client.to_owned(),
+            queues: ids.iter().copied().map(queue).collect(),
+        };
+        assert_eq!(tables.apply(lock("a", &[0, 1]), 0), Outcome::Locked(vec![queue(0), queue(1)]));
+        assert_eq!(tables.apply(lock("b", &[1, 2]), 10), Outcome::Locked(vec![queue(2)]));
+        assert_eq!(tables.lock_holder("g", &queue(1), LOCK_MS - 1), Some("a"));
+        assert_eq!(tables.apply(lock("b", &[1]), LOCK_MS), Outcome::Locked(vec![queue(1)]));
+        let unlock = Command::UnlockQueues {
+            group: "g".to_owned(),
+            client: "a".to_owned(),
+            queues: vec![queue(1)],
+        };
+        tables.apply(unlock, LOCK_MS);
+        assert_eq!(tables.lock_holder("g", &queue(1), LOCK_MS), Some("b"), "not a's to release");
+    }
+
+    #[test]
+    fn tables_survive_their_stored_form() {
+        let mut tables = Tables::default();
+        tables.apply(Command::PutTopic(topic("T", 4)), 1);
+        tables.apply(Command::CommitOffsets(vec![commit("g", "T", 3, 9)]), 2);
+        tables.apply(Command::PutSetting { key: "k".to_owned(), value: "v".to_owned() }, 3);
+        tables.apply(
+            Command::LockQueues { group: "g".into(), client: "c".into(), queues: vec![queue(0)] },
+            4,
+        );
+        let bytes = codec::encode(&tables.to_stored());
+        assert_eq!(Tables::from_stored(codec::decode(&bytes).unwrap()), tables);
+    }
+
+    #[test]
+    fn a_clone_does_not_see_later_changes() {
+        let mut tables = Tables::default();
+        tables.apply(Command::CommitOffsets(vec![commit("g", "T", 0, 1)]), 1);
+        let before = tables.clone();
+        tables.apply(Command::CommitOffsets(vec![commit("g", "T", 0, 2)]), 2);
+        assert_eq!(before.offset("g", "T", 0), Some(1));
+        assert_eq!(tables.offset("g", "T", 0), Some(2));
+    }
+}
