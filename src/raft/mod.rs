@@ -14,6 +14,7 @@
 pub mod codec;
 pub mod command;
 pub mod error;
+pub mod role;
 pub mod tables;
 
 pub use error::{ProposeError, StartError};
