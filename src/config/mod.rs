@@ -1,1 +1,15 @@
-//! config
+//! Configuration: a properties file, the command line and the environment become one checked,
+//! typed value, or a list of everything that is wrong, with line numbers.
+//!
+//! ```text
+//!  file ─► properties ─► settings (one table: keys) ─► BrokerConfig / NamesrvConfig ─► start
+//!            -n, NAMESRV_ADDR ──┘
+//! ```
+
+pub mod address;
+pub mod broker;
+pub mod namesrv;
+
+pub use address::{Endpoint, Peers};
+pub use broker::{BrokerConfig, BrokerPolicy};
+pub use namesrv::{NamesrvConfig, NamesrvPolicy};

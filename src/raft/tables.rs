@@ -11,9 +11,7 @@ use bincode::{Decode, Encode};
 use rpds::RedBlackTreeMapSync;
 
 use crate::raft::codec::Stored;
-use crate::raft::command::{
-    Command, Group, LOCK_MS, OffsetCommit, Outcome, QueueName, Topic,
-};
+use crate::raft::command::{Command, Group, LOCK_MS, OffsetCommit, Outcome, QueueName, Topic};
 
 /// Counts changes of a table; sent to name servers and tools as `DataVersion`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Encode, Decode)]
@@ -237,10 +235,9 @@ impl Tables {
         held.retain(|_, lock| is_held(lock, at_ms));
         let mut won = Vec::with_capacity(queues.len());
         for queue in queues {
-            let lock = held.entry(queue.clone()).or_insert_with(|| Lock {
-                client: client.to_owned(),
-                renewed_ms: at_ms,
-            });
+            let lock = held
+                .entry(queue.clone())
+                .or_insert_with(|| Lock { client: client.to_owned(), renewed_ms: at_ms });
             if lock.client == client {
                 lock.renewed_ms = at_ms;
                 won.push(queue);

@@ -1,0 +1,41 @@
+//! What a name server is told, in units.
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use crate::config::broker::{ConnectionLimits, Logging};
+
+/// Everything a name server needs to start.
+#[derive(Debug, Clone)]
+pub struct NamesrvConfig {
+    /// `bindAddress` and `listenPort`.
+    pub listen: SocketAddr,
+    /// `kvConfigPath`: where key/value settings are kept.
+    pub kv_config: PathBuf,
+    /// `scanNotActiveBrokerInterval`: how often silent brokers are looked for.
+    pub scan_interval: Duration,
+    /// `needWaitForService` and `waitSecondsForService`: routes are refused for so long after
+    /// the start. `None`: ready as soon as brokers have reported.
+    pub wait_for_service: Option<Duration>,
+    /// Limits of the listening side.
+    pub connections: ConnectionLimits,
+    /// What the process writes about itself.
+    pub logging: Logging,
+    /// What can be changed while it runs.
+    pub policy: Arc<NamesrvPolicy>,
+}
+
+/// What can be changed while the name server runs (UPDATE_NAMESRV_CONFIG, 318).
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools)]
+pub struct NamesrvPolicy {
+    /// `orderMessageEnable`: routes carry `orderTopicConf`.
+    pub order_messages: bool,
+    /// `returnOrderTopicConfigToBroker`: registrations are answered with the order settings.
+    pub return_order_config: bool,
+    /// `enableAllTopicList`: request 206 is served.
+    pub all_topic_list: bool,
+    /// `enableTopicList`: requests that list topics by cluster or kind are served.
+    pub topic_list: bool,
+    /// `deleteTopicWithBrokerRegistration`: a topic missing from a registration is removed.
+    pub delete_topics_with_registration: bool,
+}
