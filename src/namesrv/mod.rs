@@ -1,1 +1,21 @@
-//! namesrv
+//! The name server: who is there and what they serve.
+//!
+//! Brokers register with every name server and keep the connection; clients ask for routes.
+//! Name servers do not know each other. The table ([`route_table`]) is pure and in memory only;
+//! the KV configuration alone is stored.
+//!
+//! ```text
+//! bytes -> net -> dispatch -> handlers -> route_table (changes) | routes (views) | kv_config
+//! ```
+
+pub mod error;
+pub mod held_routes;
+pub mod kv_config;
+pub mod names;
+pub mod readiness;
+pub mod registration;
+pub mod route_table;
+pub mod settings;
+pub mod topic_table;
+
+mod atomic_file;
