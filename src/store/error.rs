@@ -1,0 +1,246 @@
+//! What can go wrong in the store, with the values needed to act on it.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::entry::EntryError;
+use crate::ids::{EntryIndex, PhysicalOffset, Term};
+
+/// Why the store did not do what it was asked. Cheap to clone: one failed sync answers many.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Error {
+    /// The disk answered an error that has no better name below.
+    #[error("{attempt} {path}: {source}")]
+    Io {
+        /// What was attempted, as a verb: "map segment".
+        attempt: &'static str,
+        /// On which file or directory.
+        path: PathBuf,
+        /// The first answer of the operating system.
+        source: Arc<io::Error>,
+    },
+    /// The file system is full (or the quota is).
+    #[error(
+        "{attempt} {path}: no space left on the device; free space or add a disk, writes resume by themselves"
+    )]
+    NoSpace {
+        /// What was attempted.
+        attempt: &'static str,
+        /// On which file or directory.
+        path: PathBuf,
+    },
+    /// The process may not write here.
+    #[error(
+        "{attempt} {path}: not writable ({source}); the broker's user must own the store directory, and the file system must not be read-only"
+    )]
+    NotWritable {
+        /// What was attempted.
+        attempt: &'static str,
+        /// On which file or directory.
+        path: PathBuf,
+        /// Permission denied, or a read-only file system.
+        source: Arc<io::Error>,
+    },
+    /// Another process works on this store.
+    #[error(
+        "lock {path}: held by process {holder}; stop that broker, or set another storePathRootDir"
+    )]
+    Locked {
+        /// The lock file.
+        path: PathBuf,
+        /// Its process id as far as the lock file tells.
+        holder: String,
+    },
+    /// The store was created for something else than what the configuration says.
+    #[error(
+        "store {path} was created with {what} `{stored}`, the configuration says `{configured}`; use the matching configuration or another directory"
+    )]
+    Foreign {
+        /// The stamp file.
+        path: PathBuf,
+        /// Which value differs.
+        what: &'static str,
+        /// The value in the stamp.
+        stored: String,
+        /// The value of the configuration.
+        configured: String,
+    },
+    /// A small file of the store (stamp, vote, purge point, checkpoint) cannot be read.
+    #[error(
+        "{path} is damaged: {why}; restore it, or empty the store directory and let the group bring this member back"
+    )]
+    BadFile {
+        /// Which file.
+        path: PathBuf,
+        /// What does not hold.
+        why: String,
+    },
+    /// A sync failed earlier. What is on disk is unknown, so nothing is written any more.
+    #[error(
+        "the store takes no more writes since a sync failed: {cause}; check the disk and restart"
+    )]
+    Poisoned {
+        /// The first failure.
+        cause: Arc<str>,
+    },
+    /// The store was closed while the call was waiting.
+    #[error("the store is closed")]
+    Closed,
+    /// The entry does not fit into one segment.
+    #[error(
+        "an entry of {bytes} bytes does not fit into a segment of {segment_bytes} bytes (mappedFileSizeCommitLog)"
+    )]
+    TooLarge {
+        /// Header and padding included.
+        bytes: u64,
+        /// The limit.
+        segment_bytes: u64,
+    },
+    /// Segment size outside what the store can do.
+    #[error(
+        "segment size {bytes} (mappedFileSizeCommitLog) must be a multiple of 4096 from 1 MiB to 1 TiB"
+    )]
+    BadSegmentBytes {
+        /// What was asked for.
+        bytes: u64,
+    },
+    /// The log goes on at another index.
+    #[error("entry {index} cannot follow: the log goes on at {expected}")]
+    OutOfOrder {
+        /// The offered index.
+        index: EntryIndex,
+        /// The next free one.
+        expected: EntryIndex,
+    },
+    /// Terms never go down along a log.
+    #[error("entry {index} has term {term}, below the last term {last}")]
+    TermBackwards {
+        /// The offered entry.
+        index: EntryIndex,
+        /// Its term.
+        term: Term,
+        /// Term of the entry before it.
+        last: Term,
+    },
+    /// The leader stored the entry elsewhere than it would go here: the logs differ.
+    #[error(
+        "entry {index} belongs at position {position}, this log goes on at {tail} (segments of {segment_bytes} bytes)"
+    )]
+    Misplaced {
+        /// The offered entry.
+        index: EntryIndex,
+        /// Its position.
+        position: PhysicalOffset,
+        /// The end of this log.
+        tail: PhysicalOffset,
+        /// The segment size, equal on all members.
+        segment_bytes: u64,
+    },
+    /// Offered bytes are not an entry.
+    #[error("refused bytes that are no valid entry: {0}")]
+    BadEntry(#[from] EntryError),
+    /// The entry is older than what retention kept.
+    #[error("entry {index} is gone: the log starts at {first}")]
+    Purged {
+        /// The wanted entry.
+        index: EntryIndex,
+        /// The oldest there is.
+        first: EntryIndex,
+    },
+    /// The entry is not there yet.
+    #[error("entry {index} is not there: the log ends before {next}")]
+    Beyond {
+        /// The wanted entry.
+        index: EntryIndex,
+        /// The next free one.
+        next: EntryIndex,
+    },
+    /// Stored bytes that must be whole are not. Nothing was cut: that would lose acknowledged messages.
+    #[error(
+        "the log is damaged at position {position}, entry {index} (known committed: {committed}): {why}; check the disk, then empty this store directory and let the group bring the member back"
+    )]
+    Damaged {
+        /// Where the entry starts.
+        position: PhysicalOffset,
+        /// Its index.
+        index: EntryIndex,
+        /// Largest index known to be committed, or `none`.
+        committed: Committed,
+        /// What does not hold.
+        why: String,
+    },
+    /// Segment files are missing between others.
+    #[error(
+        "segment files are missing in {dir}: {missing}; restore them, or empty the store directory and let the group bring this member back"
+    )]
+    MissingSegments {
+        /// The log directory.
+        dir: PathBuf,
+        /// Their names.
+        missing: String,
+    },
+    /// A segment file has the wrong size although later ones hold entries.
+    #[error("segment {path} has {bytes} bytes instead of {expected}")]
+    SegmentSize {
+        /// The file.
+        path: PathBuf,
+        /// Its size.
+        bytes: u64,
+        /// Size of every segment.
+        expected: u64,
+    },
+}
+
+/// A commit index for error texts: `none` when unknown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Committed(pub Option<EntryIndex>);
+
+impl std::fmt::Display for Committed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            Some(index) => index.fmt(f),
+            None => f.write_str("none"),
+        }
+    }
+}
+
+impl Error {
+    /// The error for a failed disk operation; `attempt` is a verb ("create segment").
+    pub fn io(attempt: &'static str, path: &Path, source: io::Error) -> Self {
+        let path = path.to_owned();
+        match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                Self::NoSpace { attempt, path }
+            }
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+                Self::NotWritable { attempt, path, source: Arc::new(source) }
+            }
+            _ => Self::Io { attempt, path, source: Arc::new(source) },
+        }
+    }
+
+    /// A damaged small file.
+    pub(crate) fn bad_file(path: &Path, why: impl Into<String>) -> Self {
+        Self::BadFile { path: path.to_owned(), why: why.into() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn disk_errors_name_the_path_and_what_to_do() {
+        let rows = [
+            (io::ErrorKind::StorageFull, "create segment /s/0: no space left"),
+            (io::ErrorKind::PermissionDenied, "create segment /s/0: not writable"),
+            (io::ErrorKind::ReadOnlyFilesystem, "create segment /s/0: not writable"),
+            (io::ErrorKind::NotFound, "create segment /s/0: "),
+        ];
+        for (kind, text) in rows {
+            let error = Error::io("create segment", Path::new("/s/0"), kind.into());
+            assert!(error.to_string().starts_with(text), "{kind}: {error}");
+        }
+    }
+}

@@ -1,0 +1,294 @@
+//! The disk as the store sees it: [`Files`], real and (in tests) simulated.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::UNIX_EPOCH;
+
+use rustix::fs::FallocateFlags;
+use rustix::io::Errno;
+
+use super::mmap::{MappedBytes, Writer};
+
+/// What a directory lists about a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileInfo {
+    /// Name within the directory.
+    pub name: String,
+    /// Its length.
+    pub bytes: u64,
+    /// When it was last written to, milliseconds since the epoch.
+    pub modified_ms: i64,
+}
+
+/// Size of a file system and what of it this process may still use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Space {
+    /// All of it, without what is reserved for root.
+    pub total: u64,
+    /// What is left.
+    pub free: u64,
+}
+
+/// A file of fixed size that is written through memory.
+pub trait SegmentFile: Send + Sync {
+    /// Maps the whole file. The former [`Writer`] must not be used any more.
+    fn map(&self) -> io::Result<Writer>;
+    /// What was written so far survives a power loss. After an error nobody knows what did.
+    fn sync(&self) -> io::Result<()>;
+    /// Makes a range zero, durable with the next [`Self::sync`], without touching what is zero.
+    fn zero(&self, range: Range<u64>) -> io::Result<()>;
+}
+
+/// A disk. Everything that the store does to files goes through here.
+pub trait Files: Send + Sync {
+    /// Makes a directory and those above it, durably.
+    fn create_dir(&self, dir: &Path) -> io::Result<()>;
+    /// The plain files of a directory, sorted by name.
+    fn list(&self, dir: &Path) -> io::Result<Vec<FileInfo>>;
+    /// Opens a file of exactly `bytes` bytes. A missing one is created, a shorter one is extended
+    /// with zeros; its blocks are allocated and its name is durable when this returns.
+    fn segment(&self, path: &Path, bytes: u64) -> io::Result<Arc<dyn SegmentFile>>;
+    /// A finished file in memory. Nobody writes to it any more.
+    fn map(&self, path: &Path) -> io::Result<MappedBytes>;
+    /// The content of a small file; `None` if there is no such file.
+    fn read(&self, path: &Path) -> io::Result<Option<Vec<u8>>>;
+    /// Writes a whole file: after a crash there is the old content or the new one. Durable when
+    /// this returns.
+    fn replace(&self, path: &Path, content: &[u8]) -> io::Result<()>;
+    /// Deletes a file; a missing one is fine. Durable with the next [`Self::sync_dir`].
+    fn remove(&self, path: &Path) -> io::Result<()>;
+    /// Makes creations and deletions in a directory durable.
+    fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+    /// Size and rest of the file system that holds `dir`.
+    fn space(&self, dir: &Path) -> io::Result<Space>;
+}
+
+/// The file system of this machine.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RealFiles;
+
+impl Files for RealFiles {
+    fn create_dir(&self, dir: &Path) -> io::Result<()> {
+        if dir.is_dir() {
+            return Ok(());
+        }
+        if let Some(above) = dir.parent().filter(|p| !p.as_os_str().is_empty()) {
+            self.create_dir(above)?;
+        }
+        match fs::create_dir(dir) {
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => Ok(()),
+            Err(e) => Err(e),
+            Ok(()) => dir.parent().map_or(Ok(()), |above| self.sync_dir(above)),
+        }
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<FileInfo>> {
+        let mut files = Vec::new();
+        for entry in fs::read_dir(dir)? {
+            let entry = entry?;
+            let meta = match entry.metadata() {
+                Err(e) if e.kind() == io::ErrorKind::NotFound => continue, // deleted meanwhile
+                meta => meta?,
+            };
+            let Ok(name) = entry.file_name().into_string() else { continue };
+            if meta.is_file() {
+                let modified = meta.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default();
+                let modified_ms = i64::try_from(modified.as_millis()).unwrap_or(i64::MAX);
+                files.push(FileInfo { name, bytes: meta.len(), modified_ms });
+            }
+        }
+        files.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(files)
+    }
+
+    fn segment(&self, path: &Path, bytes: u64) -> io::Result<Arc<dyn SegmentFile>> {
+        let existed = path.exists();
+        let file =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        let have = file.metadata()?.len();
+        if have > bytes {
+            let text = format!("file has {have} bytes, more than the {bytes} it should have");
+            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+        }
+        if have < bytes {
+            if let Err(error) = allocate(&file, have, bytes).and_then(|()| file.sync_all()) {
+                if !existed {
+                    let _ = fs::remove_file(path); // what was allocated is needed elsewhere now
+                }
+                return Err(error);
+            }
+            path.parent().map_or(Ok(()), |dir| self.sync_dir(dir))?;
+        }
+        Ok(Arc::new(RealSegment { file, bytes }))
+    }
+
+    fn map(&self, path: &Path) -> io::Result<MappedBytes> {
+        MappedBytes::of_finished(&File::open(path)?)
+    }
+
+    fn read(&self, path: &Path) -> io::Result<Option<Vec<u8>>> {
+        match fs::read(path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            content => content.map(Some),
+        }
+    }
+
+    fn replace(&self, path: &Path, content: &[u8]) -> io::Result<()> {
+        let mut name = path.as_os_str().to_owned();
+        name.push(".tmp");
+        let temporary = Path::new(&name);
+        let mut file = File::create(temporary)?;
+        file.write_all(content)?;
+        file.sync_all()?;
+        fs::rename(temporary, path)?;
+        path.parent().map_or(Ok(()), |dir| self.sync_dir(dir))
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        match fs::remove_file(path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+            removed => removed,
+        }
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
+        File::open(dir)?.sync_all()
+    }
+
+    fn space(&self, dir: &Path) -> io::Result<Space> {
+        let stat = rustix::fs::statvfs(dir)?;
+        let used = stat.f_blocks.saturating_sub(stat.f_bfree);
+        let usable = used.saturating_add(stat.f_bavail);
+        Ok(Space {
+            total: usable.saturating_mul(stat.f_frsize),
+            free: stat.f_bavail.saturating_mul(stat.f_frsize),
+        })
+    }
+}
+
+/// Allocates `from..to` as zeros. Blocks are taken now: a write through memory cannot report a
+/// full disk, it kills the process.
+fn allocate(file: &File, from: u64, to: u64) -> io::Result<()> {
+    match rustix::fs::fallocate(file, FallocateFlags::empty(), from, to - from) {
+        Err(Errno::OPNOTSUPP) => write_zeros(file, from..to),
+        done => Ok(done?),
+    }
+}
+
+fn write_zeros(file: &File, range: Range<u64>) -> io::Result<()> {
+    let zeros = vec![0u8; 1 << 20];
+    let mut at = range.start;
+    while at < range.end {
+        let bytes = (range.end - at).min(zeros.len() as u64);
+        file.write_all_at(&zeros[..bytes as usize], at)?;
+        at += bytes;
+    }
+    Ok(())
+}
+
+struct RealSegment {
+    file: File,
+    bytes: u64,
+}
+
+impl SegmentFile for RealSegment {
+    fn map(&self) -> io::Result<Writer> {
+        Writer::map(&self.file, usize::try_from(self.bytes).map_err(io::Error::other)?)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+
+    fn zero(&self, range: Range<u64>) -> io::Result<()> {
+        if range.is_empty() {
+            return Ok(());
+        }
+        let bytes = range.end - range.start;
+        match rustix::fs::fallocate(&self.file, FallocateFlags::ZERO_RANGE, range.start, bytes) {
+            Err(Errno::OPNOTSUPP) => zero_what_is_not(&self.file, range),
+            done => Ok(done?),
+        }
+    }
+}
+
+/// For file systems that cannot mark a range as zero.
+fn zero_what_is_not(file: &File, range: Range<u64>) -> io::Result<()> {
+    let mut block = vec![0u8; 64 << 10];
+    let mut at = range.start;
+    while at < range.end {
+        let bytes = (range.end - at).min(block.len() as u64);
+        let part = &mut block[..bytes as usize];
+        file.read_exact_at(part, at)?;
+        if part.iter().any(|b| *b != 0) {
+            write_zeros(file, at..at + bytes)?;
+        }
+        at += bytes;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_segment_is_created_extended_and_never_longer() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("0");
+        RealFiles.segment(&path, 8192).unwrap();
+        fs::write(&path, b"abc").unwrap();
+        let segment = RealFiles.segment(&path, 8192).unwrap();
+        let map = segment.map().unwrap();
+        assert!(map.contents().starts_with(b"abc\0") && map.len() == 8192);
+        let error = RealFiles.segment(&path, 4096).err().unwrap();
+        assert!(error.to_string().contains("8192"), "{error}");
+    }
+
+    #[test]
+    fn zeroing_shows_in_the_mapping_and_spares_the_rest() {
+        let dir = tempfile::tempdir().unwrap();
+        let segment = RealFiles.segment(&dir.path().join("0"), 1 << 20).unwrap();
+        let mut map = segment.map().unwrap();
+        map.unpublished(0..1 << 20).fill(7);
+        segment.zero(100..500_000).unwrap();
+        segment.zero(9..9).unwrap();
+        let bytes = map.contents();
+        assert!(bytes[..100].iter().chain(&bytes[500_000..]).all(|b| *b == 7));
+        assert!(bytes[100..500_000].iter().all(|b| *b == 0));
+    }
+
+    #[test]
+    fn zeroing_block_by_block_does_the_same() {
+        let file = tempfile::tempfile().unwrap();
+        file.write_all_at(&vec![7; 300_000], 0).unwrap();
+        zero_what_is_not(&file, 70_001..250_000).unwrap();
+        let mut bytes = vec![1; 300_000];
+        file.read_exact_at(&mut bytes, 0).unwrap();
+        assert!(bytes[70_001..250_000].iter().all(|b| *b == 0));
+        assert!(bytes[..70_001].iter().chain(&bytes[250_000..]).all(|b| *b == 7));
+    }
+
+    #[test]
+    fn replacing_leaves_one_file_and_removing_twice_is_fine() {
+        let dir = tempfile::tempdir().unwrap();
+        let nested = dir.path().join("a/b");
+        RealFiles.create_dir(&nested).unwrap();
+        RealFiles.create_dir(&nested).unwrap();
+        let path = nested.join("f");
+        assert_eq!(RealFiles.read(&path).unwrap(), None);
+        RealFiles.replace(&path, b"one").unwrap();
+        RealFiles.replace(&path, b"two").unwrap();
+        assert_eq!(RealFiles.read(&path).unwrap().unwrap(), b"two");
+        assert_eq!(RealFiles.map(&path).unwrap().as_ref(), b"two");
+        assert_eq!(RealFiles.list(&nested).unwrap().len(), 1);
+        RealFiles.remove(&path).unwrap();
+        RealFiles.remove(&path).unwrap();
+        assert!(RealFiles.space(&nested).unwrap().total > 0);
+    }
+}

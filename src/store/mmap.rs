@@ -1,0 +1,306 @@
+//! Files in memory. The only module with `unsafe`; everything it exports is safe to call.
+//!
+//! ```text
+//!  0 ───────────────── published ─────────────────── len
+//!  │ never written again │ written by the one Writer │
+//!  │ read by anyone      │ read by the Writer only   │
+//! ```
+//!
+//! `published` only grows. A log that is cut does not take bytes back: [`Writer::detach`] gives the
+//! old mapping a private copy of the bytes that go, and maps the file afresh for what comes. So a
+//! slice once handed out never changes, whatever happens to the log or the file behind it.
+//!
+//! Two things are beyond this module and are kept by its users: no other process writes to or
+//! shortens a mapped file (`store.lock`), and a file has one `Writer` at a time (only
+//! [`super::files`] makes them, one per opened file).
+#![allow(unsafe_code)]
+
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use memmap2::{MmapMut, MmapOptions, MmapRaw};
+use rustix::mm::{MremapFlags, mremap_fixed};
+
+/// A multiple of every page size in use (4, 16 and 64 KiB).
+const PAGE_BYTES_MAX: usize = 64 * 1024;
+
+struct Region {
+    map: MmapRaw,
+    published: AtomicUsize,
+}
+
+impl Region {
+    /// The caller must know that `range` lies below `published`.
+    fn published_bytes(&self, range: Range<usize>) -> &[u8] {
+        debug_assert!(range.start <= range.end);
+        debug_assert!(range.end <= self.published.load(Ordering::Acquire));
+        // SAFETY: the range lies within the mapping, because `published` never exceeds its length
+        // (asserted in `publish`) and only grows. Bytes below `published` are never written again:
+        // `Writer::unpublished` is the only way to write, and it refuses them. Pages may be
+        // exchanged for others of the same content (`detach`), which no reader can notice.
+        unsafe { std::slice::from_raw_parts(self.map.as_ptr().add(range.start), range.len()) }
+    }
+}
+
+/// The right to write to one mapped file. There is one per file.
+pub struct Writer {
+    region: Arc<Region>,
+}
+
+impl Writer {
+    /// Maps the first `len` bytes of `file`, which must be open for reading and writing.
+    /// Refuses a file that is shorter: touching memory beyond its end would kill the process.
+    pub(super) fn map(file: &File, len: usize) -> io::Result<Self> {
+        let have = file.metadata()?.len();
+        if have < len as u64 {
+            let text = format!("file has {have} bytes, {len} were to be mapped");
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, text));
+        }
+        let map = MmapOptions::new().len(len).map_raw(file)?;
+        Ok(Self { region: Arc::new(Region { map, published: AtomicUsize::new(0) }) })
+    }
+
+    /// Bytes of the mapping.
+    #[allow(clippy::len_without_is_empty)] // never empty
+    pub fn len(&self) -> usize {
+        self.region.map.len()
+    }
+
+    /// How far readers may read.
+    pub fn published(&self) -> usize {
+        self.region.published.load(Ordering::Relaxed)
+    }
+
+    /// The whole mapping, published or not.
+    pub fn contents(&self) -> &[u8] {
+        // SAFETY: the length is the mapping's own. Writing needs `&mut self` of the one `Writer`,
+        // so nothing is written while this borrow lives.
+        unsafe { std::slice::from_raw_parts(self.region.map.as_ptr(), self.region.map.len()) }
+    }
+
+    /// Bytes to write to. Panics when `range` is not wholly unpublished and within the mapping:
+    /// that would change bytes under a reader.
+    pub fn unpublished(&mut self, range: Range<usize>) -> &mut [u8] {
+        assert!(
+            self.published() <= range.start && range.start <= range.end && range.end <= self.len(),
+            "{range:?} is not within {}..{}",
+            self.published(),
+            self.len()
+        );
+        // SAFETY: within the mapping and not below `published` (asserted), so no reader has a
+        // slice of it; `&mut self` of the one `Writer` excludes `contents` and another call.
+        unsafe {
+            std::slice::from_raw_parts_mut(
+                self.region.map.as_mut_ptr().add(range.start),
+                range.len(),
+            )
+        }
+    }
+
+    /// Lets readers see everything below `end`. What is published stays as it is for ever.
+    pub fn publish(&mut self, end: usize) {
+        assert!(
+            self.published() <= end && end <= self.len(),
+            "cannot publish up to {end} of {}..{}",
+            self.published(),
+            self.len()
+        );
+        self.region.published.store(end, Ordering::Release);
+    }
+
+    /// A handle for readers.
+    pub fn reader(&self) -> Reader {
+        Reader { region: Arc::clone(&self.region) }
+    }
+
+    /// Takes back what was published beyond `keep`, so that it can be written again.
+    ///
+    /// Slices handed out before keep their bytes: the old mapping gets a private copy of all that
+    /// may change. `fresh` must be another mapping of the same file; it takes over from here.
+    pub(super) fn detach(&mut self, mut fresh: Self, keep: usize) -> io::Result<()> {
+        let end = self.published();
+        assert!(keep <= end && fresh.len() == self.len() && fresh.published() == 0);
+        let start = keep - keep % PAGE_BYTES_MAX;
+        if start < end {
+            let mut copy = MmapMut::map_anon(end - start)?;
+            copy.copy_from_slice(self.region.published_bytes(start..end));
+            // SAFETY: the target starts on a page (mappings do, and `start` is a multiple of every
+            // page size) and its pages lie within our mapping: `end` is within, and mappings reach
+            // to the end of their last page. The source is a private mapping that nobody else
+            // knows, forgotten below. The kernel replaces the pages in one step under its mapping
+            // lock, a concurrent reader sees equal bytes before and after.
+            unsafe {
+                mremap_fixed(
+                    copy.as_mut_ptr().cast(),
+                    end - start,
+                    end - start,
+                    MremapFlags::MAYMOVE,
+                    self.region.map.as_mut_ptr().add(start).cast(),
+                )?;
+            }
+            std::mem::forget(copy); // its pages are part of the old mapping now, unmapped with it
+        }
+        fresh.publish(keep);
+        self.region = fresh.region;
+        Ok(())
+    }
+}
+
+/// Reads what the [`Writer`] of a mapping has published. Keeps the mapping alive.
+#[derive(Clone)]
+pub struct Reader {
+    region: Arc<Region>,
+}
+
+impl Reader {
+    /// How far one may read by now.
+    pub fn published(&self) -> usize {
+        self.region.published.load(Ordering::Acquire)
+    }
+
+    /// The bytes of `range`, or `None` unless all are published.
+    pub fn bytes(&self, range: Range<usize>) -> Option<&[u8]> {
+        (range.start <= range.end && range.end <= self.published())
+            .then(|| self.region.published_bytes(range))
+    }
+
+    /// Like [`Self::bytes`], as an owner of the mapping.
+    pub fn slice(&self, range: Range<usize>) -> Option<MappedBytes> {
+        (range.start <= range.end && range.end <= self.published()).then(|| MappedBytes {
+            region: Arc::clone(&self.region),
+            start: range.start,
+            len: range.len(),
+        })
+    }
+}
+
+/// A range of a mapped file. Keeps the mapping alive, also after the file was deleted.
+#[derive(Clone)]
+pub struct MappedBytes {
+    region: Arc<Region>, // `start..start + len` is published
+    start: usize,
+    len: usize,
+}
+
+impl MappedBytes {
+    /// The whole of a finished file that nobody will write to any more.
+    pub(super) fn of_finished(file: &File) -> io::Result<Self> {
+        let len = usize::try_from(file.metadata()?.len()).map_err(io::Error::other)?;
+        let map = match len {
+            0 => MmapMut::map_anon(1)?.into(), // an empty mapping is an error
+            _ => MmapOptions::new().len(len).map_raw_read_only(file)?,
+        };
+        let region = Arc::new(Region { map, published: AtomicUsize::new(len) });
+        Ok(Self { region, start: 0, len })
+    }
+
+    /// A part of it; `range` counts from the start of this one. Panics when it is not within.
+    #[must_use]
+    pub fn slice(&self, range: Range<usize>) -> Self {
+        assert!(range.start <= range.end && range.end <= self.len, "{range:?} of {}", self.len);
+        Self { region: Arc::clone(&self.region), start: self.start + range.start, len: range.len() }
+    }
+
+    /// The same bytes for libraries that want [`Bytes`]; nothing is copied.
+    pub fn into_bytes(self) -> Bytes {
+        Bytes::from_owner(self)
+    }
+}
+
+impl AsRef<[u8]> for MappedBytes {
+    fn as_ref(&self) -> &[u8] {
+        self.region.published_bytes(self.start..self.start + self.len)
+    }
+}
+
+impl std::ops::Deref for MappedBytes {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        self.as_ref()
+    }
+}
+
+impl From<MappedBytes> for Bytes {
+    fn from(bytes: MappedBytes) -> Self {
+        bytes.into_bytes()
+    }
+}
+
+impl std::fmt::Debug for MappedBytes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "MappedBytes({} bytes)", self.len)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(len: u64) -> File {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(len).unwrap();
+        file
+    }
+
+    #[test]
+    fn only_published_bytes_can_be_read() {
+        let mut writer = Writer::map(&file(8192), 8192).unwrap();
+        let reader = writer.reader();
+        writer.unpublished(0..5).copy_from_slice(b"hello");
+        assert!(reader.slice(0..5).is_none());
+        writer.publish(5);
+        assert_eq!(reader.slice(0..5).unwrap().as_ref(), b"hello");
+        assert!(reader.slice(0..6).is_none());
+        assert!(reader.bytes(1..5).is_some_and(|b| b == b"ello"));
+    }
+
+    #[test]
+    #[should_panic(expected = "is not within 5..8192")]
+    fn published_bytes_cannot_be_written() {
+        let mut writer = Writer::map(&file(8192), 8192).unwrap();
+        writer.publish(5);
+        writer.unpublished(4..8);
+    }
+
+    #[test]
+    fn a_file_that_is_too_short_is_refused() {
+        assert!(Writer::map(&file(8191), 8192).is_err());
+    }
+
+    #[test]
+    fn slices_keep_their_bytes_when_the_log_is_cut_and_written_again() {
+        const LEN: usize = 1 << 20;
+        let file = file(LEN as u64);
+        for keep in [0, 1, PAGE_BYTES_MAX - 1, PAGE_BYTES_MAX, 300_000, 700_000] {
+            let mut writer = Writer::map(&file, LEN).unwrap();
+            writer.unpublished(0..700_000).fill(1);
+            writer.publish(700_000);
+            let old = writer.reader().slice(0..700_000).unwrap();
+            writer.detach(Writer::map(&file, LEN).unwrap(), keep).unwrap();
+            writer.unpublished(keep..LEN).fill(2);
+            writer.publish(LEN);
+            assert!(old.iter().all(|b| *b == 1), "keep {keep}");
+            let new = writer.reader().slice(0..LEN).unwrap();
+            assert!(new[..keep].iter().all(|b| *b == 1) && new[keep..].iter().all(|b| *b == 2));
+        }
+    }
+
+    #[test]
+    fn bytes_outlive_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f");
+        std::fs::write(&path, b"some bytes").unwrap();
+        let whole = MappedBytes::of_finished(&File::open(&path).unwrap()).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(whole.slice(5..10).into_bytes(), b"bytes".as_slice());
+    }
+
+    #[test]
+    fn an_empty_file_maps_to_no_bytes() {
+        assert!(MappedBytes::of_finished(&file(0)).unwrap().is_empty());
+    }
+}
