@@ -15,6 +15,7 @@ pub mod names;
 pub mod readiness;
 pub mod registration;
 pub mod route_table;
+pub mod routes;
 pub mod settings;
 pub mod topic_table;
 

@@ -490,4 +490,6 @@ impl Retired {
 }
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;

@@ -3,7 +3,7 @@
 use super::{super::registration::DataVersion, *};
 use crate::clock;
 
-fn broker(group: &str, id: u64, port: u16, topics: &[&str]) -> Registration {
+pub(super) fn broker(group: &str, id: u64, port: u16, topics: &[&str]) -> Registration {
     let queues = Queues { read: 4, write: 4, perm: 6, sys_flag: 0 };
     Registration {
         cluster: Arc::from("C"),
@@ -24,23 +24,23 @@ fn broker(group: &str, id: u64, port: u16, topics: &[&str]) -> Registration {
 }
 
 /// A member of a Raft group of ours.
-fn raft(id: u64, port: u16, term: i64, topics: &[&str]) -> Registration {
+pub(super) fn raft(id: u64, port: u16, term: i64, topics: &[&str]) -> Registration {
     let extent = Extent::Complete;
     Registration { version: version(term, 1), extent, ..broker("G", id, port, topics) }
 }
 
-fn version(state_version: i64, counter: i64) -> DataVersion {
+pub(super) fn version(state_version: i64, counter: i64) -> DataVersion {
     DataVersion { state_version, counter, timestamp: 7 }
 }
 
-struct Net {
-    table: RouteTable,
-    rules: Rules,
-    now: Instant,
+pub(super) struct Net {
+    pub(super) table: RouteTable,
+    pub(super) rules: Rules,
+    pub(super) now: Instant,
 }
 
 impl Net {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { table: RouteTable::default(), rules: Rules::default(), now: clock::now() }
     }
 
@@ -50,7 +50,7 @@ impl Net {
         self.table.register(registration, self.rules, Channel(port), self.now)
     }
 
-    fn enter(&mut self, registration: &Registration) -> Change {
+    pub(super) fn enter(&mut self, registration: &Registration) -> Change {
         match self.register(registration) {
             Ok(Registered::Entered { change, .. }) => change,
             other => panic!("{other:?}"),
