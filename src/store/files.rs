@@ -43,6 +43,9 @@ pub trait SegmentFile: Send + Sync {
     fn zero(&self, range: Range<u64>) -> io::Result<()>;
 }
 
+/// Writes the content of a file, front to back.
+pub type Fill<'a> = dyn FnMut(&mut dyn Write) -> io::Result<()> + 'a;
+
 /// A disk. Everything that the store does to files goes through here.
 pub trait Files: Send + Sync {
     /// Makes a directory and those above it, durably.
@@ -58,7 +61,12 @@ pub trait Files: Send + Sync {
     fn read(&self, path: &Path) -> io::Result<Option<Vec<u8>>>;
     /// Writes a whole file: after a crash there is the old content or the new one. Durable when
     /// this returns.
-    fn replace(&self, path: &Path, content: &[u8]) -> io::Result<()>;
+    fn replace(&self, path: &Path, content: &[u8]) -> io::Result<()> {
+        self.replace_with(path, &mut |out| out.write_all(content))
+    }
+    /// Like [`Self::replace`], for content that is not in memory at once. An error of `fill` comes
+    /// back, and the old content stays.
+    fn replace_with(&self, path: &Path, fill: &mut Fill<'_>) -> io::Result<()>;
     /// Deletes a file; a missing one is fine. Durable with the next [`Self::sync_dir`].
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// Makes creations and deletions in a directory durable.
@@ -137,12 +145,12 @@ impl Files for RealFiles {
         }
     }
 
-    fn replace(&self, path: &Path, content: &[u8]) -> io::Result<()> {
+    fn replace_with(&self, path: &Path, fill: &mut Fill<'_>) -> io::Result<()> {
         let mut name = path.as_os_str().to_owned();
         name.push(".tmp");
         let temporary = Path::new(&name);
         let mut file = File::create(temporary)?;
-        file.write_all(content)?;
+        fill(&mut file)?;
         file.sync_all()?;
         fs::rename(temporary, path)?;
         path.parent().map_or(Ok(()), |dir| self.sync_dir(dir))

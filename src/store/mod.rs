@@ -7,5 +7,6 @@ pub mod entry;
 pub mod error;
 pub mod files;
 pub mod mmap;
+pub mod queues;
 
 pub use error::Error;
