@@ -1,0 +1,123 @@
+//! What goes out on a connection, and the one place a request's answer goes through.
+
+use super::connection::{Connection, ConnectionId};
+use crate::protocol::command::RemotingCommand;
+use bytes::Bytes;
+use std::{fmt, sync::Arc};
+use tracing::debug;
+
+/// One frame to be written. Encoded by the connection's writer, not by whoever pushes it.
+#[derive(Debug)]
+pub enum Answer {
+    /// Any command: a response, or a request of ours.
+    Command(RemotingCommand),
+    /// A head, and a body in pieces that are written without being copied.
+    Records {
+        /// The response; its own body must be empty.
+        head: RemotingCommand,
+        /// The body, in order. Stored records, usually ranges of the mapped log.
+        records: Vec<Bytes>,
+    },
+}
+
+impl Answer {
+    /// About how many bytes this holds while it waits: what the limit on unsent answers counts.
+    pub(super) fn cost(&self) -> usize {
+        /// Head, ext fields and the queue's own entry.
+        const HEAD: usize = 512;
+        let remark = |c: &RemotingCommand| c.remark.as_ref().map_or(0, String::len);
+        HEAD + match self {
+            Self::Command(command) => command.body.len() + remark(command),
+            Self::Records { head, records } => {
+                remark(head) + records.iter().map(Bytes::len).sum::<usize>()
+            }
+        }
+    }
+
+    /// The same answer, marked as the response to the request `opaque`.
+    fn answering(self, opaque: i32) -> Self {
+        match self {
+            Self::Command(command) => Self::Command(command.answering(opaque)),
+            Self::Records { head, records } => {
+                Self::Records { head: head.answering(opaque), records }
+            }
+        }
+    }
+}
+
+impl From<RemotingCommand> for Answer {
+    fn from(command: RemotingCommand) -> Self {
+        Self::Command(command)
+    }
+}
+
+/// Where the answer of one request goes. Kept by whoever will answer: a held pull, a proposal.
+///
+/// It knows the opaque and whether the request is oneway, so handlers need not: the answer of a
+/// oneway request is dropped here. A request is answered at most once, because answering consumes
+/// this. Dropping it without an answer leaves a client waiting for its time-out, and is logged.
+///
+/// While one exists, a graceful stop waits for its answer.
+#[must_use = "a request that is not answered makes its client wait"]
+pub struct ReplyTo {
+    connection: Arc<Connection>,
+    opaque: i32,
+    oneway: bool,
+    answered: bool,
+}
+
+impl ReplyTo {
+    /// For the answer to `request`, which came over `connection`.
+    pub fn new(connection: &Arc<Connection>, request: &RemotingCommand) -> Self {
+        connection.request_taken();
+        Self {
+            connection: Arc::clone(connection),
+            opaque: request.opaque,
+            oneway: request.is_oneway(),
+            answered: false,
+        }
+    }
+
+    /// Sends the answer, under the request's opaque. Never blocks; callable from any thread.
+    pub fn answer(mut self, answer: impl Into<Answer>) {
+        self.answered = true;
+        if !self.oneway {
+            self.connection.answer(answer.into().answering(self.opaque));
+        }
+    }
+
+    /// The connection that the request came over.
+    pub fn connection(&self) -> &Arc<Connection> {
+        &self.connection
+    }
+
+    /// The connection's id.
+    pub fn connection_id(&self) -> ConnectionId {
+        self.connection.id()
+    }
+
+    /// Whether the client wants no answer, so that a handler may save the work of building one.
+    pub fn is_oneway(&self) -> bool {
+        self.oneway
+    }
+}
+
+impl Drop for ReplyTo {
+    fn drop(&mut self) {
+        if !self.answered && !self.oneway && !self.connection.is_closed() {
+            let (peer, opaque) = (self.connection.peer(), self.opaque);
+            debug!(%peer, opaque, "request dropped without an answer");
+        }
+        self.connection.request_settled();
+    }
+}
+
+impl fmt::Debug for ReplyTo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReplyTo")
+            .field("connection", &self.connection.id())
+            .field("opaque", &self.opaque)
+            .field("oneway", &self.oneway)
+            .finish_non_exhaustive()
+    }
+}

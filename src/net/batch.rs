@@ -1,0 +1,259 @@
+//! Answers on their way into the socket: everything that was queued, as one vectored write. Pure.
+//!
+//! Heads and small bodies are encoded into one buffer, back to back; larger bodies stay where they
+//! are and become pieces of their own. So a thousand answers to sends are one slice and one system
+//! call, and a pulled message is never copied by us.
+
+use super::answer::Answer;
+use crate::protocol::command::RemotingCommand;
+use bytes::{Buf, Bytes, BytesMut};
+use smallvec::SmallVec;
+use std::{collections::VecDeque, io::IoSlice};
+
+/// A body below this is copied beside its head: cheaper than another piece for the kernel to walk.
+const COPY_BELOW: usize = 1024;
+/// Most pieces of one system call: Linux's limit.
+const IO_SLICES_MAX: usize = 1024;
+/// What an idle connection may keep of the head buffer.
+const RESTING_BYTES: usize = 4 * 1024;
+/// Head of a typical answer, to size the buffer in one step.
+const HEAD_ESTIMATE: usize = 320;
+
+/// The slices of one system call.
+pub(super) type IoSlices<'a> = SmallVec<[IoSlice<'a>; IO_SLICES_MAX]>;
+
+/// Answers being written.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    /// Answers not yet encoded, between [`Batch::queue`] and [`Batch::encode`]; else spare memory.
+    answers: VecDeque<Answer>,
+    heads: BytesMut,
+    /// What is written of `heads`.
+    heads_at: usize,
+    pieces: VecDeque<Piece>,
+    /// `Answer::cost` of everything in here.
+    cost: usize,
+}
+
+#[derive(Debug)]
+enum Piece {
+    /// The next so many bytes of the head buffer.
+    Heads(usize),
+    /// A body of its own.
+    Body(Bytes),
+}
+
+impl Batch {
+    /// Where the next answers are put before [`Batch::encode`].
+    pub(super) fn queue(&mut self) -> &mut VecDeque<Answer> {
+        &mut self.answers
+    }
+
+    /// Encodes the queued answers. Says how many frames they are.
+    pub(super) fn encode(&mut self) -> usize {
+        let frames = self.answers.len();
+        self.heads.reserve(frames * HEAD_ESTIMATE);
+        let mut run_at = self.heads.len();
+        while let Some(answer) = self.answers.pop_front() {
+            self.cost += answer.cost();
+            match answer {
+                Answer::Command(command) => {
+                    let body = command.body.clone();
+                    command.encode_head(body.len(), &mut self.heads);
+                    self.body(body, &mut run_at);
+                }
+                Answer::Records { head, records } => self.records(&head, records, &mut run_at),
+            }
+        }
+        self.end_run(&mut run_at);
+        frames
+    }
+
+    fn records(&mut self, head: &RemotingCommand, records: Vec<Bytes>, run_at: &mut usize) {
+        debug_assert!(head.body.is_empty(), "the records are the body");
+        head.encode_head(records.iter().map(Bytes::len).sum(), &mut self.heads);
+        for record in records {
+            self.body(record, run_at);
+        }
+    }
+
+    fn body(&mut self, body: Bytes, run_at: &mut usize) {
+        if body.len() < COPY_BELOW {
+            self.heads.extend_from_slice(&body);
+        } else {
+            self.end_run(run_at);
+            self.pieces.push_back(Piece::Body(body));
+        }
+    }
+
+    /// Makes a piece of what was encoded since `run_at`.
+    fn end_run(&mut self, run_at: &mut usize) {
+        let bytes = self.heads.len() - *run_at;
+        if bytes > 0 {
+            self.pieces.push_back(Piece::Heads(bytes));
+            *run_at = self.heads.len();
+        }
+    }
+
+    /// Whether everything is written, or nothing was put in.
+    pub(super) fn is_written(&self) -> bool {
+        self.pieces.is_empty()
+    }
+
+    /// The front of what is to be written, as one system call takes it.
+    pub(super) fn slices(&self) -> IoSlices<'_> {
+        let mut at = self.heads_at;
+        let piece = |piece| match piece {
+            &Piece::Heads(bytes) => {
+                at += bytes;
+                IoSlice::new(&self.heads[at - bytes..at])
+            }
+            Piece::Body(body) => IoSlice::new(body),
+        };
+        self.pieces.iter().take(IO_SLICES_MAX).map(piece).collect()
+    }
+
+    /// Notes that the first `written` bytes of [`Batch::slices`] are written.
+    pub(super) fn advance(&mut self, mut written: usize) {
+        while let Some(piece) = self.pieces.front_mut() {
+            let bytes = match piece {
+                Piece::Heads(bytes) => *bytes,
+                Piece::Body(body) => body.len(),
+            };
+            let now = bytes.min(written);
+            written -= now;
+            match piece {
+                Piece::Heads(left) => {
+                    self.heads_at += now;
+                    *left -= now;
+                }
+                Piece::Body(body) => body.advance(now),
+            }
+            if now < bytes {
+                return;
+            }
+            self.pieces.pop_front();
+        }
+    }
+
+    /// Makes room for the next answers, once everything is written. Returns what it cost.
+    pub(super) fn finish(&mut self) -> usize {
+        debug_assert!(self.is_written(), "bytes would be lost");
+        self.heads.clear();
+        self.heads_at = 0;
+        std::mem::take(&mut self.cost)
+    }
+
+    /// Gives back what a burst has grown. Called before a wait that may be long.
+    pub(super) fn rest(&mut self) {
+        if self.heads.capacity() > RESTING_BYTES {
+            self.heads = BytesMut::new();
+        }
+        if self.pieces.capacity() > RESTING_BYTES / size_of::<Piece>() {
+            self.pieces = VecDeque::new();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::codes::ResponseCode;
+
+    fn response(opaque: i32) -> RemotingCommand {
+        RemotingCommand::response(ResponseCode::SUCCESS).answering(opaque)
+    }
+
+    fn answers() -> Vec<Answer> {
+        let body = |byte: u8, bytes| Bytes::from(vec![byte; bytes]);
+        vec![
+            Answer::Command(response(1)),
+            Answer::Command(response(2).with_body(body(b'b', COPY_BELOW - 1))),
+            Answer::Command(response(3).with_body(body(b'c', COPY_BELOW))),
+            Answer::Records {
+                head: response(4),
+                records: vec![body(b'd', 10), body(b'e', 5000), body(b'f', 1), body(b'g', 2000)],
+            },
+            Answer::Records { head: response(5), records: vec![] },
+        ]
+    }
+
+    fn expected() -> Vec<u8> {
+        let mut out = BytesMut::new();
+        for answer in answers() {
+            match answer {
+                Answer::Command(command) => command.encode(&mut out),
+                Answer::Records { head, records } => {
+                    head.with_body(records.concat()).encode(&mut out);
+                }
+            }
+        }
+        out.to_vec()
+    }
+
+    #[test]
+    fn whatever_the_socket_takes_at_a_time_the_bytes_are_the_same() {
+        for step in [1, 7, 100, 1024, 5000, usize::MAX] {
+            let mut batch = Batch::default();
+            batch.queue().extend(answers());
+            let cost: usize = answers().iter().map(Answer::cost).sum();
+            assert_eq!(batch.encode(), 5);
+            let mut written = Vec::new();
+            while !batch.is_written() {
+                let bytes: Vec<u8> =
+                    batch.slices().iter().flat_map(|s| s.iter().copied()).collect();
+                let now = bytes.len().min(step);
+                written.extend_from_slice(&bytes[..now]);
+                batch.advance(now);
+            }
+            assert_eq!(written, expected(), "step {step}");
+            assert_eq!(batch.finish(), cost);
+        }
+    }
+
+    #[test]
+    fn small_answers_are_one_slice_and_large_bodies_are_not_copied() {
+        let mut batch = Batch::default();
+        batch.queue().extend((0..500).map(|opaque| Answer::Command(response(opaque))));
+        batch.encode();
+        assert_eq!(batch.slices().len(), 1);
+        batch.advance(usize::MAX);
+        batch.finish();
+
+        let body = Bytes::from(vec![1; 4096]);
+        let head = response(1);
+        batch.queue().push_back(Answer::Records { head, records: vec![body.clone()] });
+        batch.encode();
+        let slices = batch.slices();
+        assert_eq!(slices.len(), 2);
+        assert_eq!(slices[1].as_ptr(), body.as_ptr());
+    }
+
+    #[test]
+    fn a_call_never_gets_more_slices_than_the_kernel_takes() {
+        let mut batch = Batch::default();
+        let records = vec![Bytes::from(vec![0; COPY_BELOW]); 3 * IO_SLICES_MAX];
+        batch.queue().push_back(Answer::Records { head: response(1), records });
+        batch.encode();
+        let mut calls = 0;
+        while !batch.is_written() {
+            let bytes = batch.slices().iter().map(|s| s.len()).sum();
+            assert!(batch.slices().len() <= IO_SLICES_MAX);
+            batch.advance(bytes);
+            calls += 1;
+        }
+        assert_eq!(calls, 4);
+    }
+
+    #[test]
+    fn a_burst_leaves_no_memory_behind() {
+        let mut batch = Batch::default();
+        batch.queue().extend((0..5000).map(|opaque| Answer::Command(response(opaque))));
+        batch.encode();
+        batch.advance(usize::MAX);
+        batch.finish();
+        batch.rest();
+        assert!(batch.heads.capacity() <= RESTING_BYTES);
+        assert!(batch.pieces.capacity() * size_of::<Piece>() <= RESTING_BYTES);
+    }
+}

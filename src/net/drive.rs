@@ -1,0 +1,216 @@
+//! The task of one connection: socket → frames → handler, and outbox → socket.
+//!
+//! Both halves are futures of one task, and the reader is polled first. So answers that a handler
+//! gives at once are written in the same poll that read their requests, without a wake-up.
+
+use super::{
+    Handled, Handler,
+    batch::Batch,
+    connection::{Connection, End},
+    counters::{add, minus_one},
+    intake::{Filled, Intake},
+    watchdog::Watchdog,
+};
+use crate::protocol::command::RemotingCommand;
+use bytes::Bytes;
+use std::{future::pending, future::poll_fn, io, pin::Pin, sync::Arc, task::Poll};
+use tokio::{
+    io::{AsyncReadExt, AsyncWrite},
+    net::tcp::{ReadHalf, WriteHalf},
+};
+
+/// What every connection of one server or client shares.
+pub(super) struct Shared {
+    /// Takes the requests.
+    pub handler: Arc<dyn Handler>,
+    /// Watches the connections.
+    pub watchdog: Arc<Watchdog>,
+}
+
+/// Enters a connection in the books; dropping it strikes the connection out again, tells everybody
+/// who waits and, if it ever spoke the remoting protocol, the handler. A drop guard, because a
+/// handler may panic and a runtime may stop.
+pub(super) struct Entered {
+    connection: Arc<Connection>,
+    shared: Arc<Shared>,
+    /// Whether the handler knows the connection.
+    spoken: bool,
+}
+
+impl Entered {
+    pub(super) fn new(connection: Arc<Connection>, shared: Arc<Shared>) -> Self {
+        shared.watchdog.add(Arc::clone(&connection));
+        add(&connection.counters().open, 1);
+        Self { connection, shared, spoken: false }
+    }
+
+    pub(super) fn connection(&self) -> &Arc<Connection> {
+        &self.connection
+    }
+
+    /// Reads requests and writes answers until the connection ends, and says why it did.
+    pub(super) async fn drive(
+        &mut self,
+        read: ReadHalf<'_>,
+        write: WriteHalf<'_>,
+        mut intake: Intake,
+    ) -> End {
+        self.spoken = true;
+        let Self { connection, shared, .. } = self;
+        let handler = &*shared.handler;
+        // All branches are dropped with the connection, so none needs to be cancel-safe.
+        tokio::select! {
+            biased;
+            () = connection.ended() => End::ByUs, // the reason is in the connection
+            end = read_requests(read, &mut intake, connection, handler) => end,
+            end = write_answers(write, connection) => end,
+        }
+    }
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        self.shared.watchdog.remove(self.connection.id());
+        minus_one(&self.connection.counters().open);
+        self.connection.end_with(End::ByUs); // if it was cut off: whoever asks finds it closed
+        self.connection.settle();
+        if self.spoken {
+            self.shared.handler.closed(&self.connection);
+        }
+    }
+}
+
+/// The read half. Ends with the reason for which the connection ends.
+async fn read_requests(
+    mut read: ReadHalf<'_>,
+    intake: &mut Intake,
+    connection: &Arc<Connection>,
+    handler: &dyn Handler,
+) -> End {
+    loop {
+        loop {
+            let frame = match intake.next_frame() {
+                Ok(Some(frame)) => frame,
+                Ok(None) => break,
+                Err(error) => return End::BadBytes(error.to_string()),
+            };
+            connection.activity().frame_ended();
+            if let Err(end) = take_frame(frame, connection, handler).await {
+                return end;
+            }
+        }
+        match fill(&mut read, intake, connection).await {
+            Ok(Filled::Partly) => {}
+            // A peer that sends faster than we read must not keep the writer from running.
+            Ok(Filled::Wholly) => tokio::task::yield_now().await,
+            Err(End::Drained) => return pending().await, // the writer ends the connection
+            Err(end) => return end,
+        }
+    }
+}
+
+/// One frame: an answer to a call of ours, or a request for the handler.
+async fn take_frame(
+    frame: Bytes,
+    connection: &Arc<Connection>,
+    handler: &dyn Handler,
+) -> Result<(), End> {
+    let command =
+        RemotingCommand::decode(frame).map_err(|error| End::BadBytes(error.to_string()))?;
+    add(&connection.counters().frames_in, 1);
+    if command.is_response() {
+        connection.answered(command);
+        return Ok(());
+    }
+    connection.outbox().room().await;
+    if connection.is_draining() {
+        return pending().await; // the writer ends the connection
+    }
+    match handler.handle(connection, command) {
+        Handled::Done => {}
+        Handled::Wait(ordered) => ordered.await,
+    }
+    Ok(())
+}
+
+/// Waits for bytes and reads them; `Drained` when nothing more is to be read. While it waits,
+/// nothing is allocated that the frame at hand does not need.
+pub(super) async fn fill(
+    read: &mut ReadHalf<'_>,
+    intake: &mut Intake,
+    connection: &Connection,
+) -> Result<Filled, End> {
+    if !intake.buffered().is_empty() {
+        connection.activity().frame_begun(connection.now_ms());
+    }
+    if connection.is_draining() {
+        return Err(End::Drained);
+    }
+    intake.rest();
+    tokio::select! {
+        biased;
+        () = connection.draining() => return Err(End::Drained),
+        ready = read.readable() => ready?,
+    };
+    let buffer = intake.make_room();
+    let offered = buffer.capacity() - buffer.len();
+    let bytes = read.read_buf(buffer).await?;
+    if bytes == 0 {
+        return Err(End::ByPeer);
+    }
+    connection.activity().read(connection.now_ms());
+    add(&connection.counters().bytes_in, bytes);
+    Ok(intake.took(bytes, offered))
+}
+
+/// The write half: takes everything queued, writes it, again. Ends when the socket fails or the
+/// connection has drained.
+async fn write_answers(mut write: WriteHalf<'_>, connection: &Connection) -> End {
+    let outbox = connection.outbox();
+    let mut batch = Batch::default();
+    loop {
+        // Read before the queue: whoever settles a request pushes its answer first.
+        let drained = connection.is_drained();
+        outbox.take_all(batch.queue());
+        let frames = batch.encode();
+        if batch.is_written() {
+            if drained {
+                return End::Drained;
+            }
+            batch.rest();
+            outbox.rest(batch.queue());
+            outbox.woken().await;
+            continue;
+        }
+        while !batch.is_written() {
+            if let Err(error) = write_once(&mut write, &mut batch, connection).await {
+                return End::Io(error);
+            }
+        }
+        add(&connection.counters().frames_out, frames);
+        outbox.written(batch.finish());
+    }
+}
+
+/// One vectored write, as soon as the socket takes anything.
+async fn write_once(
+    write: &mut WriteHalf<'_>,
+    batch: &mut Batch,
+    connection: &Connection,
+) -> io::Result<()> {
+    let bytes = poll_fn(|context| {
+        let written = Pin::new(&mut *write).poll_write_vectored(context, &batch.slices());
+        if written.is_pending() {
+            connection.activity().write_blocked(connection.now_ms());
+        }
+        match written {
+            Poll::Ready(Ok(0)) => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+            written => written,
+        }
+    })
+    .await?;
+    batch.advance(bytes);
+    connection.activity().wrote(connection.now_ms());
+    add(&connection.counters().bytes_out, bytes);
+    Ok(())
+}

@@ -1,0 +1,410 @@
+//! Accepts connections and keeps them until the server stops.
+//!
+//! ```text
+//!  start ─► accepting ─ stop(grace) ─► draining: no accepts, no new requests,
+//!                                      answers of those taken still go out ─► closed
+//! ```
+
+use super::{
+    Handler, HttpHandler,
+    connection::{Bounds, Connection, End},
+    counters::{Counters, add},
+    drive::{self, Entered, Shared},
+    http,
+    intake::Intake,
+    log_limit::LogLimit,
+    opening::{Opening, opening},
+    watchdog::{TimeLimits, Watchdog},
+};
+use parking_lot::Mutex;
+use std::{fmt, io, net::SocketAddr, sync::Arc, time::Duration};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream, tcp::ReadHalf},
+    sync::watch,
+    task::{JoinHandle, JoinSet},
+    time::Instant,
+};
+use tracing::{debug, error, info, warn};
+
+/// Limits of a server. The defaults are Java's where Java has one.
+#[derive(Clone)]
+pub struct ServerOptions {
+    /// Connections at a time, all listeners together; more are closed at once. Default 20,000.
+    pub connections_max: usize,
+    /// A connection without a byte read or written for so long is closed. Default 120 s
+    /// (`serverChannelMaxIdleTimeSeconds`).
+    pub idle: Duration,
+    /// A frame must be complete so long after its first byte, and a connection's first frame so
+    /// long after the accept. Default 30 s.
+    pub frame_time: Duration,
+    /// Bytes of unsent answers above which a connection's requests are not read. Default 8 MiB.
+    pub unsent_bytes_max: usize,
+    /// A peer that leaves more than that unread, and takes nothing for so long, is closed.
+    /// Default 15 s.
+    pub slow_reader: Duration,
+    /// Calls of ours that may wait on one connection. Default 1,024.
+    pub calls_max: usize,
+    /// Answers plain HTTP on the same port; without one such connections are closed.
+    pub plain_http: Option<Arc<dyn HttpHandler>>,
+    /// Time for one HTTP request and its answer. Default 10 s.
+    pub http_time: Duration,
+}
+
+impl Default for ServerOptions {
+    fn default() -> Self {
+        Self {
+            connections_max: 20_000,
+            idle: Duration::from_secs(120),
+            frame_time: Duration::from_secs(30),
+            unsent_bytes_max: 8 * 1024 * 1024,
+            slow_reader: Duration::from_secs(15),
+            calls_max: 1024,
+            plain_http: None,
+            http_time: Duration::from_secs(10),
+        }
+    }
+}
+
+impl fmt::Debug for ServerOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerOptions")
+            .field("connections_max", &self.connections_max)
+            .field("idle", &self.idle)
+            .field("plain_http", &self.plain_http.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
+/// How long a stop may take beyond its grace: connections that were told to end.
+const END_TIME: Duration = Duration::from_secs(1);
+/// After the last answer of a stop: how long the peer may take to close its side.
+const PARTING_TIME: Duration = Duration::from_millis(500);
+/// Between two log lines about the same peer.
+const LOG_INTERVAL_MS: u64 = 60_000;
+
+/// A running server. Dropping it ends it at once; [`Server::stop`] lets answers go out.
+#[derive(Debug)]
+pub struct Server {
+    addresses: Vec<SocketAddr>,
+    gate: Arc<Gate>,
+    stop: watch::Sender<Stage>,
+    acceptors: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// What the acceptors are to do.
+#[derive(Debug, Clone, Copy)]
+enum Stage {
+    Accept,
+    /// Let answers go out until then.
+    Drain(Instant),
+}
+
+impl Server {
+    /// Accepts connections from all `listeners`, for one handler and under common limits. Must be
+    /// called on the runtime that shall run them.
+    pub fn start(
+        listeners: Vec<TcpListener>,
+        handler: Arc<dyn Handler>,
+        options: ServerOptions,
+    ) -> io::Result<Self> {
+        let watchdog = Watchdog::new(TimeLimits {
+            idle: Some(options.idle),
+            frame: options.frame_time,
+            slow_reader: options.slow_reader,
+        });
+        tokio::spawn(Watchdog::run(Arc::downgrade(&watchdog))); // ends when the gate is dropped
+        let gate = Arc::new(Gate {
+            shared: Arc::new(Shared { handler, watchdog }),
+            options,
+            counters: Arc::default(),
+            refusals: Mutex::new(LogLimit::new(LOG_INTERVAL_MS)),
+            bad_peers: Mutex::new(LogLimit::new(LOG_INTERVAL_MS)),
+        });
+        let addresses = listeners.iter().map(TcpListener::local_addr).collect::<Result<_, _>>()?;
+        let (stop, stage) = watch::channel(Stage::Accept);
+        let acceptors = listeners
+            .into_iter()
+            .map(|listener| tokio::spawn(accept(listener, Arc::clone(&gate), stage.clone())))
+            .collect();
+        Ok(Self { addresses, gate, stop, acceptors: Mutex::new(acceptors) })
+    }
+
+    /// Where it listens, in the order of the listeners.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// What it has counted.
+    pub fn counters(&self) -> &Arc<Counters> {
+        &self.gate.counters
+    }
+
+    /// Connections now open.
+    pub fn connections(&self) -> usize {
+        self.gate.shared.watchdog.len()
+    }
+
+    /// Stops accepting and reading requests, waits up to `grace` for the answers of those taken,
+    /// and closes everything. Whoever holds requests back (waiting pulls) should answer them
+    /// first. A second stop returns at once.
+    pub async fn stop(&self, grace: Duration) {
+        let acceptors = std::mem::take(&mut *self.acceptors.lock());
+        self.stop.send_replace(Stage::Drain(Instant::now() + grace));
+        for acceptor in acceptors {
+            if let Err(error) = acceptor.await {
+                error!(%error, "an acceptor failed");
+            }
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Aborting an acceptor drops its set of connections, which aborts them.
+        self.acceptors.lock().iter().for_each(JoinHandle::abort);
+    }
+}
+
+/// What the acceptors of one server share.
+struct Gate {
+    shared: Arc<Shared>,
+    options: ServerOptions,
+    counters: Arc<Counters>,
+    refusals: Mutex<LogLimit>,
+    bad_peers: Mutex<LogLimit>,
+}
+
+impl fmt::Debug for Gate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Gate").field("options", &self.options).finish_non_exhaustive()
+    }
+}
+
+/// One listener, and the connections that came through it.
+async fn accept(listener: TcpListener, gate: Arc<Gate>, mut stage: watch::Receiver<Stage>) {
+    let mut connections = JoinSet::new();
+    let until = loop {
+        // `accept` and `join_next` are cancel-safe: what they return is either here or still there.
+        tokio::select! {
+            until = drain_time(&mut stage) => break until,
+            Some(ended) = connections.join_next() => report_panic(ended),
+            accepted = listener.accept() => match accepted {
+                Ok((stream, peer)) => {
+                    if let Some(connection) = gate.admit(stream, peer) {
+                        connections.spawn(connection);
+                    }
+                }
+                Err(error) => if let Some(pause) = accept_pause(&error) {
+                    warn!(%error, "cannot accept connections");
+                    tokio::select! {
+                        until = drain_time(&mut stage) => break until,
+                        () = tokio::time::sleep(pause) => {}
+                    }
+                },
+            },
+        }
+    };
+    drop(listener);
+    let watchdog = &gate.shared.watchdog;
+    watchdog.for_each(|connection| connection.start_draining());
+    if !all_ended(&mut connections, until).await {
+        debug!(connections = connections.len(), "closing connections with unsent answers");
+        watchdog.for_each(|connection| connection.close());
+        all_ended(&mut connections, Instant::now() + END_TIME).await;
+    }
+} // what is left is aborted with the set
+
+/// Waits until the server is to stop; says until when answers may go out.
+async fn drain_time(stage: &mut watch::Receiver<Stage>) -> Instant {
+    match stage.wait_for(|stage| matches!(stage, Stage::Drain(_))).await.as_deref() {
+        Ok(&Stage::Drain(until)) => until,
+        Ok(Stage::Accept) | Err(_) => Instant::now(), // the server was dropped
+    }
+}
+
+/// Waits for the connections; `false` when the time is over first.
+async fn all_ended(connections: &mut JoinSet<()>, until: Instant) -> bool {
+    let ending = async {
+        while let Some(ended) = connections.join_next().await {
+            report_panic(ended);
+        }
+    };
+    tokio::time::timeout_at(until, ending).await.is_ok()
+}
+
+fn report_panic(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = ended {
+        error!(%error, "a request handler failed; its connection is closed");
+    }
+}
+
+/// How long to wait before the next accept. `None`: the failure was that one connection's own.
+fn accept_pause(error: &io::Error) -> Option<Duration> {
+    use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted, WouldBlock};
+    match error.kind() {
+        ConnectionAborted | ConnectionReset | Interrupted | WouldBlock => None,
+        // Out of descriptors or memory: stays so until connections end. The peer waits in the
+        // backlog meanwhile.
+        _ => Some(Duration::from_millis(200)),
+    }
+}
+
+impl Gate {
+    /// Lets a connection in, as a future that serves it; or closes it, if there are too many.
+    fn admit(
+        self: &Arc<Self>,
+        stream: TcpStream,
+        peer: SocketAddr,
+    ) -> Option<impl Future<Output = ()> + use<>> {
+        let peer = canonical(peer);
+        let limit = self.options.connections_max;
+        let watchdog = &self.shared.watchdog;
+        let local = match stream.local_addr() {
+            Ok(local) => canonical(local),
+            Err(_) => return None, // gone already
+        };
+        if watchdog.len() >= limit {
+            add(&self.counters.refused, 1);
+            if let Some(unsaid) = self.refusals.lock().allow(local.ip(), watchdog.clock().now_ms())
+            {
+                warn!(%peer, limit, unsaid, "connection refused: too many");
+            }
+            return None;
+        }
+        if let Err(error) = stream.set_nodelay(true) {
+            debug!(%peer, %error, "cannot set TCP_NODELAY");
+        }
+        add(&self.counters.accepted, 1);
+        let bounds =
+            Bounds { unsent_bytes: self.options.unsent_bytes_max, calls: self.options.calls_max };
+        let clock = watchdog.clock();
+        let connection = Connection::new((peer, local), None, bounds, clock, &self.counters);
+        let entered = Entered::new(connection, Arc::clone(&self.shared));
+        Some(serve(stream, entered, Arc::clone(self)))
+    }
+
+    /// Logs the end of a connection: quietly, unless its peer sent garbage, and that not too often.
+    fn report(&self, connection: &Connection, end: &End) {
+        let peer = connection.peer();
+        debug!(%peer, %end, "connection ended");
+        match end {
+            End::BadBytes(_) | End::Tls | End::HttpRefused => {
+                add(&self.counters.decode_errors, 1);
+                let now = connection.now_ms();
+                if let Some(unsaid) = self.bad_peers.lock().allow(peer.ip(), now) {
+                    info!(%peer, %end, unsaid, "connection closed");
+                }
+            }
+            End::Idle | End::FrameUnfinished | End::PeerDoesNotRead => {
+                add(&self.counters.timed_out, 1);
+            }
+            End::ByPeer | End::ByUs | End::Drained | End::Io(_) | End::HttpAnswered => {}
+        }
+    }
+}
+
+/// The peer of a dual-stack socket, as an IPv4 address if it is one.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+/// One accepted connection, from its first byte to its end.
+async fn serve(mut stream: TcpStream, mut entered: Entered, gate: Arc<Gate>) {
+    let end = speak(&mut stream, &mut entered, &gate).await;
+    let connection = Arc::clone(entered.connection());
+    if matches!(end, End::Drained) {
+        part(&mut stream).await;
+    }
+    gate.report(&connection, connection.end().unwrap_or(&end));
+}
+
+/// Finds out what the peer speaks, and speaks it.
+async fn speak(stream: &mut TcpStream, entered: &mut Entered, gate: &Gate) -> End {
+    let (mut read, write) = stream.split();
+    let mut intake = Intake::new();
+    let connection = Arc::clone(entered.connection());
+    // Both branches end the connection, or the reading is complete: nothing is lost.
+    let first = tokio::select! {
+        biased;
+        () = connection.ended() => return End::ByUs, // the reason is in the connection
+        first = first_bytes(&mut read, &mut intake, &connection) => first,
+    };
+    match first {
+        Err(end) => end,
+        Ok(Opening::Tls) => End::Tls,
+        Ok(Opening::Undecided | Opening::Remoting) => entered.drive(read, write, intake).await,
+        Ok(Opening::Http) => {
+            let Some(handler) = gate.options.plain_http.clone() else { return End::HttpRefused };
+            add(&gate.counters.http_requests, 1);
+            let first = intake.take_all();
+            // Boxed: hyper's state is larger than all of ours, and few connections need it.
+            let exchange = http::answer(first, read, write, handler, gate.options.http_time);
+            let mut exchange = Box::pin(exchange);
+            tokio::select! {
+                biased;
+                () = connection.ended() => End::ByUs,
+                done = &mut exchange => match done {
+                    Ok(()) => End::HttpAnswered,
+                    Err(error) => End::Io(io::Error::other(error)),
+                },
+            }
+        }
+    }
+}
+
+/// Reads until it is clear what the peer speaks.
+async fn first_bytes(
+    read: &mut ReadHalf<'_>,
+    intake: &mut Intake,
+    connection: &Connection,
+) -> Result<Opening, End> {
+    loop {
+        match opening(intake.buffered()) {
+            Opening::Undecided => drive::fill(read, intake, connection).await?,
+            decided => return Ok(decided),
+        };
+    }
+}
+
+/// Closes our side and gives the peer a moment to close its own. A plain close with requests
+/// unread would be a reset, which can overtake the last answers.
+async fn part(stream: &mut TcpStream) {
+    let parting = async {
+        stream.shutdown().await?;
+        let mut unread = [0; 1024];
+        while stream.read(&mut unread).await? > 0 {}
+        io::Result::Ok(())
+    };
+    if let Ok(Err(error)) = tokio::time::timeout(PARTING_TIME, parting).await {
+        debug!(%error, "the peer was faster to close");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn running_out_of_descriptors_pauses_and_a_lost_connection_does_not() {
+        use rustix::io::Errno;
+        let rows = [
+            (Errno::MFILE, true),
+            (Errno::NFILE, true),
+            (Errno::NOMEM, true),
+            (Errno::NOBUFS, true),
+            (Errno::CONNABORTED, false),
+            (Errno::INTR, false),
+        ];
+        for (errno, pauses) in rows {
+            let error = io::Error::from_raw_os_error(errno.raw_os_error());
+            assert_eq!(accept_pause(&error).is_some(), pauses, "{errno}");
+        }
+    }
+
+    #[test]
+    fn a_mapped_peer_is_an_ipv4_peer() {
+        let mapped: SocketAddr = "[::ffff:10.0.0.1]:10911".parse().unwrap();
+        assert_eq!(canonical(mapped).to_string(), "10.0.0.1:10911");
+    }
+}
