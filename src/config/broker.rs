@@ -2,7 +2,10 @@
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use crate::config::address::{Endpoint, Peers};
+use crate::config::{
+    address::{Endpoint, Peers},
+    settings::Settings,
+};
 
 /// Everything a broker needs to start. Made by [`crate::config::cli::load_broker`]; checked as a
 /// whole, so nobody below checks again.
@@ -40,8 +43,12 @@ pub struct BrokerConfig {
     pub message_index: bool,
     /// What the process writes about itself.
     pub logging: Logging,
+    /// `inFlightBytesMax`: messages taken from producers and not yet stored by a majority.
+    pub in_flight_bytes_max: u64,
     /// What can be changed while the broker runs.
     pub policy: Arc<BrokerPolicy>,
+    /// What all this was made from.
+    pub settings: Settings,
 }
 
 /// Where and how the log is stored.
@@ -198,4 +205,119 @@ pub struct Retention {
     pub force: bool,
     /// `diskSpaceWarningLevelRatio`: percent from which sends are refused.
     pub disk_percent_full: u32,
+}
+
+impl BrokerConfig {
+    /// The typed form of settings that have been completed and found to fit together.
+    pub(super) fn of(settings: Settings) -> Self {
+        let s = &settings;
+        let address = s.address("bindAddress");
+        let port: u16 = s.number("listenPort");
+        let peers = s.peers("dLegerPeers").cloned().unwrap_or_default();
+        Self {
+            cluster: s.text("brokerClusterName").unwrap_or_default().to_owned(),
+            group: s.text("brokerName").unwrap_or_default().to_owned(),
+            member: s.text("dLegerSelfId").unwrap_or_default().to_owned(),
+            peers,
+            preferred_leader: s.text("preferredLeaderId").map(str::to_owned),
+            name_servers: s.endpoints("namesrvAddr"),
+            listen: SocketAddr::new(address, port),
+            vip_listen: SocketAddr::new(address, port - 2),
+            advertised_host: s.text("brokerIP1").map(str::to_owned),
+            store: StoreConfig {
+                root: s.path("storePathRootDir").cloned().unwrap_or_default(),
+                commit_log: s.path("storePathCommitLog").cloned().unwrap_or_default(),
+                segment_bytes: s.number("mappedFileSizeCommitLog"),
+                synced: s.text("flushDiskType") == Some("SYNC_FLUSH"),
+            },
+            timing: ElectionTiming {
+                heartbeat: millis(s, "heartbeatIntervalMs"),
+                election_min: millis(s, "electionTimeoutMs"),
+                election_max: 2 * millis(s, "electionTimeoutMs"),
+            },
+            connections: ConnectionLimits::of(s),
+            registration: Registration {
+                period: millis(s, "registerNameServerPeriod"),
+                timeout: millis(s, "registerBrokerTimeoutMills"),
+            },
+            system_topics: SystemTopics {
+                cluster: s.bool("clusterTopicEnable"),
+                broker: s.bool("brokerTopicEnable"),
+                trace: s
+                    .text("msgTraceTopicName")
+                    .filter(|_| s.bool("traceTopicEnable"))
+                    .map(str::to_owned),
+            },
+            message_index: s.bool("messageIndexEnable"),
+            logging: Logging::of(s),
+            in_flight_bytes_max: s.number("inFlightBytesMax"),
+            policy: Arc::new(BrokerPolicy::of(s)),
+            settings,
+        }
+    }
+}
+
+impl ConnectionLimits {
+    pub(super) fn of(s: &Settings) -> Self {
+        Self {
+            idle: Duration::from_secs(s.number("serverChannelMaxIdleTimeSeconds")),
+            backlog: s.number("serverSocketBacklog"),
+            connections_max: s.number("connectionsMax"),
+            stop_grace: Duration::from_secs(s.number("shutdownWaitTimeSeconds")),
+        }
+    }
+}
+
+impl Logging {
+    pub(super) fn of(s: &Settings) -> Self {
+        let format = match s.text("logFormat") {
+            Some("json") => LogFormat::Json,
+            _ => LogFormat::Text,
+        };
+        Self { level: s.text("logLevel").unwrap_or("info").to_owned(), format }
+    }
+}
+
+impl BrokerPolicy {
+    pub(super) fn of(s: &Settings) -> Self {
+        Self {
+            permission: s.number("brokerPermission"),
+            auto_create_topic: s.bool("autoCreateTopicEnable"),
+            default_topic_queues: s.number("defaultTopicQueueNums"),
+            auto_create_group: s.bool("autoCreateSubscriptionGroup"),
+            message_bytes_max: s.number("maxMessageSize"),
+            reject_transactions: s.bool("rejectTransactionMessage"),
+            trace_on: s.bool("traceOn"),
+            region: s.text("regionId").unwrap_or_default().to_owned(),
+            pull: PullPolicy {
+                long_polling: s.bool("longPollingEnable"),
+                short_polling: millis(s, "shortPollingTimeMills"),
+                suggest_followers: s.bool("slaveReadEnable"),
+                lite_pull: s.bool("litePullMessageEnable"),
+                bytes_max: s.number("maxTransferBytesOnMessageInMemory"),
+                messages_max: s.number("maxTransferCountOnMessageInMemory"),
+                old_bytes_max: s.number("maxTransferBytesOnMessageInDisk"),
+                old_messages_max: s.number("maxTransferCountOnMessageInDisk"),
+                memory_percent: s.number("accessMessageInMemoryMaxRatio"),
+                stop_groups_behind: s
+                    .bool("disableConsumeIfConsumerReadSlowly")
+                    .then(|| s.number("consumerFallbehindThreshold")),
+            },
+            notify_consumer_ids_changed: s.bool("notifyConsumerIdsChangedEnable"),
+            client_expiry: millis(s, "channelExpiredTimeout"),
+            query_messages_max: s.number("defaultQueryMaxNum"),
+            retention: Retention {
+                reserved: Duration::from_secs(3600 * s.number::<u64>("fileReservedTime")),
+                delete_hours: s.hours("deleteWhen"),
+                disk_percent_max: s.number("diskMaxUsedSpaceRatio"),
+                disk_percent_force: s.number("diskSpaceCleanForciblyRatio"),
+                force: s.bool("cleanFileForciblyEnable"),
+                disk_percent_full: s.number("diskSpaceWarningLevelRatio"),
+            },
+        }
+    }
+}
+
+fn millis(s: &Settings, name: &str) -> Duration {
+    Duration::from_millis(s.number(name))
 }

@@ -8,8 +8,18 @@
 
 pub mod address;
 pub mod broker;
+pub mod keys;
+pub mod load;
 pub mod namesrv;
+pub mod problem;
+pub mod properties;
+mod rules;
+pub mod settings;
+pub mod update;
+pub mod value;
 
 pub use address::{Endpoint, Peers};
 pub use broker::{BrokerConfig, BrokerPolicy};
+pub use load::Loaded;
 pub use namesrv::{NamesrvConfig, NamesrvPolicy};
+pub use problem::ConfigErrors;

@@ -2,7 +2,10 @@
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use crate::config::broker::{ConnectionLimits, Logging};
+use crate::config::{
+    broker::{ConnectionLimits, Logging},
+    settings::Settings,
+};
 
 /// Everything a name server needs to start.
 #[derive(Debug, Clone)]
@@ -22,6 +25,8 @@ pub struct NamesrvConfig {
     pub logging: Logging,
     /// What can be changed while it runs.
     pub policy: Arc<NamesrvPolicy>,
+    /// What all this was made from.
+    pub settings: Settings,
 }
 
 /// What can be changed while the name server runs (UPDATE_NAMESRV_CONFIG, 318).
@@ -38,4 +43,35 @@ pub struct NamesrvPolicy {
     pub topic_list: bool,
     /// `deleteTopicWithBrokerRegistration`: a topic missing from a registration is removed.
     pub delete_topics_with_registration: bool,
+}
+
+impl NamesrvConfig {
+    /// The typed form of completed settings.
+    pub(super) fn of(settings: Settings) -> Self {
+        let s = &settings;
+        Self {
+            listen: SocketAddr::new(s.address("bindAddress"), s.number("listenPort")),
+            kv_config: s.path("kvConfigPath").cloned().unwrap_or_default(),
+            scan_interval: Duration::from_millis(s.number("scanNotActiveBrokerInterval")),
+            wait_for_service: s
+                .bool("needWaitForService")
+                .then(|| Duration::from_secs(s.number("waitSecondsForService"))),
+            connections: ConnectionLimits::of(s),
+            logging: Logging::of(s),
+            policy: Arc::new(NamesrvPolicy::of(s)),
+            settings,
+        }
+    }
+}
+
+impl NamesrvPolicy {
+    pub(super) fn of(s: &Settings) -> Self {
+        Self {
+            order_messages: s.bool("orderMessageEnable"),
+            return_order_config: s.bool("returnOrderTopicConfigToBroker"),
+            all_topic_list: s.bool("enableAllTopicList"),
+            topic_list: s.bool("enableTopicList"),
+            delete_topics_with_registration: s.bool("deleteTopicWithBrokerRegistration"),
+        }
+    }
 }
