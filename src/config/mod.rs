@@ -7,7 +7,9 @@
 //! ```
 
 pub mod address;
+pub mod advertise;
 pub mod broker;
+pub mod cli;
 pub mod keys;
 pub mod load;
 pub mod namesrv;
