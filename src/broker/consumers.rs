@@ -1,0 +1,287 @@
+//! Connected consumers: who is in which group, and what each group wants. Pure; the connections
+//! themselves are in [`super::channels`].
+//!
+//! Kept by every member of the broker group for the consumers that send it heartbeats, which is
+//! all of them: consumers send heartbeats to every broker they know.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::{Duration, Instant};
+
+use crate::net::ConnectionId;
+
+use super::members::{Client, Members, TooManyGroups};
+use super::subscription::Subscription;
+
+/// Most topics of one group's subscription.
+pub const TOPICS_PER_GROUP_MAX: usize = 10_000;
+
+/// How a group consumes, in the words of the protocol.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Style {
+    /// `CONSUME_ACTIVELY`, `CONSUME_PASSIVELY`, `CONSUME_POP`.
+    pub consume_type: String,
+    /// `BROADCASTING`, `CLUSTERING`, `LITE_SELECTIVE`.
+    pub message_model: String,
+    /// `CONSUME_FROM_LAST_OFFSET` and the like.
+    pub from_where: String,
+}
+
+impl Style {
+    /// Whether each member gets every message.
+    pub fn is_broadcasting(&self) -> bool {
+        self.message_model == "BROADCASTING"
+    }
+}
+
+/// One group of a heartbeat.
+#[derive(Debug, Clone)]
+pub struct Beat {
+    /// The group.
+    pub group: String,
+    /// How it consumes.
+    pub style: Style,
+    /// What it wants. `None`: unchanged since the last heartbeat.
+    pub subscriptions: Option<Vec<Subscription>>,
+}
+
+/// What is known of a group with members.
+#[derive(Debug, Clone)]
+pub struct Wants {
+    /// How it consumes, as its last heartbeat said.
+    pub style: Style,
+    /// What it wants, by topic.
+    pub topics: BTreeMap<String, Subscription>,
+}
+
+/// What a heartbeat or a departure changed: members of these groups have to be told.
+pub type Changed = BTreeSet<String>;
+
+/// Connected consumers.
+#[derive(Debug, Default)]
+pub struct Consumers {
+    members: Members,
+    wants: HashMap<String, Wants>,
+    /// Groups by the topics that they want: a group with members is listed.
+    by_topic: HashMap<String, BTreeSet<String>>,
+    /// Fingerprint of the last version-2 heartbeat of each group.
+    fingerprints: HashMap<String, i32>,
+}
+
+impl Consumers {
+    /// Notes one group of a heartbeat. Whether its members or topics changed.
+    pub fn beat(
+        &mut self,
+        connection: ConnectionId,
+        client: Client,
+        beat: Beat,
+    ) -> Result<bool, TooManyGroups> {
+        let joined = self.members.enter(&beat.group, connection, client)?;
+        let known = self.wants.entry(beat.group.clone()).or_insert_with(|| Wants {
+            style: beat.style.clone(),
+            topics: BTreeMap::new(),
+        });
+        known.style = beat.style;
+        let Some(subscriptions) = beat.subscriptions else { return Ok(joined) };
+        let changed = replace(&mut known.topics, subscriptions);
+        if changed.any() {
+            for topic in changed.gone {
+                self.unlist(&topic, &beat.group);
+            }
+            for topic in changed.new {
+                self.by_topic.entry(topic).or_default().insert(beat.group.clone());
+            }
+            return Ok(true);
+        }
+        Ok(joined)
+    }
+
+    /// Takes a client out of a group. Whether it was in it.
+    pub fn leave(&mut self, group: &str, connection: ConnectionId) -> bool {
+        let left = self.members.leave(group, connection);
+        if left {
+            self.drop_if_empty(group);
+        }
+        left
+    }
+
+    /// Takes a client out of all its groups.
+    pub fn forget(&mut self, connection: ConnectionId) -> Changed {
+        let groups = self.members.forget(connection);
+        for group in &groups {
+            self.drop_if_empty(group);
+        }
+        groups
+    }
+
+    /// Connections without heartbeat for `limit` at `now`.
+    pub fn silent(&self, now: Instant, limit: Duration) -> BTreeSet<ConnectionId> {
+        self.members.silent(now, limit)
+    }
+
+    /// Who is in which group.
+    pub fn members(&self) -> &Members {
+        &self.members
+    }
+
+    /// What a group with members wants.
+    pub fn wants(&self, group: &str) -> Option<&Wants> {
+        self.wants.get(group)
+    }
+
+    /// Groups with members that want a topic.
+    pub fn groups_of(&self, topic: &str) -> impl Iterator<Item = &str> {
+        self.by_topic.get(topic).into_iter().flatten().map(String::as_str)
+    }
+
+    /// Notes the fingerprint of a group's heartbeat. Whether it differs from the last one.
+    pub fn fingerprint_changed(&mut self, group: &str, fingerprint: i32) -> bool {
+        if !self.wants.contains_key(group) {
+            return true; // kept only for groups with members
+        }
+        self.fingerprints.insert(group.to_owned(), fingerprint) != Some(fingerprint)
+    }
+
+    fn drop_if_empty(&mut self, group: &str) {
+        if self.members.has(group) {
+            return;
+        }
+        self.fingerprints.remove(group);
+        if let Some(wants) = self.wants.remove(group) {
+            for topic in wants.topics.keys() {
+                self.unlist(topic, group);
+            }
+        }
+    }
+
+    fn unlist(&mut self, topic: &str, group: &str) {
+        if let Some(groups) = self.by_topic.get_mut(topic) {
+            groups.remove(group);
+            if groups.is_empty() {
+                self.by_topic.remove(topic);
+            }
+        }
+    }
+}
+
+/// Topics that came into a subscription and went out of it.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct TopicChange {
+    new: Vec<String>,
+    gone: Vec<String>,
+}
+
+impl TopicChange {
+    fn any(&self) -> bool {
+        !self.new.is_empty() || !self.gone.is_empty()
+    }
+}
+
+/// Makes `known` what was announced: topics that are not listed go, and one that is known is
+/// replaced only by a higher version.
+fn replace(
+    known: &mut BTreeMap<String, Subscription>,
+    announced: Vec<Subscription>,
+) -> TopicChange {
+    let mut change = TopicChange::default();
+    let listed: BTreeSet<String> = announced.iter().map(|sub| sub.topic.clone()).collect();
+    known.retain(|topic, _| {
+        let stays = listed.contains(topic);
+        if !stays {
+            change.gone.push(topic.clone());
+        }
+        stays
+    });
+    for subscription in announced {
+        match known.get_mut(&subscription.topic) {
+            Some(old) if subscription.version > old.version => *old = subscription,
+            Some(_) => {}
+            None if known.len() < TOPICS_PER_GROUP_MAX => {
+                change.new.push(subscription.topic.clone());
+                known.insert(subscription.topic.clone(), subscription);
+            }
+            None => {}
+        }
+    }
+    change
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::codes::LanguageCode;
+
+    fn client(id: &str) -> Client {
+        Client {
+            id: id.to_owned(),
+            peer: ([127, 0, 0, 1], 5).into(),
+            language: LanguageCode::JAVA,
+            version: 513,
+            seen: crate::clock::now(),
+            seen_ms: 0,
+        }
+    }
+
+    fn beat(group: &str, topics: &[(&str, &str, i64)]) -> Beat {
+        let subscription = |&(topic, tags, version): &(&str, &str, i64)| {
+            Subscription::new(topic, tags, None, version).unwrap()
+        };
+        Beat {
+            group: group.to_owned(),
+            style: Style {
+                consume_type: "CONSUME_PASSIVELY".to_owned(),
+                message_model: "CLUSTERING".to_owned(),
+                from_where: "CONSUME_FROM_LAST_OFFSET".to_owned(),
+            },
+            subscriptions: Some(topics.iter().map(subscription).collect()),
+        }
+    }
+
+    fn expression(consumers: &Consumers, group: &str, topic: &str) -> Option<String> {
+        Some(consumers.wants(group)?.topics.get(topic)?.expression.clone())
+    }
+
+    #[test]
+    fn a_change_of_members_or_topics_is_reported() {
+        let mut consumers = Consumers::default();
+        let (a, b) = (ConnectionId(1), ConnectionId(2));
+        let rows = [
+            (a, beat("g", &[("T", "x", 1)]), true),              // joined
+            (a, beat("g", &[("T", "x", 1)]), false),             // nothing new
+            (b, beat("g", &[("T", "x", 1)]), true),              // another member
+            (a, beat("g", &[("T", "y", 2)]), false),             // same topics
+            (a, beat("g", &[("T", "y", 2), ("U", "*", 1)]), true), // one more
+            (a, beat("g", &[("U", "*", 1)]), true),              // one less
+            (a, Beat { subscriptions: None, ..beat("g", &[]) }, false),
+        ];
+        for (row, (connection, beat, want)) in rows.into_iter().enumerate() {
+            assert_eq!(consumers.beat(connection, client("c"), beat), Ok(want), "row {row}");
+        }
+        assert_eq!(expression(&consumers, "g", "T"), None);
+        assert_eq!(expression(&consumers, "g", "U").as_deref(), Some("*"), "kept without listing");
+    }
+
+    #[test]
+    fn only_a_higher_version_replaces_a_subscription() {
+        let mut consumers = Consumers::default();
+        for (tags, version, want) in [("a", 5, "a"), ("b", 4, "a"), ("c", 5, "a"), ("d", 6, "d")] {
+            consumers.beat(ConnectionId(1), client("c"), beat("g", &[("T", tags, version)])).unwrap();
+            assert_eq!(expression(&consumers, "g", "T").as_deref(), Some(want), "{tags} {version}");
+        }
+    }
+
+    #[test]
+    fn a_group_without_members_leaves_nothing_behind() {
+        let mut consumers = Consumers::default();
+        let (a, b) = (ConnectionId(1), ConnectionId(2));
+        consumers.beat(a, client("a"), beat("g", &[("T", "*", 1)])).unwrap();
+        consumers.beat(b, client("b"), beat("g", &[("T", "*", 1)])).unwrap();
+        consumers.beat(b, client("b"), beat("h", &[("T", "*", 1)])).unwrap();
+        assert!(consumers.fingerprint_changed("g", 7) && !consumers.fingerprint_changed("g", 7));
+        assert_eq!(consumers.groups_of("T").collect::<Vec<_>>(), ["g", "h"]);
+        assert!(consumers.leave("g", a) && !consumers.leave("g", a));
+        assert!(consumers.wants("g").is_some());
+        assert_eq!(consumers.forget(b), BTreeSet::from(["g".to_owned(), "h".to_owned()]));
+        assert!(consumers.wants.is_empty() && consumers.by_topic.is_empty());
+        assert!(consumers.fingerprints.is_empty());
+    }
+}

@@ -1,0 +1,343 @@
+//! Why a request is refused, and what its client is told: the only place that knows both.
+//!
+//! Clients decide by the code whether to try again, and where. A Java producer tries another
+//! broker of the topic after 1, 2, 14, 16 and 17, and gives up after 13, 26 and 29. Code 1 is kept
+//! for what may have happened all the same: nothing that was certainly not stored is answered
+//! with it unless the request itself cannot be understood, as in Java.
+
+use std::time::Duration;
+
+use crate::net::CallError;
+use crate::protocol::codes::ResponseCode;
+use crate::protocol::command::RemotingCommand;
+use crate::protocol::ext_fields::FieldError;
+use crate::raft::ProposeError;
+
+use super::members::TooManyGroups;
+use super::subscription::NoTag;
+
+const FAQ: &str =
+    "See https://rocketmq.apache.org/docs/bestPractice/06FAQ for further details.";
+
+/// A refused request. The text is the remark that the client sees.
+#[derive(Debug, thiserror::Error)]
+pub enum RequestError {
+    /// No handler for this code, or not on this port.
+    #[error(" request type {code} not supported")]
+    Unsupported {
+        /// The request's code.
+        code: i32,
+    },
+    /// A header field is missing or malformed.
+    #[error("{0}")]
+    Field(#[from] FieldError),
+    /// The body is not what the request needs.
+    #[error("the body of the request cannot be read as {what}: {why}")]
+    Body {
+        /// What it should be.
+        what: &'static str,
+        /// What is wrong.
+        why: String,
+    },
+    /// A value is out of its range, or a name is illegal.
+    #[error("{0}")]
+    Parameter(String),
+    /// The message cannot be stored as it is.
+    #[error("{0}")]
+    MessageIllegal(String),
+    /// What was asked is forbidden here.
+    #[error("{0}")]
+    Forbidden(String),
+    /// A pull that is forbidden.
+    #[error("{why}")]
+    PullForbidden {
+        /// What forbids it, as Java numbers it: 1 broker, 2 group, 3 topic, 4 broadcasting,
+        /// 5 group and topic.
+        kind: i32,
+        /// The remark.
+        why: String,
+    },
+    /// A send to a topic that is not there and may not be created.
+    #[error("topic[{topic}] not exist, apply first please!\n{FAQ}")]
+    TopicToSendUnknown {
+        /// The topic.
+        topic: String,
+    },
+    /// A pull from a topic that is not there.
+    #[error("topic[{topic}] not exist, apply first please! \n{FAQ}")]
+    TopicToPullUnknown {
+        /// The topic.
+        topic: String,
+    },
+    /// Another request about a topic that is not there.
+    #[error("Topic {topic} not exist!")]
+    TopicUnknown {
+        /// The topic.
+        topic: String,
+    },
+    /// A pull for a group that is not there and may not be created.
+    #[error("subscription group [{group}] does not exist, {FAQ}")]
+    GroupToPullUnknown {
+        /// The group.
+        group: String,
+    },
+    /// Another request about a group that is not there.
+    #[error("Group {group} not exist!")]
+    GroupUnknown {
+        /// The group.
+        group: String,
+    },
+    /// The subscription expression has no meaning.
+    #[error("{0}")]
+    SubscriptionMalformed(#[from] NoTag),
+    /// A pull without subscription from a group that sent no heartbeat.
+    #[error("the consumer's group info not exist\n{FAQ}")]
+    GroupNotConnected,
+    /// A pull without subscription from a topic that the group's heartbeats do not name.
+    #[error("the consumer's subscription not exist\n{FAQ}")]
+    NotSubscribed,
+    /// The client's subscription is newer than its last heartbeat.
+    #[error("the consumer's subscription not latest")]
+    SubscriptionOld,
+    /// A filter other than tags.
+    #[error("The broker does not support consumer to filter message by {kind}")]
+    FilterUnsupported {
+        /// The expression type.
+        kind: String,
+    },
+    /// No stored offset; the client chooses where to start.
+    #[error("{0}")]
+    OffsetUnknown(&'static str),
+    /// A query found no message.
+    #[error("can not find message, maybe time range not correct")]
+    NoMessageByKey,
+    /// There is no message at this physical offset.
+    #[error("can not find message by the offset, {offset}")]
+    NoMessageAt {
+        /// As asked.
+        offset: i64,
+    },
+    /// A group without members, asked for its members' ids.
+    #[error("no consumer for this group, {group}")]
+    NoConsumers {
+        /// The group.
+        group: String,
+    },
+    /// A group without members, asked for its connections.
+    #[error("the consumer group[{group}] not online")]
+    ConsumersOffline {
+        /// The group.
+        group: String,
+    },
+    /// A producer group without members.
+    #[error("the producer group[{group}] not exist")]
+    NoProducers {
+        /// The group.
+        group: String,
+    },
+    /// Nothing was counted under this name and key yet.
+    #[error("The stats <{name}> <{key}> not exist")]
+    NoStats {
+        /// Name of the statistics.
+        name: String,
+        /// Key within them.
+        key: String,
+    },
+    /// A connection is in too many groups.
+    #[error(transparent)]
+    TooManyGroups(#[from] TooManyGroups),
+    /// The client to which the request was to be passed on is not connected here.
+    #[error("The Consumer <{group}> <{client}> not online")]
+    ClientOffline {
+        /// Its group.
+        group: String,
+        /// Its id.
+        client: String,
+    },
+    /// The client to which the request was passed on did not answer.
+    #[error("consumer <{group}> <{client}>: {error}")]
+    ClientSilent {
+        /// Its group.
+        group: String,
+        /// Its id.
+        client: String,
+        /// What happened.
+        error: CallError,
+    },
+    /// This member does not lead, and the request needs the leader.
+    #[error(
+        "service not available now: this broker is not the leader of its group, the leader is \
+         {}; nothing was done, try the leader", leader.as_deref().unwrap_or("being elected")
+    )]
+    NotLeader {
+        /// Name of the member that leads, as far as this one knows.
+        leader: Option<String>,
+    },
+    /// The leader has this much, this member not yet.
+    #[error("service not available now: {0}; try the leader")]
+    Behind(String),
+    /// No more requests can wait here.
+    #[error("{held} requests wait for messages already, the limit is {held}; try again later")]
+    HeldFull {
+        /// The limit.
+        held: usize,
+    },
+    /// The change was not made, or may have been made: see [`ProposeError`].
+    #[error("{}", propose_remark(.0))]
+    Propose(#[from] ProposeError),
+    /// Something that should not happen did.
+    #[error("{0}")]
+    Internal(String),
+}
+
+fn propose_remark(error: &ProposeError) -> String {
+    match error {
+        ProposeError::NotLeader { leader } => {
+            RequestError::NotLeader { leader: leader.clone() }.to_string()
+        }
+        ProposeError::Busy { bytes, limit } => format!(
+            "broker busy, start flow control for a while: {bytes} bytes more would exceed the \
+             {limit} bytes that may wait for a quorum; nothing was stored, try again"
+        ),
+        ProposeError::TooLarge { .. } => format!("the message is illegal: {error}"),
+        ProposeError::OutcomeUnknown | ProposeError::NoQuorum { .. } => {
+            format!("in-sync replicas not enough: {error}; trying again may store it twice")
+        }
+        ProposeError::StoreFailed { .. } | ProposeError::DiskFull { .. } => {
+            format!("service not available now: {error}; nothing was stored")
+        }
+        ProposeError::Stopping => {
+            "service not available now: this broker is shutting down; nothing was stored, try \
+             another broker"
+                .to_owned()
+        }
+    }
+}
+
+impl RequestError {
+    /// The answer's code.
+    pub fn code(&self) -> ResponseCode {
+        match self {
+            Self::Unsupported { .. } => ResponseCode::REQUEST_CODE_NOT_SUPPORTED,
+            Self::Field(_)
+            | Self::Body { .. }
+            | Self::FilterUnsupported { .. }
+            | Self::NoMessageAt { .. }
+            | Self::NoConsumers { .. }
+            | Self::NoProducers { .. }
+            | Self::NoStats { .. }
+            | Self::ClientOffline { .. }
+            | Self::Internal(_) => ResponseCode::SYSTEM_ERROR,
+            Self::Parameter(_) | Self::TooManyGroups(_) => ResponseCode::INVALID_PARAMETER,
+            Self::MessageIllegal(_) => ResponseCode::MESSAGE_ILLEGAL,
+            Self::Forbidden(_) | Self::PullForbidden { .. } => ResponseCode::NO_PERMISSION,
+            Self::TopicToSendUnknown { .. }
+            | Self::TopicToPullUnknown { .. }
+            | Self::TopicUnknown { .. } => ResponseCode::TOPIC_NOT_EXIST,
+            Self::GroupToPullUnknown { .. } | Self::GroupUnknown { .. } => {
+                ResponseCode::SUBSCRIPTION_GROUP_NOT_EXIST
+            }
+            Self::SubscriptionMalformed(_) => ResponseCode::SUBSCRIPTION_PARSE_FAILED,
+            Self::GroupNotConnected | Self::NotSubscribed => ResponseCode::SUBSCRIPTION_NOT_EXIST,
+            Self::SubscriptionOld => ResponseCode::SUBSCRIPTION_NOT_LATEST,
+            Self::OffsetUnknown(_) | Self::NoMessageByKey => ResponseCode::QUERY_NOT_FOUND,
+            Self::ConsumersOffline { .. } => ResponseCode::CONSUMER_NOT_ONLINE,
+            Self::ClientSilent { .. } => ResponseCode::CONSUME_MSG_TIMEOUT,
+            Self::NotLeader { .. } | Self::Behind(_) => ResponseCode::SERVICE_NOT_AVAILABLE,
+            Self::HeldFull { .. } => ResponseCode::SYSTEM_BUSY,
+            Self::Propose(error) => propose_code(error),
+        }
+    }
+
+    /// The answer. Its opaque is set by whoever sends it.
+    pub fn answer(&self) -> RemotingCommand {
+        let answer = RemotingCommand::error(self.code(), self.to_string());
+        match self {
+            Self::PullForbidden { kind, .. } => answer.with_field("forbiddenType", kind),
+            _ => answer,
+        }
+    }
+}
+
+fn propose_code(error: &ProposeError) -> ResponseCode {
+    match error {
+        ProposeError::NotLeader { .. }
+        | ProposeError::StoreFailed { .. }
+        | ProposeError::DiskFull { .. }
+        | ProposeError::Stopping => ResponseCode::SERVICE_NOT_AVAILABLE,
+        ProposeError::Busy { .. } => ResponseCode::SYSTEM_BUSY,
+        ProposeError::TooLarge { .. } => ResponseCode::MESSAGE_ILLEGAL,
+        // It may be stored all the same. Producers try again after this code, too, and then it may
+        // be stored twice; consumers have to expect that of RocketMQ anyway.
+        ProposeError::OutcomeUnknown | ProposeError::NoQuorum { .. } => ResponseCode::SYSTEM_ERROR,
+    }
+}
+
+/// How long requests that this broker passes on to a client may take.
+pub const RELAY_WITHIN: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_surely_not_stored_is_told_apart_from_what_may_have_been() {
+        let full = || "disk".to_owned();
+        let surely_not = [
+            (ProposeError::NotLeader { leader: Some("n1".to_owned()) }, 14),
+            (ProposeError::Busy { bytes: 5, limit: 4 }, 2),
+            (ProposeError::TooLarge { bytes: 5, limit: 4 }, 13),
+            (ProposeError::StoreFailed { why: full() }, 14),
+            (ProposeError::DiskFull { why: full() }, 14),
+            (ProposeError::Stopping, 14),
+        ];
+        for (error, code) in surely_not {
+            let error = RequestError::from(error);
+            assert_eq!(error.code().0, code, "{error}");
+            assert!(!error.to_string().contains("may"), "{error}");
+        }
+        for error in
+            [ProposeError::OutcomeUnknown, ProposeError::NoQuorum { waited: Duration::from_secs(2) }]
+        {
+            let error = RequestError::from(error);
+            assert_eq!(error.code().0, 1, "{error}");
+            assert!(error.to_string().contains("may still be committed"), "{error}");
+        }
+    }
+
+    #[test]
+    fn remarks_are_those_that_clients_and_tools_know() {
+        let t = || "T".to_owned();
+        let rows = [
+            (RequestError::Unsupported { code: 9999 }, 3, " request type 9999 not supported"),
+            (
+                RequestError::TopicToSendUnknown { topic: t() },
+                17,
+                "topic[T] not exist, apply first please!\nSee https://rocketmq.apache.org/docs/\
+                 bestPractice/06FAQ for further details.",
+            ),
+            (RequestError::GroupUnknown { group: t() }, 26, "Group T not exist!"),
+            (RequestError::TopicUnknown { topic: t() }, 17, "Topic T not exist!"),
+            (RequestError::NoConsumers { group: t() }, 1, "no consumer for this group, T"),
+            (RequestError::ConsumersOffline { group: t() }, 206, "the consumer group[T] not online"),
+            (RequestError::NoProducers { group: t() }, 1, "the producer group[T] not exist"),
+            (RequestError::SubscriptionOld, 25, "the consumer's subscription not latest"),
+            (
+                RequestError::NoMessageAt { offset: 9 },
+                1,
+                "can not find message by the offset, 9",
+            ),
+        ];
+        for (error, code, remark) in rows {
+            assert_eq!((error.code().0, error.to_string().as_str()), (code, remark));
+        }
+    }
+
+    #[test]
+    fn a_write_on_a_follower_says_where_to_go() {
+        let named = RequestError::NotLeader { leader: Some("n2".to_owned()) };
+        assert!(named.to_string().contains("the leader is n2"), "{named}");
+        let unknown = RequestError::NotLeader { leader: None };
+        assert!(unknown.to_string().contains("being elected"), "{unknown}");
+    }
+}

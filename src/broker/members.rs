@@ -1,0 +1,182 @@
+//! Which connected client belongs to which groups: a pure table, kept once for producers and once
+//! for consumers.
+//!
+//! A client is known by its connection. It stays until it says goodbye, its connection closes, or
+//! its heartbeats stay away.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use crate::net::ConnectionId;
+use crate::protocol::codes::LanguageCode;
+
+/// Most groups that one connection may be a member of. A proxy has hundreds.
+pub const GROUPS_PER_CONNECTION_MAX: usize = 10_000;
+
+/// A connected client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Client {
+    /// As it calls itself.
+    pub id: String,
+    /// Where it connects from.
+    pub peer: SocketAddr,
+    /// What it is written in.
+    pub language: LanguageCode,
+    /// Its release.
+    pub version: i32,
+    /// Its last heartbeat.
+    pub seen: Instant,
+    /// Its last heartbeat, ms since the epoch, for tools.
+    pub seen_ms: i64,
+}
+
+/// Clients by group.
+#[derive(Debug, Default)]
+pub struct Members {
+    groups: HashMap<String, BTreeMap<ConnectionId, Client>>,
+    by_connection: HashMap<ConnectionId, BTreeSet<String>>,
+}
+
+/// The connection is in too many groups already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("one connection may be a member of at most {GROUPS_PER_CONNECTION_MAX} groups")]
+pub struct TooManyGroups;
+
+impl Members {
+    /// Enters a client, or notes its heartbeat. Whether the group has a member more.
+    pub fn enter(
+        &mut self,
+        group: &str,
+        connection: ConnectionId,
+        client: Client,
+    ) -> Result<bool, TooManyGroups> {
+        let groups = self.by_connection.entry(connection).or_default();
+        if !groups.contains(group) {
+            if groups.len() >= GROUPS_PER_CONNECTION_MAX {
+                return Err(TooManyGroups);
+            }
+            groups.insert(group.to_owned());
+        }
+        let members = match self.groups.get_mut(group) {
+            Some(members) => members,
+            None => self.groups.entry(group.to_owned()).or_default(),
+        };
+        Ok(members.insert(connection, client).is_none())
+    }
+
+    /// Takes a client out of one group. Whether it was in it.
+    pub fn leave(&mut self, group: &str, connection: ConnectionId) -> bool {
+        let Some(members) = self.groups.get_mut(group) else { return false };
+        let was_member = members.remove(&connection).is_some();
+        if members.is_empty() {
+            self.groups.remove(group);
+        }
+        if let Some(groups) = self.by_connection.get_mut(&connection) {
+            groups.remove(group);
+            if groups.is_empty() {
+                self.by_connection.remove(&connection);
+            }
+        }
+        was_member
+    }
+
+    /// Takes a client out of all groups; these are returned.
+    pub fn forget(&mut self, connection: ConnectionId) -> BTreeSet<String> {
+        let groups = self.by_connection.remove(&connection).unwrap_or_default();
+        for group in &groups {
+            self.leave(group, connection);
+        }
+        groups
+    }
+
+    /// Connections without heartbeat for `limit` at `now`, in any group.
+    pub fn silent(&self, now: Instant, limit: Duration) -> BTreeSet<ConnectionId> {
+        self.groups
+            .values()
+            .flatten()
+            .filter(|(_, client)| now.saturating_duration_since(client.seen) >= limit)
+            .map(|(connection, _)| *connection)
+            .collect()
+    }
+
+    /// The members of a group.
+    pub fn of(&self, group: &str) -> impl Iterator<Item = (ConnectionId, &Client)> {
+        self.groups.get(group).into_iter().flatten().map(|(id, client)| (*id, client))
+    }
+
+    /// Whether the group has members.
+    pub fn has(&self, group: &str) -> bool {
+        self.groups.contains_key(group)
+    }
+
+    /// All groups with their members.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &BTreeMap<ConnectionId, Client>)> {
+        self.groups.iter().map(|(group, members)| (group.as_str(), members))
+    }
+
+    /// The connection of a member with this client id.
+    pub fn find(&self, group: &str, client_id: &str) -> Option<ConnectionId> {
+        self.of(group).find(|(_, client)| client.id == client_id).map(|(id, _)| id)
+    }
+
+    /// Whether the connection is in any group.
+    pub fn knows(&self, connection: ConnectionId) -> bool {
+        self.by_connection.contains_key(&connection)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn client(id: &str, seen: Instant) -> Client {
+        Client {
+            id: id.to_owned(),
+            peer: ([127, 0, 0, 1], 5).into(),
+            language: LanguageCode::JAVA,
+            version: 513,
+            seen,
+            seen_ms: 0,
+        }
+    }
+
+    #[test]
+    fn clients_enter_and_leave() {
+        let (mut members, now) = (Members::default(), crate::clock::now());
+        let (a, b) = (ConnectionId(1), ConnectionId(2));
+        assert_eq!(members.enter("g", a, client("a", now)), Ok(true));
+        assert_eq!(members.enter("g", a, client("a", now)), Ok(false), "a heartbeat");
+        assert_eq!(members.enter("g", b, client("b", now)), Ok(true));
+        assert_eq!(members.enter("h", a, client("a", now)), Ok(true));
+        assert_eq!(members.find("g", "b"), Some(b));
+        assert!(members.leave("g", b) && !members.leave("g", b) && !members.leave("x", b));
+        assert!(!members.knows(b) && members.knows(a));
+        assert_eq!(members.forget(a), BTreeSet::from(["g".to_owned(), "h".to_owned()]));
+        assert!(members.groups.is_empty() && members.by_connection.is_empty());
+    }
+
+    #[test]
+    fn silence_is_noticed_per_connection() {
+        let (mut members, start) = (Members::default(), crate::clock::now());
+        let at = |s| start + Duration::from_secs(s);
+        members.enter("g", ConnectionId(1), client("a", at(0))).unwrap();
+        members.enter("g", ConnectionId(2), client("b", at(50))).unwrap();
+        let limit = Duration::from_secs(120);
+        assert!(members.silent(at(119), limit).is_empty());
+        assert_eq!(members.silent(at(120), limit), BTreeSet::from([ConnectionId(1)]));
+        members.enter("g", ConnectionId(1), client("a", at(121))).unwrap();
+        assert!(members.silent(at(121), limit).is_empty());
+    }
+
+    #[test]
+    fn one_connection_cannot_fill_the_table() {
+        let (mut members, now) = (Members::default(), crate::clock::now());
+        for group in 0..GROUPS_PER_CONNECTION_MAX {
+            members.enter(&group.to_string(), ConnectionId(1), client("a", now)).unwrap();
+        }
+        assert_eq!(members.enter("more", ConnectionId(1), client("a", now)), Err(TooManyGroups));
+        assert_eq!(members.enter("0", ConnectionId(1), client("a", now)), Ok(false));
+        assert_eq!(members.enter("more", ConnectionId(2), client("b", now)), Ok(true));
+    }
+}

@@ -1,0 +1,143 @@
+//! What a consumer wants of a topic: `A || B` expressions and the filter they make.
+
+use std::collections::BTreeSet;
+
+use smallvec::SmallVec;
+
+use crate::protocol::message::tags_code;
+
+/// The expression that takes everything.
+pub const ALL: &str = "*";
+/// The expression type of tags; the only one there is so far.
+pub const TAG: &str = "TAG";
+
+/// Decides from the ConsumeQueue alone whether a message may interest a consumer. Tags are
+/// compared by hash; consumers compare the text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TagFilter {
+    /// Everything.
+    All,
+    /// Messages with one of these tag hashes.
+    AnyOf(SmallVec<[i32; 4]>),
+}
+
+impl TagFilter {
+    /// Whether a message with this tag hash passes.
+    pub fn passes(&self, code: i64) -> bool {
+        match self {
+            Self::All => true,
+            // The ConsumeQueue keeps the 32-bit hash in 64 bits; clients compare 32.
+            #[allow(clippy::cast_possible_truncation)]
+            Self::AnyOf(codes) => codes.contains(&(code as i32)),
+        }
+    }
+}
+
+/// What a consumer group wants of one topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Subscription {
+    /// The topic.
+    pub topic: String,
+    /// The expression, as the consumer wrote it.
+    pub expression: String,
+    /// What kind of expression it is: [`TAG`] or another.
+    pub kind: String,
+    /// Tags in it.
+    pub tags: BTreeSet<String>,
+    /// The filter it makes.
+    pub filter: TagFilter,
+    /// Chosen by the consumer; a higher one replaces a lower one.
+    pub version: i64,
+}
+
+impl Subscription {
+    /// A subscription as a consumer announces it. An expression of another kind than tags takes
+    /// everything here; pulls with one are refused.
+    pub fn new(
+        topic: &str,
+        expression: &str,
+        kind: Option<&str>,
+        version: i64,
+    ) -> Result<Self, NoTag> {
+        let kind = kind.filter(|kind| !kind.is_empty()).unwrap_or(TAG);
+        let (tags, filter) =
+            if kind == TAG { parse(Some(expression))? } else { (BTreeSet::new(), TagFilter::All) };
+        Ok(Self {
+            topic: topic.to_owned(),
+            expression: expression.to_owned(),
+            kind: kind.to_owned(),
+            tags,
+            filter,
+            version,
+        })
+    }
+
+    /// Hashes of its tags.
+    #[allow(clippy::cast_possible_truncation)] // the hash is 32 bits wide
+    pub fn codes(&self) -> impl Iterator<Item = i32> {
+        self.tags.iter().map(|tag| tags_code(tag) as i32)
+    }
+}
+
+/// An expression without any tag in it, such as `||`.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("parse the consumer's subscription failed: no tag in [{expression}]")]
+pub struct NoTag {
+    /// The expression.
+    pub expression: String,
+}
+
+/// Tags in an expression, and the filter they make. Absent, empty and `*` take everything.
+pub fn parse(expression: Option<&str>) -> Result<(BTreeSet<String>, TagFilter), NoTag> {
+    let expression = expression.unwrap_or_default();
+    if matches!(expression, "" | ALL) {
+        return Ok((BTreeSet::new(), TagFilter::All));
+    }
+    let tags: BTreeSet<String> = expression
+        .split("||")
+        .map(str::trim)
+        .filter(|tag| !tag.is_empty())
+        .map(str::to_owned)
+        .collect();
+    if tags.is_empty() {
+        return Err(NoTag { expression: expression.to_owned() });
+    }
+    #[allow(clippy::cast_possible_truncation)] // the hash is 32 bits wide
+    let codes = tags.iter().map(|tag| tags_code(tag) as i32).collect();
+    Ok((tags, TagFilter::AnyOf(codes)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn expressions_are_tags_joined_by_two_bars() {
+        let rows: [(Option<&str>, &[&str]); 7] = [
+            (None, &[]),
+            (Some(""), &[]),
+            (Some("*"), &[]),
+            (Some("TagA"), &["TagA"]),
+            (Some("TagA || TagB"), &["TagA", "TagB"]),
+            (Some("b||a|| b ||"), &["a", "b"]),
+            (Some("标签"), &["标签"]),
+        ];
+        for (expression, want) in rows {
+            let (tags, filter) = parse(expression).unwrap();
+            assert_eq!(tags.iter().collect::<Vec<_>>(), want, "{expression:?}");
+            assert_eq!(filter == TagFilter::All, want.is_empty(), "{expression:?}");
+        }
+        for bad in ["||", " || ", "  "] {
+            assert!(parse(Some(bad)).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn the_filter_compares_32_bit_hashes() {
+        let (_, filter) = parse(Some("TagA || refund")).unwrap();
+        assert!(filter.passes(2_598_919), "TagA");
+        assert!(filter.passes(tags_code("refund")), "a negative hash");
+        assert!(!filter.passes(tags_code("TagB")) && !filter.passes(0));
+        assert!(TagFilter::All.passes(0));
+    }
+}

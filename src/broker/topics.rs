@@ -1,0 +1,139 @@
+//! Rules about topics: which names, what a topic created by a send looks like, what an operator
+//! may ask for.
+
+use std::collections::BTreeMap;
+
+use crate::protocol::{names, perm};
+use crate::raft::command::Topic;
+
+/// Most queues of a topic. Java has no limit; a request for two billion must not create them.
+pub const QUEUES_MAX: u32 = 65_536;
+
+/// A topic with this many queues for reading and for writing.
+pub fn plain(name: &str, queues: u32, perm: u32) -> Topic {
+    Topic {
+        name: name.to_owned(),
+        read_queues: queues,
+        write_queues: queues,
+        perm,
+        sys_flag: 0,
+        order: false,
+        multi_tag: false,
+        attributes: BTreeMap::new(),
+    }
+}
+
+/// The topic that a send to an unknown name creates from `template`, which must be inheritable;
+/// the client wants `queues`. `None`: no topic may be created this way.
+pub fn from_template(name: &str, template: Option<&Topic>, queues: i32) -> Option<Topic> {
+    let template = template.filter(|template| perm::inheritable(template.perm))?;
+    let queues = u32::try_from(queues).unwrap_or(0).min(template.write_queues);
+    Some(Topic {
+        sys_flag: template.sys_flag,
+        multi_tag: template.multi_tag,
+        ..plain(name, queues.max(1), template.perm & !perm::INHERIT)
+    })
+}
+
+/// The topic that holds what a group has to consume again.
+pub fn retry(group: &str, queues: u32) -> Topic {
+    plain(&names::retry_topic(group), queues.clamp(1, QUEUES_MAX), perm::READ | perm::WRITE)
+}
+
+/// The topic that holds what a group has given up.
+pub fn dead_letter(group: &str) -> Topic {
+    plain(&names::dlq_topic(group), 1, perm::READ | perm::WRITE)
+}
+
+/// What a topic looks like in remarks and logs: as Java prints it, because scripts read it.
+pub fn text(topic: &Topic) -> String {
+    format!(
+        "TopicConfig [topicName={}, readQueueNums={}, writeQueueNums={}, perm={}, \
+         topicFilterType={}, topicSysFlag={}, order={}, attributes={{{}}}]",
+        topic.name,
+        topic.read_queues,
+        topic.write_queues,
+        perm::text(topic.perm),
+        if topic.multi_tag { "MULTI_TAG" } else { "SINGLE_TAG" },
+        topic.sys_flag,
+        topic.order,
+        topic.attributes.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>().join(", "),
+    )
+}
+
+/// Applies an attribute change, `+key=value` and `-key` separated by commas, to `attributes`.
+/// Adding changes an existing value as well.
+pub fn change_attributes(
+    attributes: &BTreeMap<String, String>,
+    change: &str,
+) -> Result<BTreeMap<String, String>, String> {
+    let mut changed = attributes.clone();
+    for part in change.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+        match (part.strip_prefix('+'), part.strip_prefix('-')) {
+            (Some(set), _) => match set.split_once('=') {
+                Some((key, value)) if !key.is_empty() && !value.is_empty() => {
+                    changed.insert(key.to_owned(), value.to_owned());
+                }
+                _ => return Err(format!("attribute [{part}] is not +key=value")),
+            },
+            (None, Some(key)) if !key.is_empty() && !key.contains('=') => {
+                changed.remove(key);
+            }
+            _ => return Err(format!("attribute [{part}] is neither +key=value nor -key")),
+        }
+    }
+    Ok(changed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_send_creates_a_topic_as_its_template_allows() {
+        let template = |perm, queues| plain("TBW102", queues, perm);
+        let rows = [
+            (Some(template(7, 8)), 4, Some((4, 6))),
+            (Some(template(7, 8)), 16, Some((8, 6))),
+            (Some(template(5, 8)), 2, Some((2, 4))),
+            (Some(template(7, 8)), -3, Some((1, 6))),
+            (Some(template(7, 8)), 0, Some((1, 6))),
+            (Some(template(6, 8)), 4, None), // no inherit bit
+            (None, 4, None),
+        ];
+        for (template, wanted, want) in rows {
+            let made = from_template("T", template.as_ref(), wanted);
+            let got = made.as_ref().map(|topic| (topic.write_queues, topic.perm));
+            assert_eq!(got, want, "{template:?} {wanted}");
+        }
+    }
+
+    #[test]
+    fn attributes_are_set_and_removed() {
+        let old = BTreeMap::from([("a".to_owned(), "1".to_owned())]);
+        let rows = [
+            ("", Ok("a=1")),
+            ("+b=2", Ok("a=1,b=2")),
+            ("+a=9,-b", Ok("a=9")),
+            ("-a", Ok("")),
+            ("b=2", Err(())),
+            ("+b", Err(())),
+            ("-a=1", Err(())),
+        ];
+        for (change, want) in rows {
+            let got = change_attributes(&old, change).map_err(|_| ()).map(|all| {
+                all.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>().join(",")
+            });
+            assert_eq!(got.as_deref(), want.as_ref().map(|w| *w).map_err(|()| &()), "{change}");
+        }
+    }
+
+    #[test]
+    fn a_topic_is_printed_as_java_does() {
+        assert_eq!(
+            text(&plain("T", 4, 6)),
+            "TopicConfig [topicName=T, readQueueNums=4, writeQueueNums=4, perm=RW-, \
+             topicFilterType=SINGLE_TAG, topicSysFlag=0, order=false, attributes={}]"
+        );
+    }
+}

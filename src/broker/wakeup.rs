@@ -1,0 +1,240 @@
+//! Wakes held pulls: when their queue grows, when their time is over, when this broker stops.
+//!
+//! The raft thread tells which queues grew; what it does here is a look into the hold table. The
+//! pulls themselves are answered by one task of the network runtime.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use crate::clock;
+use crate::ids::QueueOffset;
+use crate::net::ConnectionId;
+use crate::raft::{QueueAdvance, QueueListener};
+
+use super::hold::{Full, Hold, HoldTable};
+
+/// Most requests held at once. One costs about half a KiB.
+pub const HELD_MAX: usize = 200_000;
+/// How long the task sleeps when nothing is held.
+const LONG: Duration = Duration::from_secs(3600);
+
+/// Why a held request is looked at again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    /// Its queue has grown, or it did not have to wait for a message.
+    Ready,
+    /// Its time is over: it has to be answered now.
+    Expired,
+}
+
+/// Held requests and those that are due. `P` is what answers one.
+#[derive(Debug)]
+pub struct Wakeups<P> {
+    table: Mutex<HoldTable<P>>,
+    held: AtomicUsize,
+    due: Mutex<Vec<(P, Why)>>,
+    wake: Notify,
+    stopping: AtomicBool,
+}
+
+impl<P> Wakeups<P> {
+    /// Nothing held, at most `limit` in future.
+    pub fn new(limit: usize) -> Self {
+        Self {
+            table: Mutex::new(HoldTable::new(limit)),
+            held: AtomicUsize::new(0),
+            due: Mutex::default(),
+            wake: Notify::new(),
+            stopping: AtomicBool::new(false),
+        }
+    }
+
+    /// Keeps a request until its queue has grown beyond what it wants, or its deadline. `end` is
+    /// asked for the queue's next offset after the request is in the table, so that a message
+    /// applied meanwhile is not missed.
+    pub fn hold(
+        &self,
+        hold: Hold<P>,
+        end: impl FnOnce() -> QueueOffset,
+    ) -> Result<(), Full<P>> {
+        if self.stopping.load(Ordering::SeqCst) {
+            self.make_due([(hold.payload, Why::Expired)]);
+            return Ok(());
+        }
+        let (wants, deadline) = (hold.wants, hold.deadline);
+        let mut table = self.table.lock();
+        let is_next = table.next_deadline().is_none_or(|next| deadline < next);
+        let ticket = table.hold(hold)?;
+        self.held.store(table.len(), Ordering::SeqCst);
+        drop(table);
+        if end() > wants {
+            let mut table = self.table.lock();
+            let grown = table.remove(ticket);
+            self.held.store(table.len(), Ordering::SeqCst);
+            drop(table);
+            self.make_due(grown.map(|hold| (hold.payload, Why::Ready)));
+        } else if self.stopping.load(Ordering::SeqCst) {
+            self.release_all();
+        } else if is_next {
+            self.wake.notify_one(); // it may sleep longer than this request may wait
+        }
+        Ok(())
+    }
+
+    /// Hands a request that need not wait to the task, from a thread that must not answer it.
+    pub fn ready(&self, payload: P) {
+        self.make_due([(payload, Why::Ready)]);
+    }
+
+    /// Forgets what a closed connection asked for.
+    pub fn forget(&self, owner: ConnectionId) {
+        if self.held.load(Ordering::SeqCst) > 0 {
+            let mut table = self.table.lock();
+            table.forget_owner(owner.0);
+            self.held.store(table.len(), Ordering::SeqCst);
+        }
+    }
+
+    /// Makes everything due and holds nothing any more.
+    pub fn stop(&self) {
+        self.stopping.store(true, Ordering::SeqCst);
+        self.release_all();
+    }
+
+    /// How many requests are held.
+    pub fn held(&self) -> usize {
+        self.held.load(Ordering::Relaxed)
+    }
+
+    fn release_all(&self) {
+        let mut table = self.table.lock();
+        let all = table.take_all();
+        self.held.store(0, Ordering::SeqCst);
+        drop(table);
+        self.make_due(all.into_iter().map(|hold| (hold.payload, Why::Expired)));
+    }
+
+    fn make_due(&self, requests: impl IntoIterator<Item = (P, Why)>) {
+        let mut due = self.due.lock();
+        let before = due.len();
+        due.extend(requests);
+        if due.len() > before {
+            drop(due);
+            self.wake.notify_one();
+        }
+    }
+
+    fn take_due(&self, now: Instant) -> (Vec<(P, Why)>, Duration) {
+        let mut due = std::mem::take(&mut *self.due.lock());
+        let mut table = self.table.lock();
+        let expired = table.take_expired(now);
+        self.held.store(table.len(), Ordering::SeqCst);
+        let sleep = table.next_deadline().map_or(LONG, |at| at.saturating_duration_since(now));
+        drop(table);
+        due.extend(expired.into_iter().map(|hold| (hold.payload, Why::Expired)));
+        (due, sleep)
+    }
+}
+
+impl<P: Send> QueueListener for Wakeups<P> {
+    fn advanced(&self, queues: &[QueueAdvance]) {
+        // A request that is just being entered looks at its queue again after this counts it.
+        if self.held.load(Ordering::SeqCst) == 0 {
+            return;
+        }
+        let mut satisfied = Vec::new();
+        let mut table = self.table.lock();
+        for queue in queues {
+            satisfied.extend(table.take_satisfied(&queue.topic, queue.queue_id, queue.next));
+        }
+        self.held.store(table.len(), Ordering::SeqCst);
+        drop(table);
+        self.make_due(satisfied.into_iter().map(|hold| (hold.payload, Why::Ready)));
+    }
+}
+
+/// Answers due requests with `answer`, until the task is dropped.
+pub async fn run<P: Send + 'static>(wakeups: Arc<Wakeups<P>>, answer: impl Fn(P, Why) + Send) {
+    /// Requests answered before other tasks of the thread get their turn.
+    const AT_ONCE: usize = 64;
+    loop {
+        let (due, sleep) = wakeups.take_due(clock::now());
+        if due.is_empty() {
+            let _woken_or_deadline = tokio::time::timeout(sleep, wakeups.wake.notified()).await;
+            continue;
+        }
+        for (number, (request, why)) in due.into_iter().enumerate() {
+            answer(request, why);
+            if number % AT_ONCE == AT_ONCE - 1 {
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hold(wants: u64, within: Duration) -> Hold<u64> {
+        Hold {
+            topic: "T".into(),
+            queue_id: 0,
+            wants: QueueOffset(wants),
+            deadline: clock::now() + within,
+            owner: 1,
+            payload: wants,
+        }
+    }
+
+    fn advance(next: u64) -> QueueAdvance {
+        QueueAdvance { topic: "T".into(), queue_id: 0, next: QueueOffset(next) }
+    }
+
+    fn due(wakeups: &Wakeups<u64>) -> Vec<(u64, Why)> {
+        wakeups.take_due(clock::now()).0
+    }
+
+    #[test]
+    fn a_message_that_came_while_a_request_was_entered_wakes_it() {
+        let wakeups = Wakeups::new(10);
+        wakeups.hold(hold(5, LONG), || QueueOffset(6)).unwrap();
+        assert_eq!(due(&wakeups), [(5, Why::Ready)]);
+        wakeups.hold(hold(6, LONG), || QueueOffset(6)).unwrap();
+        assert!(due(&wakeups).is_empty());
+        wakeups.advanced(&[advance(6)]);
+        assert!(due(&wakeups).is_empty());
+        wakeups.advanced(&[advance(7)]);
+        assert_eq!(due(&wakeups), [(6, Why::Ready)]);
+        assert_eq!(wakeups.held(), 0);
+    }
+
+    #[test]
+    fn a_stop_releases_what_is_held_and_holds_nothing_more() {
+        let wakeups = Wakeups::new(10);
+        wakeups.hold(hold(1, LONG), || QueueOffset(0)).unwrap();
+        wakeups.stop();
+        assert_eq!(due(&wakeups), [(1, Why::Expired)]);
+        wakeups.hold(hold(2, LONG), || QueueOffset(0)).unwrap();
+        assert_eq!(due(&wakeups), [(2, Why::Expired)]);
+    }
+
+    #[tokio::test]
+    async fn the_task_answers_at_the_deadline() {
+        let wakeups = Arc::new(Wakeups::new(10));
+        let (answered, mut answers) = tokio::sync::mpsc::channel(4);
+        let task = tokio::spawn(run(Arc::clone(&wakeups), move |request, why| {
+            answered.try_send((request, why)).unwrap();
+        }));
+        wakeups.hold(hold(9, LONG), || QueueOffset(0)).unwrap();
+        wakeups.hold(hold(1, Duration::from_millis(20)), || QueueOffset(0)).unwrap();
+        assert_eq!(answers.recv().await, Some((1, Why::Expired)));
+        wakeups.advanced(&[advance(10)]);
+        assert_eq!(answers.recv().await, Some((9, Why::Ready)));
+        task.abort();
+    }
+}
