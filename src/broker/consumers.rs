@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 use crate::net::ConnectionId;
+use crate::protocol::bodies::{ConsumeFromWhere, ConsumeType, MessageModel};
 
 use super::members::{Client, Members, TooManyGroups};
 use super::subscription::Subscription;
@@ -15,22 +16,15 @@ use super::subscription::Subscription;
 /// Most topics of one group's subscription.
 pub const TOPICS_PER_GROUP_MAX: usize = 10_000;
 
-/// How a group consumes, in the words of the protocol.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// How a group consumes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Style {
-    /// `CONSUME_ACTIVELY`, `CONSUME_PASSIVELY`, `CONSUME_POP`.
-    pub consume_type: String,
-    /// `BROADCASTING`, `CLUSTERING`, `LITE_SELECTIVE`.
-    pub message_model: String,
-    /// `CONSUME_FROM_LAST_OFFSET` and the like.
-    pub from_where: String,
-}
-
-impl Style {
-    /// Whether each member gets every message.
-    pub fn is_broadcasting(&self) -> bool {
-        self.message_model == "BROADCASTING"
-    }
+    /// Whether it asks for messages itself.
+    pub consume_type: ConsumeType,
+    /// Whether queues are shared out among members.
+    pub message_model: MessageModel,
+    /// Where it starts without stored offsets.
+    pub from_where: ConsumeFromWhere,
 }
 
 /// One group of a heartbeat.
@@ -77,7 +71,7 @@ impl Consumers {
     ) -> Result<bool, TooManyGroups> {
         let joined = self.members.enter(&beat.group, connection, client)?;
         let known = self.wants.entry(beat.group.clone()).or_insert_with(|| Wants {
-            style: beat.style.clone(),
+            style: beat.style,
             topics: BTreeMap::new(),
         });
         known.style = beat.style;
@@ -227,11 +221,7 @@ mod tests {
         };
         Beat {
             group: group.to_owned(),
-            style: Style {
-                consume_type: "CONSUME_PASSIVELY".to_owned(),
-                message_model: "CLUSTERING".to_owned(),
-                from_where: "CONSUME_FROM_LAST_OFFSET".to_owned(),
-            },
+            style: Style::default(),
             subscriptions: Some(topics.iter().map(subscription).collect()),
         }
     }

@@ -115,7 +115,12 @@ impl<P> HoldTable<P> {
     }
 
     /// Takes the requests satisfied by a queue whose next offset is now `next`.
-    pub fn take_satisfied(&mut self, topic: &str, queue_id: u32, next: QueueOffset) -> Vec<Hold<P>> {
+    pub fn take_satisfied(
+        &mut self,
+        topic: &str,
+        queue_id: u32,
+        next: QueueOffset,
+    ) -> Vec<Hold<P>> {
         let Some(waiting) = self.by_queue.get(topic).and_then(|queues| queues.get(&queue_id))
         else {
             return Vec::new();
@@ -186,7 +191,10 @@ mod tests {
         for (id, (queue_id, wants)) in [(0, 5), (0, 6), (1, 5)].into_iter().enumerate() {
             table.hold(hold(queue_id, wants, start + Duration::from_secs(9), 1, id)).unwrap();
         }
-        assert!(table.take_satisfied("T", 0, QueueOffset(5)).is_empty(), "offset 5 is not there yet");
+        assert!(
+            table.take_satisfied("T", 0, QueueOffset(5)).is_empty(),
+            "offset 5 is not there yet"
+        );
         assert_eq!(ids(&table.take_satisfied("T", 0, QueueOffset(6))), [0]);
         assert!(table.take_satisfied("U", 0, QueueOffset(100)).is_empty(), "another topic");
         assert_eq!(ids(&table.take_satisfied("T", 1, QueueOffset(6))), [2]);

@@ -2,9 +2,9 @@
 //!
 //! Counting is a few relaxed additions; one task takes samples every second.
 
-mod latency;
-mod traffic;
-mod window;
+pub mod latency;
+pub mod traffic;
+pub mod window;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

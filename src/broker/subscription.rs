@@ -4,12 +4,11 @@ use std::collections::BTreeSet;
 
 use smallvec::SmallVec;
 
+use crate::protocol::bodies::SubscriptionData;
 use crate::protocol::message::tags_code;
 
-/// The expression that takes everything.
-pub const ALL: &str = "*";
-/// The expression type of tags; the only one there is so far.
-pub const TAG: &str = "TAG";
+const ALL: &str = SubscriptionData::ALL;
+const TAG: &str = SubscriptionData::TAG;
 
 /// Decides from the ConsumeQueue alone whether a message may interest a consumer. Tags are
 /// compared by hash; consumers compare the text.
@@ -40,7 +39,7 @@ pub struct Subscription {
     pub topic: String,
     /// The expression, as the consumer wrote it.
     pub expression: String,
-    /// What kind of expression it is: [`TAG`] or another.
+    /// What kind of expression it is: `TAG` or another.
     pub kind: String,
     /// Tags in it.
     pub tags: BTreeSet<String>,
@@ -72,10 +71,18 @@ impl Subscription {
         })
     }
 
-    /// Hashes of its tags.
+    /// The subscription as it is shown to tools.
     #[allow(clippy::cast_possible_truncation)] // the hash is 32 bits wide
-    pub fn codes(&self) -> impl Iterator<Item = i32> {
-        self.tags.iter().map(|tag| tags_code(tag) as i32)
+    pub fn data(&self) -> SubscriptionData {
+        SubscriptionData {
+            class_filter_mode: false,
+            code_set: self.tags.iter().map(|tag| tags_code(tag) as i32).collect(),
+            expression_type: self.kind.clone(),
+            sub_string: self.expression.clone(),
+            sub_version: self.version,
+            tags_set: self.tags.clone(),
+            topic: self.topic.clone(),
+        }
     }
 }
 

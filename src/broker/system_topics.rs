@@ -135,8 +135,12 @@ mod tests {
 
     #[test]
     fn switches_leave_topics_out() {
-        let without =
-            SystemTopics { cluster_topic: false, group_topic: false, template_queues: None, ..of() };
+        let without = SystemTopics {
+            cluster_topic: false,
+            group_topic: false,
+            template_queues: None,
+            ..of()
+        };
         let names: Vec<String> = wanted(&without).into_iter().map(|topic| topic.name).collect();
         for absent in ["TBW102", "RaftCluster", "RaftNode00", "RMQ_SYS_TRACE_TOPIC"] {
             assert!(!names.iter().any(|name| name == absent), "{absent}");

@@ -4,7 +4,7 @@
 //! pulls themselves are answered by one task of the network runtime.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -71,6 +71,7 @@ impl<P> Wakeups<P> {
         let ticket = table.hold(hold)?;
         self.held.store(table.len(), Ordering::SeqCst);
         drop(table);
+        fence(Ordering::SeqCst);
         if end() > wants {
             let mut table = self.table.lock();
             let grown = table.remove(ticket);
@@ -142,7 +143,9 @@ impl<P> Wakeups<P> {
 
 impl<P: Send> QueueListener for Wakeups<P> {
     fn advanced(&self, queues: &[QueueAdvance]) {
-        // A request that is just being entered looks at its queue again after this counts it.
+        // A request that is just being entered is counted here, or finds the message that this is
+        // about when it looks at its queue again: whichever of the two fences comes first.
+        fence(Ordering::SeqCst);
         if self.held.load(Ordering::SeqCst) == 0 {
             return;
         }

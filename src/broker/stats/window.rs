@@ -66,11 +66,8 @@ impl Window {
     /// Growth over the last `within`; zero until there are samples that old.
     pub fn growth_within(&self, within: Duration) -> Growth {
         let Some((to, last)) = self.samples.back() else { return Growth::default() };
-        let first = self
-            .samples
-            .iter()
-            .rev()
-            .find(|(at, _)| to.saturating_duration_since(*at) >= within);
+        let first =
+            self.samples.iter().rev().find(|(at, _)| to.saturating_duration_since(*at) >= within);
         first.map_or_else(Growth::default, |(from, first)| {
             growth(
                 to.saturating_duration_since(*from),
