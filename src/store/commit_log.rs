@@ -1,0 +1,771 @@
+//! The CommitLog, which is the Raft log: entries of messages and commands, in one address space of
+//! fixed-size files.
+//!
+//! ```text
+//!  purged │ first_position ───── applied ≤ committed ───── tail │ zeros … next segment, prepared
+//!                                        durable ≤ tail
+//! ```
+//!
+//! One thread writes (the raft thread): `append`, `append_stored`, `truncate_from`,
+//! `purge_through`, `reset`. Any number of threads read, without a lock that a writer holds for
+//! longer than it takes to copy a few numbers. What a reader has got never changes: not when the
+//! log is cut (see [`super::mmap`]), not when the segment is deleted.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+
+use super::entry::{EntryId, HEADER_BYTES, Header, Kind, StoredEntry, crc32c, total_bytes};
+use super::error::Error;
+use super::files::Files;
+use super::flush::{BACKGROUND_SYNC_MS, Durability, SyncCounters, SyncDone, SyncStats, Syncer};
+use super::mmap::{MappedBytes, Writer};
+use super::prepare::{Preparer, segment_path};
+use super::purge_point::{self, LogStart, PurgePoint};
+use super::recovery::{self, Recovery};
+use super::segment::{Segment, base_of, damaged, place};
+use super::store_file::PreviousLife;
+use crate::clock;
+use crate::ids::{EntryIndex, PhysicalOffset, QueueOffset, StoreId, Term};
+use crate::protocol::message::{Draft, Record, RecordPlace};
+
+/// Smallest segment.
+pub const SEGMENT_BYTES_MIN: u64 = 1 << 20;
+/// Largest segment.
+pub const SEGMENT_BYTES_MAX: u64 = 32 << 30;
+/// Entries at the start of a segment among which a message is looked for, to learn its age.
+const ENTRIES_TO_FIRST_MESSAGE_MAX: usize = 256;
+
+/// Where and how the log is kept.
+#[derive(Debug, Clone)]
+pub struct LogOptions {
+    /// Directory of the segment files.
+    pub dir: PathBuf,
+    /// Size of each: 1 MiB to 32 GiB, a multiple of 4096, the same on all members.
+    pub segment_bytes: u64,
+    /// When an append counts as durable.
+    pub durability: Durability,
+    /// How the store was left ([`super::store_file::StoreFile::previous_life`]).
+    pub previous_life: PreviousLife,
+}
+
+/// From where a start reads the log again. `ReplayFrom::default()` for a new store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ReplayFrom {
+    /// End of the last entry that the checkpoint contains; all before it was synced with it.
+    pub position: PhysicalOffset,
+    /// Index of the next entry.
+    pub index: EntryIndex,
+    /// That last entry. If it is not given, it is read from the log.
+    pub previous: Option<EntryId>,
+}
+
+/// Content of an entry.
+#[derive(Debug, Clone, Copy)]
+pub enum Body<'a> {
+    /// Nothing: the first entry of a leader.
+    Blank,
+    /// Messages, then commands.
+    Data {
+        /// Encoded straight into the log. [`Draft::check`] has accepted them.
+        drafts: &'a [Draft],
+        /// As the raft layer encodes them.
+        commands: &'a [u8],
+    },
+    /// Members, as the raft layer encodes them.
+    Membership(&'a [u8]),
+}
+
+/// What retention decides by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SegmentInfo {
+    /// Where it starts.
+    pub base: PhysicalOffset,
+    /// Its first entry.
+    pub first: EntryIndex,
+    /// When its first message was stored; `None` if there is none near its start.
+    pub first_store_ms: Option<i64>,
+}
+
+/// The log. A handle: clones share it.
+#[derive(Clone)]
+pub struct CommitLog {
+    threads: Arc<Threads>,
+}
+
+/// Stops the threads with the last handle.
+struct Threads {
+    core: Arc<Core>,
+    syncer: Syncer,
+}
+
+/// The log's ends, read and replaced as a whole.
+#[derive(Debug, Clone, Copy)]
+struct Ends {
+    purged: PurgePoint,
+    last: Option<EntryId>, // or the last one purged
+    tail: PhysicalOffset,
+    /// Counts how often the tail went back; what was learned of an earlier tail is void.
+    epoch: u64,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Durable {
+    position: PhysicalOffset,
+    last: Option<EntryId>,
+}
+
+struct Core {
+    files: Arc<dyn Files>,
+    options: LogOptions,
+    /// Readers' view, sorted by base.
+    segments: ArcSwap<Vec<Arc<Segment>>>,
+    ends: Mutex<Ends>,
+    /// Held by whoever changes the log.
+    write: Mutex<WriteSide>,
+    preparer: Preparer,
+    /// Held during a sync: one that found nothing to do must not overtake one at work.
+    syncing: Mutex<()>,
+    durable: Mutex<Durable>,
+    poison: OnceLock<Arc<str>>,
+    counters: SyncCounters,
+}
+
+struct WriteSide {
+    segments: BTreeMap<u64, (Arc<Segment>, Writer)>,
+    last_store_ms: i64,
+}
+
+impl CommitLog {
+    /// Opens the log in `options.dir`, or makes it. Reads what was written since the checkpoint.
+    ///
+    /// `committed` is an index that was known to be committed and durable here; a log that does
+    /// not reach it is damaged.
+    pub fn open(
+        files: Arc<dyn Files>,
+        options: LogOptions,
+        from: ReplayFrom,
+        committed: Option<EntryIndex>,
+    ) -> Result<(Self, Recovery), Error> {
+        let bytes = options.segment_bytes;
+        if !(SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX).contains(&bytes) || bytes % 4096 != 0 {
+            return Err(Error::BadSegmentBytes { bytes });
+        }
+        let found = recovery::recover(files.as_ref(), &options, from, committed)?;
+        let failed = |e| Error::io("start threads for", &options.dir, e);
+        let preparer = Preparer::start(Arc::clone(&files), options.dir.clone(), bytes);
+        let ends = Ends { purged: found.purged, last: found.last, tail: found.tail, epoch: 0 };
+        let readers = found.segments.values().map(|(s, _)| Arc::clone(s)).collect();
+        let core = Arc::new(Core {
+            segments: ArcSwap::from_pointee(readers),
+            ends: Mutex::new(ends),
+            write: Mutex::new(WriteSide { segments: found.segments, last_store_ms: 0 }),
+            preparer: preparer.map_err(failed)?,
+            syncing: Mutex::new(()),
+            durable: Mutex::new(Durable { position: ends.tail, last: ends.last }),
+            poison: OnceLock::new(),
+            counters: SyncCounters::default(),
+            files,
+            options,
+        });
+        core.sync_what_was_found()?;
+        core.preparer.want(core.next_base(ends.tail));
+        let background = match core.options.durability {
+            Durability::Synced => None,
+            Durability::PageCache => Some(Duration::from_millis(BACKGROUND_SYNC_MS)),
+        };
+        let sync = {
+            let core = Arc::clone(&core);
+            move || core.sync_written()
+        };
+        let syncer = Syncer::start(sync, background)
+            .map_err(|e| Error::io("start threads for", &core.options.dir, e))?;
+        Ok((Self { threads: Arc::new(Threads { core, syncer }) }, found.report))
+    }
+
+    fn core(&self) -> &Core {
+        &self.threads.core
+    }
+
+    /// A leader's append: gives every message its place and writes the entry, readable at once.
+    ///
+    /// `place` is asked for the queue offset of each draft, in order, when nothing can fail any
+    /// more. Store times are `now_ms`, or the time of the append before if that is later.
+    pub fn append(
+        &self,
+        id: EntryId,
+        body: Body<'_>,
+        place: &mut dyn FnMut(&Draft) -> QueueOffset,
+        now_ms: i64,
+    ) -> Result<StoredEntry, Error> {
+        let core = self.core();
+        let mut write = core.write.lock();
+        let ends = core.accepts(id)?;
+        let header = core.header_for(id, &body, &ends)?;
+        let store_ms = write.last_store_ms.max(now_ms);
+        let stored = core.write_entry(&mut write, header, |header, out| {
+            encode_body(header, &body, place, store_ms, &mut out[HEADER_BYTES..]);
+            header.body_crc = crc32c(&out[HEADER_BYTES..][..header.body_bytes as usize]);
+            // The header last: without it the rest is nothing.
+            let (head, _) = out.split_at_mut(HEADER_BYTES);
+            let head: &mut [u8; HEADER_BYTES] = head.try_into().expect("split there");
+            header.write(head);
+        })?;
+        write.last_store_ms = store_ms;
+        Ok(stored)
+    }
+
+    /// A follower's append: an entry as the leader stored it. Refuses what is not whole, does not
+    /// follow the last entry, or belongs elsewhere.
+    pub fn append_stored(&self, entry: &[u8]) -> Result<StoredEntry, Error> {
+        let header = Header::parse(entry)?;
+        header.check_body(entry)?;
+        let core = self.core();
+        let mut write = core.write.lock();
+        let ends = core.accepts(header.id())?;
+        core.check_place(&header, ends.tail)?;
+        let bytes = &entry[..header.total as usize];
+        core.write_entry(&mut write, header, |_, out| {
+            out[HEADER_BYTES..].copy_from_slice(&bytes[HEADER_BYTES..]);
+            out[..HEADER_BYTES].copy_from_slice(&bytes[..HEADER_BYTES]);
+        })
+    }
+
+    /// Entries of `[from, to)`, one after the other, as many as fit into `bytes_max` but at least
+    /// one if there is one. Their headers are checked; see [`StoredEntry::verify`] for the rest.
+    pub fn entries(
+        &self,
+        from: EntryIndex,
+        to: EntryIndex,
+        bytes_max: u64,
+    ) -> Result<Vec<StoredEntry>, Error> {
+        let core = self.core();
+        let ends = *core.ends.lock();
+        if from < ends.purged.first() {
+            return Err(Error::Purged { index: from, first: ends.purged.first() });
+        }
+        let to = to.min(ends.next());
+        let mut entries = Vec::new();
+        let segments = core.segments.load();
+        let Some((mut at, mut header)) = find(&segments, from.min(to))? else {
+            return if from < to { Err(not_found(from, ends.tail)) } else { Ok(entries) };
+        };
+        let (mut bytes, mut index) = (0, from);
+        while index < to {
+            bytes += u64::from(header.total);
+            if bytes > bytes_max && !entries.is_empty() {
+                break;
+            }
+            if header.index != index {
+                return Err(not_found(index, header.position));
+            }
+            let entry = segments[at].entry(header);
+            entries.push(entry.ok_or_else(|| not_found(index, header.position))?);
+            index = EntryIndex(index.0 + 1);
+            let Some((next_at, next)) = following(&segments, at, &header)? else { break };
+            (at, header) = (next_at, next);
+        }
+        Ok(entries)
+    }
+
+    /// The last entry; if all are purged, the last one purged; `None` in a log that never had one.
+    pub fn last(&self) -> Option<EntryId> {
+        self.core().ends.lock().last
+    }
+
+    /// Index of the oldest entry, or of the next one if there is none.
+    pub fn first_index(&self) -> EntryIndex {
+        self.core().ends.lock().purged.first()
+    }
+
+    /// Index that the next appended entry must have.
+    pub fn next_index(&self) -> EntryIndex {
+        self.core().ends.lock().next()
+    }
+
+    /// The last entry that was purged.
+    pub fn purged(&self) -> Option<EntryId> {
+        self.core().ends.lock().purged.last
+    }
+
+    /// Identity of an entry that is in the log, or was purged last.
+    pub fn id_of(&self, index: EntryIndex) -> Option<EntryId> {
+        let ends = *self.core().ends.lock();
+        for known in [ends.last, ends.purged.last].into_iter().flatten() {
+            if known.index == index {
+                return Some(known);
+            }
+        }
+        self.header_of(index).ok().flatten().map(|header| header.id())
+    }
+
+    /// Header of an entry; `None` if it is not in the log.
+    pub fn header_of(&self, index: EntryIndex) -> Result<Option<Header>, Error> {
+        let ends = *self.core().ends.lock();
+        if index < ends.purged.first() || index >= ends.next() {
+            return Ok(None);
+        }
+        Ok(find(&self.core().segments.load(), index)?.map(|(_, header)| header))
+    }
+
+    /// Where the last entry ends.
+    pub fn tail(&self) -> PhysicalOffset {
+        self.core().ends.lock().tail
+    }
+
+    /// Where the oldest entry starts, or the tail if there is none.
+    pub fn first_position(&self) -> PhysicalOffset {
+        let ends = *self.core().ends.lock();
+        let first = find(&self.core().segments.load(), ends.purged.first());
+        first.ok().flatten().map_or(ends.tail, |(_, header)| header.position)
+    }
+
+    /// Everything before this is on disk.
+    pub fn durable(&self) -> PhysicalOffset {
+        let tail = self.tail();
+        self.core().durable.lock().position.min(tail)
+    }
+
+    /// The last entry that is on disk. Not beyond [`Self::last`].
+    pub fn durable_index(&self) -> Option<EntryIndex> {
+        let last = self.last();
+        let durable = self.core().durable.lock().last;
+        Some(durable?.index.min(last?.index))
+    }
+
+    /// Bytes `at..at + bytes`, if they lie in the log and within one segment. Below the tail they
+    /// may still be taken back; the caller knows that they are committed.
+    pub fn slice(&self, at: PhysicalOffset, bytes: u32) -> Option<MappedBytes> {
+        let segments = self.core().segments.load();
+        let after = segments.partition_point(|s| s.base <= at.0);
+        segments.get(after.checked_sub(1)?)?.slice(at, bytes)
+    }
+
+    /// Takes back all entries from `index` on. Durable when this returns: they never come back.
+    pub fn truncate_from(&self, index: EntryIndex) -> Result<(), Error> {
+        let core = self.core();
+        let mut write = core.write.lock();
+        core.alive()?;
+        let ends = *core.ends.lock();
+        if index < ends.purged.first() {
+            return Err(Error::Purged { index, first: ends.purged.first() });
+        }
+        if index >= ends.next() {
+            return Ok(());
+        }
+        // A truncation that stops half way leaves an unknown tail: nothing may be appended to it.
+        core.truncate(&mut write, ends, index).map_err(|e| core.poisoned_by(&e))
+    }
+
+    /// Forgets the entries up to `index`, durably, and deletes segments that lie wholly before the
+    /// first one kept.
+    pub fn purge_through(&self, index: EntryIndex) -> Result<(), Error> {
+        let core = self.core();
+        let mut write = core.write.lock();
+        core.alive()?;
+        let ends = *core.ends.lock();
+        if index < ends.purged.first() {
+            return Ok(());
+        }
+        let found = find(&core.segments.load(), index)?;
+        let Some((_, header)) = found.filter(|_| index < ends.next()) else {
+            return Err(Error::Beyond { index, next: ends.next() });
+        };
+        let purged = PurgePoint { last: Some(header.id()), end: header.end() };
+        let start = LogStart { purged, reset: None };
+        purge_point::save(core.files.as_ref(), &core.options.dir, start)?;
+        core.ends.lock().purged = purged;
+        let first = self.first_position().0;
+        let gone = |base: u64| base + core.options.segment_bytes <= first;
+        let paths = core.drop_segments(&mut write, |segment| gone(segment.base));
+        core.preparer.delete(paths);
+        Ok(())
+    }
+
+    /// Announces a [`Self::reset`] to the same place. Order after a snapshot: this, the checkpoint,
+    /// the reset. If the process ends in between, the next start finishes the reset if the
+    /// checkpoint (`ReplayFrom`) is the new one, and forgets it otherwise.
+    pub fn begin_reset(&self, end: PhysicalOffset, previous: EntryId) -> Result<(), Error> {
+        let core = self.core();
+        let _write = core.write.lock();
+        core.alive()?;
+        let purged = core.ends.lock().purged;
+        let reset = Some(PurgePoint { last: Some(previous), end });
+        purge_point::save(core.files.as_ref(), &core.options.dir, LogStart { purged, reset })
+    }
+
+    /// An empty log, whose next entry follows `previous`, which ended at `end`. Durable when this
+    /// returns. What readers hold stays readable.
+    pub fn reset(&self, end: PhysicalOffset, previous: EntryId) -> Result<(), Error> {
+        self.begin_reset(end, previous)?;
+        let core = self.core();
+        let mut write = core.write.lock();
+        let done = core.preparer.clear().and_then(|()| {
+            core.drop_segments(&mut write, |_| true);
+            recovery::remove_segments(core.files.as_ref(), &core.options.dir)?;
+            let purged = PurgePoint { last: Some(previous), end };
+            let start = LogStart { purged, reset: None };
+            purge_point::save(core.files.as_ref(), &core.options.dir, start)?;
+            core.move_ends(Ends { purged, last: Some(previous), tail: end, epoch: 0 });
+            Ok(())
+        });
+        done.map_err(|e| core.poisoned_by(&e))
+    }
+
+    /// Calls `done` when all that was appended so far is as durable as the options say: from the
+    /// sync thread, or at once. `done` must be short and must not wait for another sync.
+    pub fn sync(&self, done: SyncDone) {
+        match (self.core().options.durability, self.core().alive()) {
+            (Durability::Synced, Ok(())) => self.threads.syncer.request(done),
+            (Durability::PageCache, Ok(())) => done(Ok(())),
+            (Durability::Synced | Durability::PageCache, Err(error)) => done(Err(error)),
+        }
+    }
+
+    /// Waits until all that was appended so far is on disk, whatever the options say.
+    pub fn sync_now(&self) -> Result<(), Error> {
+        self.core().sync_written()
+    }
+
+    /// Syncs, waits for the threads and ends them. The log can be read on, but not written.
+    pub fn close(&self) -> Result<(), Error> {
+        let core = self.core();
+        core.preparer.stop();
+        self.threads.syncer.stop();
+        let synced = core.sync_written();
+        let _ = core.poison.set("the log was closed".into());
+        synced
+    }
+
+    /// Counts of syncs so far.
+    pub fn sync_stats(&self) -> SyncStats {
+        self.core().counters.snapshot()
+    }
+
+    /// Why nothing can be written any more, if so.
+    pub fn check(&self) -> Result<(), Error> {
+        self.core().alive()
+    }
+
+    /// Bytes that can be appended without another file being made.
+    pub fn allocated_ahead(&self) -> u64 {
+        let core = self.core();
+        let tail = self.tail();
+        let (segment_bytes, next) = (core.options.segment_bytes, core.next_base(tail));
+        let prepared = if core.preparer.is_ready(next) { segment_bytes } else { 0 };
+        let current = if core.segments.load().last().is_some_and(|s| tail.0 < s.base + segment_bytes)
+        {
+            next - tail.0
+        } else {
+            0
+        };
+        current + prepared
+    }
+
+    /// The segments, oldest first.
+    pub fn segments(&self) -> Vec<SegmentInfo> {
+        let segments = self.core().segments.load();
+        segments
+            .iter()
+            .map(|segment| SegmentInfo {
+                base: PhysicalOffset(segment.base),
+                first: segment.first,
+                first_store_ms: first_store_ms(segment),
+            })
+            .collect()
+    }
+}
+
+impl Ends {
+    fn next(&self) -> EntryIndex {
+        let after_last = self.last.map_or(0, |last| last.index.0 + 1);
+        EntryIndex(after_last.max(self.purged.first().0))
+    }
+}
+
+impl Core {
+    fn alive(&self) -> Result<(), Error> {
+        match self.poison.get() {
+            Some(cause) => Err(Error::Poisoned { cause: Arc::clone(cause) }),
+            None => Ok(()),
+        }
+    }
+
+    /// Whatever comes now answers the first failure.
+    fn poisoned_by(&self, error: &Error) -> Error {
+        let cause = self.poison.get_or_init(|| error.to_string().into());
+        Error::Poisoned { cause: Arc::clone(cause) }
+    }
+
+    fn next_base(&self, tail: PhysicalOffset) -> u64 {
+        base_of(tail, self.options.segment_bytes) + self.options.segment_bytes
+    }
+
+    fn accepts(&self, id: EntryId) -> Result<Ends, Error> {
+        self.alive()?;
+        let ends = *self.ends.lock();
+        if id.index != ends.next() {
+            return Err(Error::OutOfOrder { index: id.index, expected: ends.next() });
+        }
+        match ends.last {
+            Some(last) if id.term < last.term => {
+                Err(Error::TermBackwards { index: id.index, term: id.term, last: last.term })
+            }
+            Some(_) | None => Ok(ends),
+        }
+    }
+
+    fn header_for(&self, id: EntryId, body: &Body<'_>, ends: &Ends) -> Result<Header, Error> {
+        let (kind, messages, message_bytes, rest) = match body {
+            Body::Blank => (Kind::Blank, 0, 0, 0),
+            Body::Membership(bytes) => (Kind::Membership, 0, 0, bytes.len()),
+            Body::Data { drafts, commands } => {
+                let bytes = drafts.iter().map(Draft::stored_bytes).sum();
+                (Kind::Data, drafts.len(), bytes, commands.len())
+            }
+        };
+        let body_bytes = message_bytes + rest;
+        let bytes = total_bytes(body_bytes as u64);
+        let segment_bytes = self.options.segment_bytes;
+        let total = u32::try_from(bytes).ok().filter(|_| bytes <= segment_bytes);
+        let Some(total) = total else { return Err(Error::TooLarge { bytes, segment_bytes }) };
+        Ok(Header {
+            total,
+            index: id.index,
+            term: id.term,
+            proposer: id.proposer,
+            position: place(ends.tail, bytes, segment_bytes),
+            kind,
+            messages: messages as u32, // all below `total`, which fits
+            message_bytes: message_bytes as u32,
+            body_bytes: body_bytes as u32,
+            body_crc: 0,
+        })
+    }
+
+    /// The leader may leave the rest of a segment empty, never anything else.
+    fn check_place(&self, header: &Header, tail: PhysicalOffset) -> Result<(), Error> {
+        let segment_bytes = self.options.segment_bytes;
+        let (bytes, position) = (u64::from(header.total), header.position);
+        if bytes > segment_bytes {
+            return Err(Error::TooLarge { bytes, segment_bytes });
+        }
+        let at_tail = position == tail && place(tail, bytes, segment_bytes) == tail;
+        if at_tail || position.0 == self.next_base(tail) {
+            return Ok(());
+        }
+        Err(Error::Misplaced { index: header.index, position, tail, segment_bytes })
+    }
+
+    /// Writes an entry where its header says, publishes it, and moves the tail.
+    fn write_entry(
+        &self,
+        write: &mut WriteSide,
+        mut header: Header,
+        fill: impl FnOnce(&mut Header, &mut [u8]),
+    ) -> Result<StoredEntry, Error> {
+        let base = base_of(header.position, self.options.segment_bytes);
+        if !write.segments.contains_key(&base) {
+            self.add_segment(write, base, &header)?;
+        }
+        let Some((segment, writer)) = write.segments.get_mut(&base) else {
+            return Err(not_found(header.index, header.position));
+        };
+        let start = (header.position.0 - base) as usize;
+        let end = start + header.total as usize;
+        fill(&mut header, writer.unpublished(start..end));
+        writer.publish(end);
+        segment.note(&header);
+        segment.touched();
+        let stored = segment.entry(header);
+        {
+            let mut ends = self.ends.lock();
+            ends.last = Some(header.id());
+            ends.tail = header.end();
+        }
+        if end as u64 >= self.options.segment_bytes / 4 {
+            self.preparer.want(base + self.options.segment_bytes);
+        }
+        stored.ok_or_else(|| not_found(header.index, header.position))
+    }
+
+    fn add_segment(&self, write: &mut WriteSide, base: u64, first: &Header) -> Result<(), Error> {
+        let path = segment_path(&self.options.dir, base);
+        let file = self.preparer.take(base)?;
+        let writer = file.map().map_err(|e| Error::io("map segment", &path, e))?;
+        let start = (first.index, first.position);
+        let mut writer = writer;
+        writer.publish((first.position.0 - base) as usize); // zeros, if the log starts within
+        let segment = Segment::new(base, path, file, writer.reader(), start);
+        write.segments.insert(base, (Arc::new(segment), writer));
+        self.show(write);
+        Ok(())
+    }
+
+    /// Lets readers see the segments as they are.
+    fn show(&self, write: &WriteSide) {
+        let readers = write.segments.values().map(|(segment, _)| Arc::clone(segment)).collect();
+        self.segments.store(Arc::new(readers));
+    }
+
+    /// Removes segments from the log; returns their paths, oldest first.
+    fn drop_segments(
+        &self,
+        write: &mut WriteSide,
+        gone: impl Fn(&Segment) -> bool,
+    ) -> Vec<PathBuf> {
+        let dropped: Vec<_> = write.segments.extract_if(.., |_, (s, _)| gone(s)).collect();
+        self.show(write);
+        dropped.into_iter().map(|(_, (segment, _))| segment.path.clone()).collect()
+    }
+
+    fn truncate(&self, write: &mut WriteSide, ends: Ends, index: EntryIndex) -> Result<(), Error> {
+        let first = ends.purged.first();
+        let (last, tail) = if index == first {
+            (ends.purged.last, ends.purged.end)
+        } else {
+            let before = EntryIndex(index.0 - 1);
+            let found = find(&self.segments.load(), before)?;
+            let (_, header) = found.ok_or_else(|| not_found(before, ends.tail))?;
+            (Some(header.id()), header.end())
+        };
+        // Newest first, so that whole entries never follow what was taken back.
+        self.preparer.clear()?;
+        let mut paths = self.drop_segments(write, |segment| segment.base >= tail.0);
+        for path in paths.drain(..).rev() {
+            self.files.remove(&path).map_err(|e| Error::io("remove segment", &path, e))?;
+        }
+        let dir = &self.options.dir;
+        self.files.sync_dir(dir).map_err(|e| Error::io("sync directory", dir, e))?;
+        if let Some((segment, writer)) =
+            write.segments.get_mut(&base_of(tail, self.options.segment_bytes))
+        {
+            let keep = (tail.0 - segment.base) as usize;
+            let end = writer.published();
+            let failed = |e| Error::io("cut segment", &segment.path, e);
+            let fresh = segment.file.map().map_err(failed)?;
+            writer.detach(fresh, keep).map_err(failed)?;
+            segment.file.zero(keep as u64..end as u64).map_err(failed)?;
+            *segment = Arc::new(segment.cut(writer.reader(), tail));
+        }
+        self.show(write);
+        self.move_ends(Ends { last, tail, ..ends });
+        self.preparer.want(self.next_base(tail));
+        self.sync_written()
+    }
+
+    /// The tail goes back, or the log starts anew.
+    fn move_ends(&self, to: Ends) {
+        let mut ends = self.ends.lock();
+        *ends = Ends { epoch: ends.epoch + 1, ..to };
+        let mut durable = self.durable.lock();
+        if durable.position > to.tail || to.last == to.purged.last {
+            *durable = Durable { position: to.tail, last: to.last };
+        }
+    }
+
+    /// What the checkpoint did not cover may still be in the page cache only.
+    fn sync_what_was_found(&self) -> Result<(), Error> {
+        self.segments.load().iter().for_each(|segment| segment.touched());
+        self.sync_written()
+    }
+
+    /// Makes durable all that was written before the call.
+    fn sync_written(&self) -> Result<(), Error> {
+        let _one_at_a_time = self.syncing.lock();
+        self.alive()?;
+        let ends = *self.ends.lock();
+        for segment in self.segments.load().iter() {
+            if !segment.dirty.swap(false, std::sync::atomic::Ordering::AcqRel) {
+                continue;
+            }
+            let started = clock::now();
+            let synced = segment.file.sync();
+            // Never tried again: the kernel may have dropped what it could not write.
+            synced.map_err(|e| self.poisoned_by(&Error::io("sync segment", &segment.path, e)))?;
+            self.counters.record(clock::now().duration_since(started));
+        }
+        let now = self.ends.lock();
+        if now.epoch == ends.epoch {
+            *self.durable.lock() = Durable { position: ends.tail, last: ends.last };
+        }
+        Ok(())
+    }
+}
+
+/// Writes records, commands and padding; `out` is the entry without its header.
+fn encode_body(
+    header: &Header,
+    body: &Body<'_>,
+    place: &mut dyn FnMut(&Draft) -> QueueOffset,
+    store_timestamp: i64,
+    out: &mut [u8],
+) {
+    let mut at = 0;
+    let rest: &[u8] = match body {
+        Body::Blank => &[],
+        Body::Membership(bytes) => bytes,
+        Body::Data { drafts, commands } => {
+            for draft in *drafts {
+                let bytes = draft.stored_bytes();
+                let physical = header.first_record().0 + at as u64;
+                let queue_offset = place(draft).0;
+                let at_place = RecordPlace { queue_offset, physical, store_timestamp };
+                draft.encode(at_place, &mut out[at..at + bytes]);
+                at += bytes;
+            }
+            commands
+        }
+    };
+    out[at..at + rest.len()].copy_from_slice(rest);
+    out[at + rest.len()..].fill(0);
+}
+
+/// The segment and header of an entry.
+fn find(segments: &[Arc<Segment>], index: EntryIndex) -> Result<Option<(usize, Header)>, Error> {
+    // The last one that may hold it; an empty one may start with the same index as the next.
+    let after = segments.partition_point(|s| s.first <= index);
+    for at in (0..after).rev() {
+        if let Some(header) = segments[at].find(index)? {
+            return Ok(Some((at, header)));
+        }
+        if segments[at].first < index {
+            break;
+        }
+    }
+    Ok(None)
+}
+
+/// The entry after `header`, which is in segment `at`.
+fn following(
+    segments: &[Arc<Segment>],
+    at: usize,
+    header: &Header,
+) -> Result<Option<(usize, Header)>, Error> {
+    if let Some(next) = segments[at].header_at(header.end())? {
+        return Ok(Some((at, next)));
+    }
+    let Some(segment) = segments.get(at + 1) else { return Ok(None) };
+    Ok(segment.header_at(PhysicalOffset(segment.base))?.map(|next| (at + 1, next)))
+}
+
+fn not_found(index: EntryIndex, near: PhysicalOffset) -> Error {
+    damaged(near, index, "the entry is not where it must be".to_owned())
+}
+
+fn first_store_ms(segment: &Segment) -> Option<i64> {
+    let mut at = segment.start();
+    for _ in 0..ENTRIES_TO_FIRST_MESSAGE_MAX {
+        let header = segment.header_at(at).ok()??;
+        if header.messages > 0 {
+            let records = segment.slice(header.first_record(), header.message_bytes)?;
+            return Record::parse(&records).ok().map(|record| record.store_timestamp());
+        }
+        at = header.end();
+    }
+    None
+}

@@ -1,0 +1,248 @@
+//! The store thread: makes the next segment before it is needed, and deletes old ones. Both take
+//! the file system's time, which an append must not.
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+use parking_lot::{Condvar, Mutex};
+
+use super::error::Error;
+use super::files::{Files, SegmentFile};
+use super::segment::file_name;
+
+/// What is known about the segment after the current one.
+enum Next {
+    None,
+    Wanted(u64),
+    Making(u64),
+    Ready(u64, Arc<dyn SegmentFile>),
+    /// It could not be made. Not tried again before it is needed: then the reason is reported.
+    Failed(u64),
+}
+
+struct Desk {
+    next: Next,
+    doomed: VecDeque<PathBuf>, // at most the segments there are
+    deleting: bool,
+    stop: bool,
+}
+
+struct Shared {
+    files: Arc<dyn Files>,
+    dir: PathBuf,
+    segment_bytes: u64,
+    desk: Mutex<Desk>,
+    work: Condvar,
+    done: Condvar,
+}
+
+/// The thread and its desk. Dropping it ends the thread.
+pub(super) struct Preparer {
+    shared: Arc<Shared>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Preparer {
+    pub(super) fn start(
+        files: Arc<dyn Files>,
+        dir: PathBuf,
+        segment_bytes: u64,
+    ) -> std::io::Result<Self> {
+        let desk = Desk { next: Next::None, doomed: VecDeque::new(), deleting: false, stop: false };
+        let shared = Arc::new(Shared {
+            files,
+            dir,
+            segment_bytes,
+            desk: Mutex::new(desk),
+            work: Condvar::new(),
+            done: Condvar::new(),
+        });
+        let mine = Arc::clone(&shared);
+        let thread = thread::Builder::new().name("store".to_owned()).spawn(move || mine.run())?;
+        Ok(Self { shared, thread: Mutex::new(Some(thread)) })
+    }
+
+    /// Has the segment at `base` made, unless that is known to be useless.
+    pub(super) fn want(&self, base: u64) {
+        let mut desk = self.shared.desk.lock();
+        if matches!(desk.next, Next::None) {
+            desk.next = Next::Wanted(base);
+            self.shared.work.notify_one();
+        }
+    }
+
+    /// Whether the segment at `base` is ready.
+    pub(super) fn is_ready(&self, base: u64) -> bool {
+        matches!(self.shared.desk.lock().next, Next::Ready(at, _) if at == base)
+    }
+
+    /// The segment at `base`: the prepared one, or made now.
+    pub(super) fn take(&self, base: u64) -> Result<Arc<dyn SegmentFile>, Error> {
+        let mut desk = self.shared.desk.lock();
+        while matches!(desk.next, Next::Making(_)) {
+            self.shared.done.wait(&mut desk);
+        }
+        match std::mem::replace(&mut desk.next, Next::None) {
+            Next::Ready(at, file) if at == base => return Ok(file),
+            Next::Ready(at, _) => self.shared.remove(at)?,
+            Next::None | Next::Wanted(_) | Next::Making(_) | Next::Failed(_) => {}
+        }
+        drop(desk);
+        self.shared.make(base)
+    }
+
+    /// Gives up what was prepared: the log goes on elsewhere. When this returns, its file and all
+    /// that were to be deleted are gone, so a segment can be made under any name.
+    pub(super) fn clear(&self) -> Result<(), Error> {
+        let mut desk = self.shared.desk.lock();
+        while matches!(desk.next, Next::Making(_)) || desk.deleting || !desk.doomed.is_empty() {
+            self.shared.done.wait(&mut desk);
+        }
+        match std::mem::replace(&mut desk.next, Next::None) {
+            Next::Ready(base, _) => self.shared.remove(base),
+            Next::None | Next::Wanted(_) | Next::Making(_) | Next::Failed(_) => Ok(()),
+        }
+    }
+
+    /// Has files deleted that the log no longer refers to, in this order.
+    pub(super) fn delete(&self, paths: impl IntoIterator<Item = PathBuf>) {
+        self.shared.desk.lock().doomed.extend(paths);
+        self.shared.work.notify_one();
+    }
+
+    /// Ends the thread, after what it is at.
+    pub(super) fn stop(&self) {
+        self.shared.desk.lock().stop = true;
+        self.shared.work.notify_all();
+        let thread = self.thread.lock().take();
+        if let Some(thread) = thread.filter(|t| t.thread().id() != thread::current().id()) {
+            let _ = thread.join(); // a panic there was reported by the panic hook
+        }
+    }
+}
+
+impl Drop for Preparer {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+enum Job {
+    Make(u64),
+    Delete(PathBuf),
+    Stop,
+}
+
+impl Shared {
+    fn run(&self) {
+        loop {
+            match self.next_job() {
+                Job::Make(base) => {
+                    let made = self.make(base);
+                    let mut desk = self.desk.lock();
+                    desk.next = match made {
+                        Ok(file) => Next::Ready(base, file),
+                        Err(error) => {
+                            tracing::warn!(base, %error, "cannot prepare the next log segment");
+                            Next::Failed(base)
+                        }
+                    };
+                    self.done.notify_all();
+                }
+                Job::Delete(path) => {
+                    let removed = self.files.remove(&path);
+                    if let Err(error) = removed.and_then(|()| self.files.sync_dir(&self.dir)) {
+                        // It goes at the next start: it lies before the purge point.
+                        tracing::warn!(path = %path.display(), %error, "cannot delete a log segment");
+                    }
+                    self.desk.lock().deleting = false;
+                    self.done.notify_all();
+                }
+                Job::Stop => return,
+            }
+        }
+    }
+
+    /// Deletions come first: they may make the room that the next segment needs.
+    fn next_job(&self) -> Job {
+        let mut desk = self.desk.lock();
+        loop {
+            if let Some(path) = desk.doomed.pop_front() {
+                desk.deleting = true;
+                return Job::Delete(path);
+            }
+            if desk.stop {
+                return Job::Stop;
+            }
+            if let Next::Wanted(base) = desk.next {
+                desk.next = Next::Making(base);
+                return Job::Make(base);
+            }
+            self.work.wait(&mut desk);
+        }
+    }
+
+    fn make(&self, base: u64) -> Result<Arc<dyn SegmentFile>, Error> {
+        let path = self.path(base);
+        let made = self.files.segment(&path, self.segment_bytes);
+        made.map_err(|e| Error::io("create segment", &path, e))
+    }
+
+    fn remove(&self, base: u64) -> Result<(), Error> {
+        let path = self.path(base);
+        self.files.remove(&path).map_err(|e| Error::io("remove segment", &path, e))
+    }
+
+    fn path(&self, base: u64) -> PathBuf {
+        segment_path(&self.dir, base)
+    }
+}
+
+/// Where the segment that starts at `base` lies.
+pub(super) fn segment_path(dir: &Path, base: u64) -> PathBuf {
+    dir.join(file_name(base))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::files::RealFiles;
+
+    fn preparer(dir: &Path) -> Preparer {
+        Preparer::start(Arc::new(RealFiles), dir.to_owned(), 8192).unwrap()
+    }
+
+    #[test]
+    fn what_was_wanted_is_taken_and_anything_else_is_made_now() {
+        let dir = tempfile::tempdir().unwrap();
+        let preparer = preparer(dir.path());
+        preparer.want(8192);
+        preparer.take(8192).unwrap();
+        preparer.take(16384).unwrap();
+        assert!(segment_path(dir.path(), 16384).exists());
+    }
+
+    #[test]
+    fn a_segment_prepared_in_vain_is_deleted() {
+        let dir = tempfile::tempdir().unwrap();
+        let preparer = preparer(dir.path());
+        preparer.want(8192);
+        preparer.take(0).unwrap();
+        preparer.want(8192);
+        preparer.clear().unwrap();
+        preparer.delete([segment_path(dir.path(), 0)]);
+        preparer.stop();
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_directory_that_is_gone_is_reported_when_the_segment_is_needed() {
+        let dir = tempfile::tempdir().unwrap();
+        let preparer = preparer(&dir.path().join("gone"));
+        preparer.want(0);
+        let error = preparer.take(0).err().unwrap().to_string();
+        assert!(error.starts_with("create segment"), "{error}");
+    }
+}

@@ -1,0 +1,211 @@
+//! One file of the log: reading entries, and finding them by index.
+//!
+//! Finding: a table of every entry would cost as much memory as the log has small messages. A few
+//! points, [`POINT_BYTES`] apart, and a walk along headers from the nearest one do. Points of files
+//! that were written in an earlier life are noted as walks pass by.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::Mutex;
+
+use super::entry::{ALIGN_BYTES, EntryError, HEADER_BYTES, Header, StoredEntry};
+use super::error::{Committed, Error};
+use super::files::SegmentFile;
+use super::mmap::{MappedBytes, Reader};
+use crate::ids::{EntryIndex, PhysicalOffset};
+
+/// Distance of two points.
+const POINT_BYTES: u32 = 64 * 1024 / ALIGN_BYTES as u32;
+
+/// Where the next entry goes. Pure: entries lie back to back, and never across a segment's end.
+pub(super) fn place(tail: PhysicalOffset, total: u64, segment_bytes: u64) -> PhysicalOffset {
+    let room = segment_bytes - tail.0 % segment_bytes;
+    if total <= room { tail } else { PhysicalOffset(tail.0 + room) }
+}
+
+/// Start of the segment that holds `position`.
+pub(super) fn base_of(position: PhysicalOffset, segment_bytes: u64) -> u64 {
+    position.0 - position.0 % segment_bytes
+}
+
+/// Name of the file that starts at `base`.
+pub(super) fn file_name(base: u64) -> String {
+    format!("{base:020}")
+}
+
+/// The base that a file name says, if it is one of ours.
+pub(super) fn base_in(file_name: &str) -> Option<u64> {
+    let digits = file_name.len() == 20 && file_name.bytes().all(|b| b.is_ascii_digit());
+    digits.then(|| file_name.parse().ok()).flatten()
+}
+
+/// A place where an entry starts, relative to the segment's first entry: 8 bytes for a segment of
+/// at most 32 GiB.
+#[derive(Clone, Copy)]
+struct Point {
+    entries: u32,
+    offset: u32, // in units of ALIGN_BYTES from the base
+}
+
+/// Readers' view of one segment file.
+pub(super) struct Segment {
+    pub(super) base: u64,
+    pub(super) path: PathBuf,
+    pub(super) file: Arc<dyn SegmentFile>,
+    pub(super) reader: Reader,
+    /// Something was written since the last sync.
+    pub(super) dirty: AtomicBool,
+    /// First entry in this file that belongs to the log.
+    pub(super) first: EntryIndex,
+    points: Mutex<Vec<Point>>, // never empty; the first one is `first`
+}
+
+impl Segment {
+    /// A segment whose first entry is, or will be, `first` at `position`.
+    pub(super) fn new(
+        base: u64,
+        path: PathBuf,
+        file: Arc<dyn SegmentFile>,
+        reader: Reader,
+        (first, position): (EntryIndex, PhysicalOffset),
+    ) -> Self {
+        let start = Point { entries: 0, offset: units(position.0 - base) };
+        let points = Mutex::new(vec![start]);
+        Self { base, path, file, reader, dirty: AtomicBool::new(false), first, points }
+    }
+
+    /// The same file, mapped again after everything from `end` on was taken back.
+    pub(super) fn cut(&self, reader: Reader, end: PhysicalOffset) -> Self {
+        let end = units(end.0 - self.base);
+        let mut points = self.points.lock().clone();
+        let keep = points.iter().skip(1).take_while(|p| p.offset < end).count();
+        points.truncate(keep + 1);
+        Self {
+            base: self.base,
+            path: self.path.clone(),
+            file: Arc::clone(&self.file),
+            reader,
+            dirty: AtomicBool::new(true),
+            first: self.first,
+            points: Mutex::new(points),
+        }
+    }
+
+    /// Where the first entry lies.
+    pub(super) fn start(&self) -> PhysicalOffset {
+        let offset = self.points.lock().first().map_or(0, |p| p.offset);
+        PhysicalOffset(self.base + u64::from(offset) * ALIGN_BYTES)
+    }
+
+    /// Remembers where an entry lies, if that shortens later walks.
+    pub(super) fn note(&self, header: &Header) {
+        let Some(entries) = header.index.0.checked_sub(self.first.0) else { return };
+        let Ok(entries) = u32::try_from(entries) else { return };
+        let point = Point { entries, offset: units(header.position.0 - self.base) };
+        let mut points = self.points.lock();
+        if points.last().is_some_and(|last| {
+            last.entries < point.entries && last.offset + POINT_BYTES <= point.offset
+        }) {
+            points.push(point);
+        }
+    }
+
+    /// The nearest known entry start at or before `index`.
+    fn nearest(&self, index: EntryIndex) -> PhysicalOffset {
+        let wanted = index.0.saturating_sub(self.first.0);
+        let points = self.points.lock();
+        let after = points.partition_point(|p| u64::from(p.entries) <= wanted);
+        let offset = points[after.saturating_sub(1)].offset;
+        PhysicalOffset(self.base + u64::from(offset) * ALIGN_BYTES)
+    }
+
+    /// The header at `position`, which lies in this segment; `None` where the entries end.
+    pub(super) fn header_at(&self, position: PhysicalOffset) -> Result<Option<Header>, Error> {
+        let at = (position.0 - self.base) as usize;
+        let Some(bytes) = self.reader.bytes(at..at + HEADER_BYTES) else { return Ok(None) };
+        let why = match Header::parse(bytes) {
+            Ok(header) if header.position != position => {
+                format!("it says that it belongs at {}", header.position)
+            }
+            Ok(header) if at + header.total as usize > self.reader.published() => {
+                format!("its {} bytes reach beyond the log's end", header.total)
+            }
+            Ok(header) => return Ok(Some(header)),
+            Err(EntryError::Unwritten) => return Ok(None),
+            Err(error) => error.to_string(),
+        };
+        Err(damaged(position, self.first, why))
+    }
+
+    /// The header of entry `index`; `None` if it is not in this segment.
+    pub(super) fn find(&self, index: EntryIndex) -> Result<Option<Header>, Error> {
+        let mut at = self.nearest(index);
+        while let Some(header) = self.header_at(at)? {
+            if header.index >= index {
+                return Ok((header.index == index).then_some(header));
+            }
+            self.note(&header);
+            at = header.end();
+        }
+        Ok(None)
+    }
+
+    /// The bytes of an entry whose header was read from here.
+    pub(super) fn entry(&self, header: Header) -> Option<StoredEntry> {
+        let bytes = self.slice(header.position, header.total)?;
+        Some(StoredEntry { header, bytes })
+    }
+
+    /// Bytes of this segment, if they are all part of the log.
+    pub(super) fn slice(&self, at: PhysicalOffset, bytes: u32) -> Option<MappedBytes> {
+        let at = usize::try_from(at.0.checked_sub(self.base)?).ok()?;
+        self.reader.slice(at..at.checked_add(bytes as usize)?)
+    }
+
+    /// Marks that something was written.
+    pub(super) fn touched(&self) {
+        self.dirty.store(true, Ordering::Release);
+    }
+}
+
+/// What reading finds where it must not be.
+pub(super) fn damaged(position: PhysicalOffset, index: EntryIndex, why: String) -> Error {
+    Error::Damaged { position, index, committed: Committed(None), why }
+}
+
+fn units(offset: u64) -> u32 {
+    u32::try_from(offset / ALIGN_BYTES).unwrap_or(u32::MAX) // segments end at 32 GiB
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_goes_to_the_tail_or_to_the_next_segment() {
+        let rows = [
+            (0, 64, 0),
+            (8, 4088, 8),
+            (8, 4096, 4096), // one unit too long
+            (4032, 64, 4032),
+            (4088, 64, 4096),
+            (4096, 4096, 4096),
+            (8192 + 4000, 4096, 12288),
+        ];
+        for (tail, total, want) in rows {
+            let got = place(PhysicalOffset(tail), total, 4096);
+            assert_eq!(got, PhysicalOffset(want), "{total} bytes at {tail}");
+        }
+    }
+
+    #[test]
+    fn only_twenty_digits_name_a_segment() {
+        assert_eq!(base_in(&file_name(1 << 40)), Some(1 << 40));
+        for name in ["", "1", "0000000000000000000x", "+0000000000000000001", "log.json"] {
+            assert_eq!(base_in(name), None, "{name}");
+        }
+        assert_eq!(base_in("99999999999999999999"), None);
+    }
+}

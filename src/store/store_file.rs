@@ -1,0 +1,312 @@
+//! Whose store a directory is: `store.lock` keeps other processes out, `store.json` says for which
+//! member it was made, and how its last life ended.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use rustix::fs::FlockOperation;
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+
+use super::error::Error;
+use super::files::Files;
+use crate::ids::StoreId;
+
+const FORMAT: u32 = 1;
+/// The kernel draws it anew at each start of the machine.
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+
+/// Keeps other processes out of a store directory as long as it lives.
+#[derive(Debug)]
+pub struct StoreLock {
+    _file: File, // the lock goes with the descriptor, however the process ends
+}
+
+impl StoreLock {
+    /// Takes `dir/store.lock`, making the directory if need be.
+    pub fn take(files: &dyn Files, dir: &Path) -> Result<Self, Error> {
+        files.create_dir(dir).map_err(|e| Error::io("create directory", dir, e))?;
+        let path = dir.join("store.lock");
+        let failed = |e: io::Error| Error::io("lock", &path, e);
+        let opened =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
+        let mut file = opened.map_err(failed)?;
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) => {
+                let mut holder = String::new();
+                let read = (&mut file).take(20).read_to_string(&mut holder);
+                if read.is_err() || holder.trim().is_empty() {
+                    "of unknown id".clone_into(&mut holder);
+                }
+                return Err(Error::Locked { path, holder: holder.trim().to_owned() });
+            }
+            taken => taken.map_err(|e| failed(e.into()))?,
+        }
+        let pid = format!("{}\n", std::process::id());
+        let written = file
+            .set_len(0)
+            .and_then(|()| file.rewind())
+            .and_then(|()| file.write_all(pid.as_bytes()));
+        written.map_err(failed)?;
+        Ok(Self { _file: file })
+    }
+}
+
+/// What a store must have been made for to be used.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// `brokerClusterName`.
+    pub cluster: String,
+    /// `brokerName`, or `dLegerGroup`.
+    pub group: String,
+    /// `dLegerSelfId`, or the member's name in a group that has none.
+    pub member: String,
+    /// `mappedFileSizeCommitLog`. Equal on all members: positions follow from it.
+    pub segment_bytes: u64,
+}
+
+/// How the store was left when it was last used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PreviousLife {
+    /// There was none.
+    New,
+    /// It was closed; everything is on disk.
+    Clean,
+    /// The process ended, the machine went on: what was written is in the page cache or on disk.
+    Killed,
+    /// The machine stopped: what was not synced may be gone, in any order.
+    MachineStopped,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Stamp {
+    format: u32,
+    store_id: String, // 16 hex digits: JSON numbers lose bits in other people's tools
+    #[serde(flatten)]
+    identity: Identity,
+    created_ms: i64,
+    boot_id: String,
+    clean: bool,
+}
+
+/// `store.json`, opened for one life of the store.
+pub struct StoreFile {
+    files: Arc<dyn Files>,
+    path: PathBuf,
+    id: StoreId,
+    previous_life: PreviousLife,
+    stamp: Mutex<Stamp>,
+}
+
+impl StoreFile {
+    /// Opens the stamp in `dir`, or makes it when the directory is new; marks the store as in use.
+    /// `used` says whether there are files of a log already: they must not be adopted by another.
+    pub fn open(
+        files: Arc<dyn Files>,
+        dir: &Path,
+        identity: Identity,
+        used: bool,
+        now_ms: i64,
+    ) -> Result<Self, Error> {
+        let boot_id = std::fs::read_to_string(BOOT_ID)
+            .map_err(|e| Error::io("read", Path::new(BOOT_ID), e))?;
+        Self::open_at_boot(files, dir, identity, used, now_ms, boot_id.trim())
+    }
+
+    #[allow(clippy::too_many_arguments)] // the seam for tests of `open`
+    fn open_at_boot(
+        files: Arc<dyn Files>,
+        dir: &Path,
+        identity: Identity,
+        used: bool,
+        now_ms: i64,
+        boot_id: &str,
+    ) -> Result<Self, Error> {
+        let path = dir.join("store.json");
+        let content = files.read(&path).map_err(|e| Error::io("read", &path, e))?;
+        let (mut stamp, previous_life) = match content {
+            Some(content) => {
+                let stamp = parse(&path, &content)?;
+                compare(&path, &stamp.identity, &identity)?;
+                let life = previous_life(&stamp, boot_id);
+                (stamp, life)
+            }
+            None if used => {
+                return Err(Error::bad_file(&path, "it is missing, but there is a log"));
+            }
+            None => (new_stamp(identity, now_ms)?, PreviousLife::New),
+        };
+        boot_id.clone_into(&mut stamp.boot_id);
+        stamp.clean = false;
+        write(files.as_ref(), &path, &stamp)?;
+        let id = parse_id(&path, &stamp.store_id)?;
+        Ok(Self { files, path, id, previous_life, stamp: Mutex::new(stamp) })
+    }
+
+    /// The id drawn when the store was made.
+    pub fn id(&self) -> StoreId {
+        self.id
+    }
+
+    /// How the store was left.
+    pub fn previous_life(&self) -> PreviousLife {
+        self.previous_life
+    }
+
+    /// To be called last, when all is on disk and nothing will be written any more.
+    pub fn mark_clean(&self) -> Result<(), Error> {
+        let mut stamp = self.stamp.lock();
+        stamp.clean = true;
+        write(self.files.as_ref(), &self.path, &stamp)
+    }
+}
+
+fn parse(path: &Path, content: &[u8]) -> Result<Stamp, Error> {
+    let stamp: Stamp =
+        serde_json::from_slice(content).map_err(|e| Error::bad_file(path, e.to_string()))?;
+    match stamp.format {
+        FORMAT => Ok(stamp),
+        other => Err(Error::bad_file(path, format!("format {other} is unknown to this version"))),
+    }
+}
+
+fn parse_id(path: &Path, text: &str) -> Result<StoreId, Error> {
+    match u64::from_str_radix(text, 16) {
+        Ok(id) if id != 0 => Ok(StoreId(id)),
+        _ => Err(Error::bad_file(path, format!("`{text}` is no store id"))),
+    }
+}
+
+fn write(files: &dyn Files, path: &Path, stamp: &Stamp) -> Result<(), Error> {
+    let content = serde_json::to_vec_pretty(stamp).map_err(io::Error::from);
+    let written = content.and_then(|content| files.replace(path, &content));
+    written.map_err(|e| Error::io("write", path, e))
+}
+
+/// A store of something else is refused, with both values. Pure.
+fn compare(path: &Path, stored: &Identity, configured: &Identity) -> Result<(), Error> {
+    let segment_bytes = (stored.segment_bytes.to_string(), configured.segment_bytes.to_string());
+    let rows = [
+        ("cluster", &stored.cluster, &configured.cluster),
+        ("group", &stored.group, &configured.group),
+        ("member", &stored.member, &configured.member),
+        ("segment size (mappedFileSizeCommitLog)", &segment_bytes.0, &segment_bytes.1),
+    ];
+    match rows.into_iter().find(|(_, stored, configured)| stored != configured) {
+        None => Ok(()),
+        Some((what, stored, configured)) => Err(Error::Foreign {
+            path: path.to_owned(),
+            what,
+            stored: stored.clone(),
+            configured: configured.clone(),
+        }),
+    }
+}
+
+fn previous_life(stamp: &Stamp, boot_id: &str) -> PreviousLife {
+    match (stamp.clean, stamp.boot_id == boot_id) {
+        (true, _) => PreviousLife::Clean,
+        (false, true) => PreviousLife::Killed,
+        (false, false) => PreviousLife::MachineStopped,
+    }
+}
+
+fn new_stamp(identity: Identity, now_ms: i64) -> Result<Stamp, Error> {
+    Ok(Stamp {
+        format: FORMAT,
+        store_id: format!("{:016x}", random_id()?),
+        identity,
+        created_ms: now_ms,
+        boot_id: String::new(),
+        clean: false,
+    })
+}
+
+/// Never zero. From the kernel: members that start at the same moment must not draw the same.
+fn random_id() -> Result<u64, Error> {
+    let source = Path::new("/dev/urandom");
+    let mut bytes = [0; 8];
+    let read = File::open(source).and_then(|mut file| file.read_exact(&mut bytes));
+    read.map_err(|e| Error::io("read", source, e))?;
+    Ok(u64::from_le_bytes(bytes).max(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::files::RealFiles;
+
+    fn identity() -> Identity {
+        Identity {
+            cluster: "RaftCluster".to_owned(),
+            group: "RaftNode00".to_owned(),
+            member: "n0".to_owned(),
+            segment_bytes: 1 << 30,
+        }
+    }
+
+    fn open(dir: &Path, identity: Identity, boot: &str) -> Result<StoreFile, Error> {
+        StoreFile::open_at_boot(Arc::new(RealFiles), dir, identity, false, 1, boot)
+    }
+
+    #[test]
+    fn the_store_keeps_its_id_and_knows_how_it_was_left() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = open(dir.path(), identity(), "boot 1").unwrap();
+        assert_eq!(first.previous_life(), PreviousLife::New);
+        assert_ne!(first.id(), StoreId(0));
+        let rows = [
+            ("boot 1", PreviousLife::Killed),
+            ("boot 2", PreviousLife::MachineStopped),
+            ("boot 2", PreviousLife::Killed),
+        ];
+        for (boot, life) in rows {
+            let store = open(dir.path(), identity(), boot).unwrap();
+            assert_eq!((store.previous_life(), store.id()), (life, first.id()));
+        }
+        open(dir.path(), identity(), "boot 2").unwrap().mark_clean().unwrap();
+        let store = open(dir.path(), identity(), "boot 3").unwrap();
+        assert_eq!(store.previous_life(), PreviousLife::Clean);
+        let store = open(dir.path(), identity(), "boot 3").unwrap();
+        assert_eq!(store.previous_life(), PreviousLife::Killed, "the mark holds once");
+    }
+
+    #[test]
+    fn a_store_of_something_else_is_refused_with_both_values() {
+        let dir = tempfile::tempdir().unwrap();
+        open(dir.path(), identity(), "b").unwrap();
+        let rows = [
+            (Identity { cluster: "C2".to_owned(), ..identity() }, "cluster `RaftCluster`", "`C2`"),
+            (Identity { group: "G2".to_owned(), ..identity() }, "group `RaftNode00`", "`G2`"),
+            (Identity { member: "n1".to_owned(), ..identity() }, "member `n0`", "`n1`"),
+            (Identity { segment_bytes: 1 << 20, ..identity() }, "`1073741824`", "`1048576`"),
+        ];
+        for (other, stored, configured) in rows {
+            let text = open(dir.path(), other, "b").err().unwrap().to_string();
+            assert!(text.contains(stored) && text.contains(configured), "{text}");
+        }
+    }
+
+    #[test]
+    fn damaged_and_missing_stamps_are_errors() {
+        let dir = tempfile::tempdir().unwrap();
+        let used = StoreFile::open(Arc::new(RealFiles), dir.path(), identity(), true, 1);
+        assert!(used.err().unwrap().to_string().contains("missing"));
+        std::fs::write(dir.path().join("store.json"), "{}").unwrap();
+        assert!(matches!(open(dir.path(), identity(), "b"), Err(Error::BadFile { .. })));
+    }
+
+    #[test]
+    fn a_second_lock_is_refused_and_names_the_holder() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = StoreLock::take(&RealFiles, dir.path()).unwrap();
+        let text = StoreLock::take(&RealFiles, dir.path()).unwrap_err().to_string();
+        let pid = std::process::id();
+        assert!(text.contains(&format!("held by process {pid};")), "{text}");
+        drop(first);
+        StoreLock::take(&RealFiles, dir.path()).unwrap();
+    }
+}
