@@ -13,6 +13,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -30,7 +31,7 @@ use super::recovery::{self, Recovery};
 use super::segment::{Segment, base_of, damaged, place};
 use super::store_file::PreviousLife;
 use crate::clock;
-use crate::ids::{EntryIndex, PhysicalOffset, QueueOffset, StoreId, Term};
+use crate::ids::{EntryIndex, PhysicalOffset, QueueOffset};
 use crate::protocol::message::{Draft, Record, RecordPlace};
 
 /// Smallest segment.
@@ -132,6 +133,7 @@ struct Core {
     syncing: Mutex<()>,
     durable: Mutex<Durable>,
     poison: OnceLock<Arc<str>>,
+    closed: AtomicBool,
     counters: SyncCounters,
 }
 
@@ -168,12 +170,13 @@ impl CommitLog {
             syncing: Mutex::new(()),
             durable: Mutex::new(Durable { position: ends.tail, last: ends.last }),
             poison: OnceLock::new(),
+            closed: AtomicBool::new(false),
             counters: SyncCounters::default(),
             files,
             options,
         });
-        core.sync_what_was_found()?;
-        core.preparer.want(core.next_base(ends.tail));
+        core.sync_written()?; // what was found may be in the page cache only
+        core.prepare_next();
         let background = match core.options.durability {
             Durability::Synced => None,
             Durability::PageCache => Some(Duration::from_millis(BACKGROUND_SYNC_MS)),
@@ -251,9 +254,11 @@ impl CommitLog {
         let to = to.min(ends.next());
         let mut entries = Vec::new();
         let segments = core.segments.load();
-        let Some((mut at, mut header)) = find(&segments, from.min(to))? else {
-            return if from < to { Err(not_found(from, ends.tail)) } else { Ok(entries) };
-        };
+        if from >= to {
+            return Ok(entries);
+        }
+        let (mut at, mut header) =
+            find(&segments, from)?.ok_or_else(|| not_found(from, ends.tail))?;
         let (mut bytes, mut index) = (0, from);
         while index < to {
             bytes += u64::from(header.total);
@@ -411,6 +416,7 @@ impl CommitLog {
             let start = LogStart { purged, reset: None };
             purge_point::save(core.files.as_ref(), &core.options.dir, start)?;
             core.move_ends(Ends { purged, last: Some(previous), tail: end, epoch: 0 });
+            core.prepare_next();
             Ok(())
         });
         done.map_err(|e| core.poisoned_by(&e))
@@ -436,8 +442,9 @@ impl CommitLog {
         let core = self.core();
         core.preparer.stop();
         self.threads.syncer.stop();
+        let _write = core.write.lock();
         let synced = core.sync_written();
-        let _ = core.poison.set("the log was closed".into());
+        core.closed.store(true, Ordering::Release);
         synced
     }
 
@@ -457,12 +464,12 @@ impl CommitLog {
         let tail = self.tail();
         let (segment_bytes, next) = (core.options.segment_bytes, core.next_base(tail));
         let prepared = if core.preparer.is_ready(next) { segment_bytes } else { 0 };
-        let current = if core.segments.load().last().is_some_and(|s| tail.0 < s.base + segment_bytes)
-        {
-            next - tail.0
-        } else {
-            0
-        };
+        let current =
+            if core.segments.load().last().is_some_and(|s| tail.0 < s.base + segment_bytes) {
+                next - tail.0
+            } else {
+                0
+            };
         current + prepared
     }
 
@@ -491,6 +498,7 @@ impl Core {
     fn alive(&self) -> Result<(), Error> {
         match self.poison.get() {
             Some(cause) => Err(Error::Poisoned { cause: Arc::clone(cause) }),
+            None if self.closed.load(Ordering::Acquire) => Err(Error::Closed),
             None => Ok(()),
         }
     }
@@ -596,9 +604,8 @@ impl Core {
     fn add_segment(&self, write: &mut WriteSide, base: u64, first: &Header) -> Result<(), Error> {
         let path = segment_path(&self.options.dir, base);
         let file = self.preparer.take(base)?;
-        let writer = file.map().map_err(|e| Error::io("map segment", &path, e))?;
+        let mut writer = file.map().map_err(|e| Error::io("map segment", &path, e))?;
         let start = (first.index, first.position);
-        let mut writer = writer;
         writer.publish((first.position.0 - base) as usize); // zeros, if the log starts within
         let segment = Segment::new(base, path, file, writer.reader(), start);
         write.segments.insert(base, (Arc::new(segment), writer));
@@ -635,8 +642,8 @@ impl Core {
         };
         // Newest first, so that whole entries never follow what was taken back.
         self.preparer.clear()?;
-        let mut paths = self.drop_segments(write, |segment| segment.base >= tail.0);
-        for path in paths.drain(..).rev() {
+        let paths = self.drop_segments(write, |segment| segment.base >= tail.0);
+        for path in paths.into_iter().rev() {
             self.files.remove(&path).map_err(|e| Error::io("remove segment", &path, e))?;
         }
         let dir = &self.options.dir;
@@ -654,7 +661,7 @@ impl Core {
         }
         self.show(write);
         self.move_ends(Ends { last, tail, ..ends });
-        self.preparer.want(self.next_base(tail));
+        self.prepare_next();
         self.sync_written()
     }
 
@@ -668,10 +675,12 @@ impl Core {
         }
     }
 
-    /// What the checkpoint did not cover may still be in the page cache only.
-    fn sync_what_was_found(&self) -> Result<(), Error> {
-        self.segments.load().iter().for_each(|segment| segment.touched());
-        self.sync_written()
+    /// Has the next segment made that there is none of yet.
+    fn prepare_next(&self) {
+        let tail = self.ends.lock().tail;
+        let base = base_of(tail, self.options.segment_bytes);
+        let there = self.segments.load().last().is_some_and(|s| s.base == base);
+        self.preparer.want(if there { self.next_base(tail) } else { base });
     }
 
     /// Makes durable all that was written before the call.
@@ -680,7 +689,7 @@ impl Core {
         self.alive()?;
         let ends = *self.ends.lock();
         for segment in self.segments.load().iter() {
-            if !segment.dirty.swap(false, std::sync::atomic::Ordering::AcqRel) {
+            if !segment.dirty.swap(false, Ordering::AcqRel) {
                 continue;
             }
             let started = clock::now();
@@ -727,17 +736,9 @@ fn encode_body(
 
 /// The segment and header of an entry.
 fn find(segments: &[Arc<Segment>], index: EntryIndex) -> Result<Option<(usize, Header)>, Error> {
-    // The last one that may hold it; an empty one may start with the same index as the next.
     let after = segments.partition_point(|s| s.first <= index);
-    for at in (0..after).rev() {
-        if let Some(header) = segments[at].find(index)? {
-            return Ok(Some((at, header)));
-        }
-        if segments[at].first < index {
-            break;
-        }
-    }
-    Ok(None)
+    let Some(at) = after.checked_sub(1) else { return Ok(None) };
+    Ok(segments[at].find(index)?.map(|header| (at, header)))
 }
 
 /// The entry after `header`, which is in segment `at`.

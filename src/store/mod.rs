@@ -3,10 +3,23 @@
 //! No runtime and no consensus here: files, positions, threads of its own for syncs and for work
 //! that must not be in the way of an append.
 
+pub mod commit_log;
+pub mod disk_space;
 pub mod entry;
 pub mod error;
 pub mod files;
+pub mod flush;
 pub mod mmap;
-pub mod queues;
+mod prepare;
+mod purge_point;
+pub mod recovery;
+pub mod retention;
+mod segment;
+pub mod store_file;
+pub mod vote_file;
 
+pub use commit_log::{Body, CommitLog, LogOptions, ReplayFrom};
+pub use entry::{EntryId, StoredEntry};
 pub use error::Error;
+pub use flush::{Durability, SyncDone};
+pub use mmap::MappedBytes;

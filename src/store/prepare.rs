@@ -16,10 +16,10 @@ use super::segment::file_name;
 enum Next {
     None,
     Wanted(u64),
-    Making(u64),
+    Making,
     Ready(u64, Arc<dyn SegmentFile>),
     /// It could not be made. Not tried again before it is needed: then the reason is reported.
-    Failed(u64),
+    Failed,
 }
 
 struct Desk {
@@ -81,13 +81,13 @@ impl Preparer {
     /// The segment at `base`: the prepared one, or made now.
     pub(super) fn take(&self, base: u64) -> Result<Arc<dyn SegmentFile>, Error> {
         let mut desk = self.shared.desk.lock();
-        while matches!(desk.next, Next::Making(_)) {
+        while matches!(desk.next, Next::Making) {
             self.shared.done.wait(&mut desk);
         }
         match std::mem::replace(&mut desk.next, Next::None) {
             Next::Ready(at, file) if at == base => return Ok(file),
             Next::Ready(at, _) => self.shared.remove(at)?,
-            Next::None | Next::Wanted(_) | Next::Making(_) | Next::Failed(_) => {}
+            Next::None | Next::Wanted(_) | Next::Making | Next::Failed => {}
         }
         drop(desk);
         self.shared.make(base)
@@ -97,12 +97,12 @@ impl Preparer {
     /// that were to be deleted are gone, so a segment can be made under any name.
     pub(super) fn clear(&self) -> Result<(), Error> {
         let mut desk = self.shared.desk.lock();
-        while matches!(desk.next, Next::Making(_)) || desk.deleting || !desk.doomed.is_empty() {
+        while matches!(desk.next, Next::Making) || desk.deleting || !desk.doomed.is_empty() {
             self.shared.done.wait(&mut desk);
         }
         match std::mem::replace(&mut desk.next, Next::None) {
             Next::Ready(base, _) => self.shared.remove(base),
-            Next::None | Next::Wanted(_) | Next::Making(_) | Next::Failed(_) => Ok(()),
+            Next::None | Next::Wanted(_) | Next::Making | Next::Failed => Ok(()),
         }
     }
 
@@ -146,7 +146,7 @@ impl Shared {
                         Ok(file) => Next::Ready(base, file),
                         Err(error) => {
                             tracing::warn!(base, %error, "cannot prepare the next log segment");
-                            Next::Failed(base)
+                            Next::Failed
                         }
                     };
                     self.done.notify_all();
@@ -177,7 +177,7 @@ impl Shared {
                 return Job::Stop;
             }
             if let Next::Wanted(base) = desk.next {
-                desk.next = Next::Making(base);
+                desk.next = Next::Making;
                 return Job::Make(base);
             }
             self.work.wait(&mut desk);

@@ -13,16 +13,16 @@ const FORMAT: u32 = 1;
 
 /// What was before the first entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct PurgePoint {
+pub(super) struct PurgePoint {
     /// The last entry that the log has forgotten; `None` if it still begins at the beginning.
-    pub last: Option<EntryId>,
+    pub(super) last: Option<EntryId>,
     /// Where that entry ended.
-    pub end: PhysicalOffset,
+    pub(super) end: PhysicalOffset,
 }
 
 impl PurgePoint {
     /// Index of the first entry that the log keeps.
-    pub fn first(&self) -> EntryIndex {
+    pub(super) fn first(&self) -> EntryIndex {
         EntryIndex(self.last.map_or(0, |id| id.index.0.saturating_add(1)))
     }
 }
@@ -78,11 +78,8 @@ pub(super) fn load(files: &dyn Files, dir: &Path) -> Result<LogStart, Error> {
 
 pub(super) fn save(files: &dyn Files, dir: &Path, start: LogStart) -> Result<(), Error> {
     let path = path(dir);
-    let stored = Stored {
-        format: FORMAT,
-        purged: start.purged.into(),
-        reset: start.reset.map(Into::into),
-    };
+    let stored =
+        Stored { format: FORMAT, purged: start.purged.into(), reset: start.reset.map(Into::into) };
     let written = serde_json::to_vec_pretty(&stored)
         .map_err(std::io::Error::from)
         .and_then(|content| files.replace(&path, &content));
@@ -131,7 +128,9 @@ mod tests {
     #[test]
     fn a_damaged_file_is_an_error_and_not_an_empty_log() {
         let dir = tempfile::tempdir().unwrap();
-        for content in ["", "{}", 
+        for content in [
+            "",
+            "{}",
             r#"{"format":2,"purged":{"last":null,"end":0},"reset":null}"#,
             r#"{"format":1,"purged":{"last":null,"end":18446744073709551608},"reset":null}"#,
         ] {

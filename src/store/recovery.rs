@@ -91,7 +91,11 @@ pub(super) fn recover(
     let previous = from.previous.filter(|id| id.index.0.checked_add(1) == Some(from.index.0));
     let mut visits = Visits { segment_bytes: options.segment_bytes, ..Visits::default() };
     let scanned = contents.scan(
-        Next { position: from.position, index: from.index, term: previous.map_or(Term(0), |p| p.term) },
+        Next {
+            position: from.position,
+            index: from.index,
+            term: previous.map_or(Term(0), |p| p.term),
+        },
         &mut |header| visits.note(header),
     );
     let cut = verdict(&scanned, committed, options.previous_life)?;
@@ -309,10 +313,10 @@ struct Visit {
 impl Visits {
     fn note(&mut self, header: &Header) {
         let base = base_of(header.position, self.segment_bytes);
-        let visit = self.seen.entry(base).or_insert_with(|| Visit {
-            points: Vec::new(),
-            end: header.position,
-        });
+        let visit = self
+            .seen
+            .entry(base)
+            .or_insert_with(|| Visit { points: Vec::new(), end: header.position });
         visit.end = header.end();
         if visit.points.last().is_none_or(|p| p.position.0 + (64 << 10) <= header.position.0) {
             visit.points.push(*header);
@@ -342,7 +346,10 @@ impl Visits {
         };
         writer.publish((end - base) as usize);
         let segment = Segment::new(base, path, file, writer.reader(), start);
-        visit.into_iter().flat_map(|v| &v.points).for_each(|header| segment.note(header));
+        if let Some(visit) = visit {
+            visit.points.iter().for_each(|header| segment.note(header));
+            segment.touched(); // it may be in the page cache only
+        }
         Ok((Arc::new(segment), writer))
     }
 }
@@ -433,7 +440,9 @@ impl<'a> Contents<'a> {
             let base = self.next_base(next.position);
             let ends_here = matches!(
                 why,
-                Broken::Entry(EntryError::Unwritten | EntryError::Short { have: ..HEADER_BYTES, .. })
+                Broken::Entry(
+                    EntryError::Unwritten | EntryError::Short { have: ..HEADER_BYTES, .. }
+                )
             );
             let rolled = ends_here.then(|| self.check(Next { position: base, ..next }).ok());
             rolled.flatten().ok_or(why)
