@@ -21,8 +21,8 @@
 //! | calls awaiting an answer | `calls_max` | `CallError::Busy` |
 //! | time: idle, one frame, not reading | [`ServerOptions`] | closed by the watchdog |
 //!
-//! An idle connection costs its task (about 1.5 KiB), this side's state (about 0.5 KiB) and a read
-//! buffer of at most 4 KiB, besides what the kernel keeps.
+//! An idle connection costs its task (1.4 KiB), its `Connection` (0.5 KiB) and a read buffer of at
+//! most 4 KiB, besides what the kernel keeps. Measured with both ends in one process: 8.5 KiB.
 //!
 //! # Cost of a request, and its answer
 //!
@@ -34,7 +34,8 @@
 //!   decoding and handling have their own. Nothing per answer: queue and batch are reused.
 //! - **System calls**: one `read` and one `writev` per wake-up, however many requests it brought;
 //!   no timers, no clock calls.
-//! - **Wake-ups**: none for answers given inside `handle`. Answers from other threads wake the
+//! - **Wake-ups**: answers given inside `handle` are written in the poll that read their requests
+//!   (the task is then polled once more, in vain). Answers from other threads wake the
 //!   connection's task once per batch: only a push to an empty outbox notifies.
 //! - **Locks**: the outbox's, once per answer and once per batch; no lock is held across an await.
 
