@@ -34,7 +34,7 @@ pub enum Boundary {
 /// What [`Queues::by_key`] looks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyRange {
-    /// [`key_hash`](super::key_hash) of topic and key.
+    /// [`key_hash`](crate::protocol::message::key_hash) of topic and key.
     pub hash: u64,
     /// Store timestamps that count. Milliseconds since the epoch.
     pub stored_ms: RangeInclusive<i64>,

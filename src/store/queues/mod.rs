@@ -47,12 +47,13 @@ use std::{
 
 use parking_lot::{Mutex, RwLock};
 
+pub use crate::protocol::message::key_hash;
 pub use self::{
     error::Error,
     lookup::{Boundary, KeyRange},
     next_offsets::{DecodeError, NextOffsets},
     opening::Opening,
-    unit::{Bounds, IndexedMessage, UNIT_BYTES, Unit, key_hash},
+    unit::{Bounds, IndexedMessage, UNIT_BYTES, Unit},
 };
 use self::{run::Run, state::State};
 use super::files::Files;
@@ -81,6 +82,10 @@ pub struct Options {
     /// Segment size of the log. Bytes.
     pub segment_bytes: u64,
 }
+
+/// Most keys of one message that are indexed. A key costs 24 bytes in memory and on disk, up to
+/// twelve times what it takes in the message.
+pub const KEYS_INDEXED_MAX: usize = 256;
 
 /// A point between two entries at which everything before is frozen: what a checkpoint at
 /// `position` must contain.

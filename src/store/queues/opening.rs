@@ -17,7 +17,8 @@ use crate::{
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Opening {
     /// Entries from here on must be applied. The position of the checkpoint, or below it when
-    /// derived data was lost and is to be built again.
+    /// derived data was lost and is to be built again; then freeze and flush now and then on the
+    /// way, as in normal operation, or all of it piles up in memory.
     pub replay_from: PhysicalOffset,
     /// Runs that were taken.
     pub runs: usize,

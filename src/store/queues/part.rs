@@ -5,7 +5,10 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
-use super::unit::{IndexedMessage, KeyEntry, Unit};
+use super::{
+    KEYS_INDEXED_MAX,
+    unit::{IndexedMessage, KeyEntry, Unit},
+};
 use crate::ids::{PhysicalOffset, QueueOffset};
 
 /// One stretch `[from, to)` of the log.
@@ -75,7 +78,8 @@ impl Part {
         self.units += 1;
         let at = message.store_timestamp;
         self.times.include(Times { min: at, max: at });
-        self.keys.extend(message.keys.iter().map(|&hash| KeyEntry {
+        let keys = message.keys.iter().take(KEYS_INDEXED_MAX);
+        self.keys.extend(keys.map(|&hash| KeyEntry {
             hash,
             physical: message.unit.physical,
             store_timestamp: at,

@@ -57,7 +57,7 @@ pub struct IndexedMessage<'a> {
     pub unit: Unit,
     /// When the leader stored it. Milliseconds since the epoch.
     pub store_timestamp: i64,
-    /// [`key_hash`] of its unique key and of each of its keys.
+    /// [`key_hash`](crate::protocol::message::key_hash) of its unique key and each of its keys.
     pub keys: &'a [u64],
 }
 
@@ -76,17 +76,6 @@ pub(super) struct KeyEntry {
     pub(super) hash: u64,
     pub(super) physical: PhysicalOffset,
     pub(super) store_timestamp: i64,
-}
-
-/// Hash under which the index files a message of `topic` with `key` (one of KEYS, or UNIQ_KEY).
-///
-/// FNV-1a over `topic # key`: stable, because it is stored. Equal hashes of different keys only
-/// cost a look at a record that is then found not to match.
-pub fn key_hash(topic: &str, key: &str) -> u64 {
-    let bytes = topic.bytes().chain([b'#']).chain(key.bytes());
-    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    })
 }
 
 #[cfg(test)]
@@ -112,19 +101,5 @@ mod tests {
             assert_eq!(hex(&unit.encode()), want);
             assert_eq!(Unit::decode(&unit.encode()), unit);
         }
-    }
-
-    #[test]
-    fn key_hashes_never_change() {
-        // FNV-1a of "a" is published; the others pin what run files contain.
-        let a = "a".bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| {
-            (h ^ u64::from(b)).wrapping_mul(0x0000_0100_0000_01b3)
-        });
-        assert_eq!(a, 0xaf63_dc4c_8601_ec8c);
-        assert_eq!(
-            key_hash("", ""),
-            (0xcbf2_9ce4_8422_2325_u64 ^ 0x23).wrapping_mul(0x100_0000_01b3)
-        );
-        assert_ne!(key_hash("T", "k1"), key_hash("T", "k2"));
     }
 }
