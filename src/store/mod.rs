@@ -3,6 +3,7 @@
 //! No runtime and no consensus here: files, positions, threads of its own for syncs and for work
 //! that must not be in the way of an append.
 
+pub mod checkpoint;
 pub mod commit_log;
 pub mod disk_space;
 pub mod entry;
@@ -12,6 +13,9 @@ pub mod flush;
 pub mod mmap;
 mod prepare;
 mod purge_point;
+pub mod query;
+pub mod queues;
+pub mod read;
 pub mod recovery;
 pub mod retention;
 mod segment;

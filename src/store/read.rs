@@ -312,10 +312,8 @@ mod tests {
     fn neighbouring_messages_are_one_stretch() {
         let mut given = units(&[(100, 0), (50, 0), (30, 0)]);
         given[2].physical.0 += 64; // another log entry
-        let want = [(0, 150), (214, 30)].map(|(physical, bytes)| Stretch {
-            physical: PhysicalOffset(physical),
-            bytes,
-        });
+        let want = [(0, 150), (214, 30)]
+            .map(|(physical, bytes)| Stretch { physical: PhysicalOffset(physical), bytes });
         assert_eq!(stretches(&given).as_slice(), &want);
         assert!(stretches(&[]).is_empty());
     }

@@ -47,7 +47,6 @@ use std::{
 
 use parking_lot::{Mutex, RwLock};
 
-pub use crate::protocol::message::key_hash;
 pub use self::{
     error::Error,
     lookup::{Boundary, KeyRange},
@@ -57,6 +56,7 @@ pub use self::{
 };
 use self::{run::Run, state::State};
 use super::files::Files;
+pub use crate::protocol::message::key_hash;
 use crate::{ids::PhysicalOffset, store};
 
 /// Handle to the derived data of one store. Cheap to clone; every method is callable from any
