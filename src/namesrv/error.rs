@@ -1,8 +1,13 @@
 //! Why the name server does not do what it was asked, and the response code for each reason.
 
+use crate::protocol::{codes::ResponseCode, ext_fields::FieldError};
+
 /// Reasons for not doing what was asked. The text becomes the remark of the answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
+    /// Not a request for a name server.
+    #[error(" request type {0} not supported")]
+    NotSupported(i32),
     /// The body's checksum differs from the header's `bodyCrc32`.
     #[error("crc32 not match")]
     ChecksumMismatch,
@@ -75,4 +80,32 @@ pub enum Refusal {
         /// What its value has to be.
         expected: &'static str,
     },
+}
+
+impl From<FieldError> for Refusal {
+    fn from(error: FieldError) -> Self {
+        Self::BadField(error.to_string())
+    }
+}
+
+/// The only place where a reason becomes what a client sees.
+pub fn response_code(refusal: &Refusal) -> ResponseCode {
+    match refusal {
+        Refusal::ChecksumMismatch
+        | Refusal::IncrementalFromUnknown
+        | Refusal::BadName { .. }
+        | Refusal::BadField(_)
+        | Refusal::BadBody(_)
+        | Refusal::NotProperties
+        | Refusal::Full { .. }
+        | Refusal::Disabled
+        | Refusal::NotReady
+        | Refusal::NotStored(_)
+        | Refusal::SettingFixed(_)
+        | Refusal::BadSetting { .. } => ResponseCode::SYSTEM_ERROR,
+        Refusal::NoRoute(_) => ResponseCode::TOPIC_NOT_EXIST,
+        Refusal::NoKvItem { .. } | Refusal::NoKvNamespace(_) => ResponseCode::QUERY_NOT_FOUND,
+        Refusal::SettingBlacklisted => ResponseCode::NO_PERMISSION,
+        Refusal::NotSupported(_) => ResponseCode::REQUEST_CODE_NOT_SUPPORTED,
+    }
 }

@@ -1,0 +1,288 @@
+//! The name server's state, and what it does by itself: looking for silent brokers, and answering
+//! route requests that were held.
+//!
+//! One mutex guards table, readiness and held requests: what is answered and what is held is
+//! decided on the same state. Nothing is awaited, written or parsed under it.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+use tokio::{sync::Notify, time};
+use tracing::{info, warn};
+
+use super::{
+    counters::Counters,
+    error::Refusal,
+    held_routes::{Held, HeldRoutes},
+    kv_config::KvStore,
+    readiness::{Patience, Readiness},
+    registration::Channel,
+    route_request::RouteRequest,
+    route_table::{Departed, RouteTable},
+    routes::Prospect,
+    settings::Settings,
+};
+use crate::{
+    clock,
+    net::{Connection, ReplyTo},
+    protocol::command::RemotingCommand,
+};
+
+/// What a name server is told at its start.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// How long brokers have for reporting after the start.
+    pub patience: Patience,
+    /// Route requests that may wait; more are answered at once.
+    pub held_routes_max: usize,
+    /// Settings that may change while running.
+    pub settings: Settings,
+    /// The other settings, as GET_NAMESRV_CONFIG reports them.
+    pub fixed_settings: BTreeMap<String, String>,
+}
+
+/// One name server.
+#[derive(Debug)]
+pub struct NameServer {
+    pub(super) state: Mutex<State>,
+    pub(super) kv: KvStore,
+    pub(super) settings: Mutex<Settings>,
+    pub(super) fixed_settings: BTreeMap<String, String>,
+    pub(super) counters: Counters,
+    /// Something changed that a held route request may wait for.
+    changed: Notify,
+}
+
+/// What changes with every request.
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) table: RouteTable,
+    readiness: Readiness,
+    held: HeldRoutes<HeldRequest>,
+    /// Connections that brokers have registered on.
+    channels: BTreeMap<Channel, Arc<Connection>>,
+}
+
+#[derive(Debug)]
+struct HeldRequest {
+    reply: ReplyTo,
+    request: RouteRequest,
+}
+
+/// Numbers for `/metrics`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Gauges {
+    /// Live brokers.
+    pub brokers: usize,
+    /// Topics in routes.
+    pub topics: usize,
+    /// Route requests waiting.
+    pub held_routes: usize,
+    /// Whether brokers have had time to report.
+    pub ready: bool,
+}
+
+impl NameServer {
+    /// A name server without brokers that starts at `now`.
+    pub fn new(options: Options, kv: KvStore, now: Instant) -> Self {
+        Self {
+            state: Mutex::new(State {
+                table: RouteTable::default(),
+                readiness: Readiness::new(options.patience, now),
+                held: HeldRoutes::new(options.held_routes_max),
+                channels: BTreeMap::new(),
+            }),
+            kv,
+            settings: Mutex::new(options.settings),
+            fixed_settings: options.fixed_settings,
+            counters: Counters::default(),
+            changed: Notify::new(),
+        }
+    }
+
+    /// What it has done so far.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// What it holds at `now`.
+    pub fn gauges(&self, now: Instant) -> Gauges {
+        let state = self.state.lock();
+        Gauges {
+            brokers: state.table.broker_count(),
+            topics: state.table.topic_count(),
+            held_routes: state.held.len(),
+            ready: state.readiness.ready_at() <= now,
+        }
+    }
+
+    /// Answers a route request, now or when a better answer can be given.
+    pub(super) fn route(&self, reply: ReplyTo, request: RouteRequest, now: Instant) {
+        let mut state = self.state.lock();
+        let wait_until = state.wait_until(&request.topic, now).filter(|until| *until > now);
+        let Some(wait_until) = wait_until else {
+            let answer = self.route_answer(&state, &request, now);
+            drop(state);
+            return reply.answer(answer);
+        };
+        let held = Held {
+            topic: request.topic.clone(),
+            deadline: now + request.patience,
+            ticket: HeldRequest { reply, request },
+        };
+        match state.held.hold(held, wait_until) {
+            Ok(()) => {
+                self.counters.held();
+                self.changed.notify_one();
+            }
+            Err(Held { ticket: HeldRequest { reply, request }, .. }) => {
+                let answer = self.route_answer(&state, &request, now);
+                drop(state);
+                reply.answer(answer);
+            }
+        }
+    }
+
+    /// A broker was entered: notes where it is, and wakes who waits for it.
+    pub(super) fn broker_entered(&self, state: &mut State, connection: &Arc<Connection>, now: Instant) {
+        state.readiness.reported(now);
+        state.channels.insert(channel(connection), Arc::clone(connection));
+        self.changed.notify_one();
+    }
+
+    /// The connection has ended, and with it what was registered on it.
+    pub(super) fn disconnected(&self, connection: &Arc<Connection>, now: Instant) {
+        let channel = channel(connection);
+        let mut state = self.state.lock();
+        if state.channels.remove(&channel).is_none() {
+            return;
+        }
+        let departed = state.table.disconnect(channel, now);
+        drop(state);
+        log_departed(&departed, "connection closed");
+    }
+
+    /// Takes out silent brokers every `interval`, for ever.
+    pub async fn expire_silent(&self, interval: Duration) {
+        let mut ticks = time::interval(interval);
+        loop {
+            ticks.tick().await;
+            let mut state = self.state.lock();
+            let departed = state.table.expire(clock::now());
+            let channels = departed.iter().filter_map(|gone| state.channels.get(&gone.channel));
+            let connections: Vec<_> = channels.map(Arc::clone).collect();
+            drop(state);
+            departed.iter().for_each(|_| self.counters.expired());
+            log_departed(&departed, "silent for too long");
+            connections.iter().for_each(|connection| connection.close());
+        }
+    }
+
+    /// Answers held route requests when their time has come, for ever.
+    pub async fn answer_held(&self) {
+        loop {
+            let now = clock::now();
+            for (reply, answer) in self.take_due(now) {
+                reply.answer(answer);
+            }
+            let wake_at = self.state.lock().held.wake_at();
+            let timer = async {
+                match wake_at {
+                    Some(at) => time::sleep_until(at.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            // Both are cancel-safe: a permit of `changed` is kept until somebody takes it.
+            tokio::select! {
+                () = timer => {}
+                () = self.changed.notified() => {}
+            }
+        }
+    }
+
+    /// Answers everything that is held with what is known. Before a stop.
+    pub fn answer_all_held(&self, now: Instant) {
+        let mut state = self.state.lock();
+        let held = state.held.take_due(now, |_| None);
+        let answers = self.answers(&state, held, now);
+        drop(state);
+        answers.into_iter().for_each(|(reply, answer)| reply.answer(answer));
+    }
+
+    fn take_due(&self, now: Instant) -> Vec<(ReplyTo, RemotingCommand)> {
+        let mut state = self.state.lock();
+        let State { table, readiness, held, .. } = &mut *state;
+        let due = held.take_due(now, |topic| wait_until(table, readiness, topic, now));
+        self.answers(&state, due, now)
+    }
+
+    fn answers(
+        &self,
+        state: &State,
+        held: Vec<Held<HeldRequest>>,
+        now: Instant,
+    ) -> Vec<(ReplyTo, RemotingCommand)> {
+        held.into_iter()
+            .map(|Held { ticket: HeldRequest { reply, request }, .. }| {
+                (reply, self.route_answer(state, &request, now))
+            })
+            .collect()
+    }
+
+    fn route_answer(&self, state: &State, request: &RouteRequest, now: Instant) -> RemotingCommand {
+        let order = self.settings.lock().order_message_enable.then(|| self.kv.current());
+        match state.table.route_of(&request.topic, request.zone.as_deref()) {
+            Some(route) => request.answer(&route, order.as_deref()),
+            None if now < state.readiness.ready_at() => self.refusal(&Refusal::NotReady),
+            None => self.refusal(&Refusal::NoRoute(request.topic.clone())),
+        }
+    }
+
+    /// The answer that says why not.
+    pub(super) fn refusal(&self, refusal: &Refusal) -> RemotingCommand {
+        self.counters.refused();
+        RemotingCommand::error(super::error::response_code(refusal), refusal.to_string())
+    }
+}
+
+impl State {
+    fn wait_until(&self, topic: &str, now: Instant) -> Option<Instant> {
+        wait_until(&self.table, &self.readiness, topic, now)
+    }
+}
+
+/// Until when an answer for `topic` may become better, if it may.
+fn wait_until(
+    table: &RouteTable,
+    readiness: &Readiness,
+    topic: &str,
+    now: Instant,
+) -> Option<Instant> {
+    let ready_at = readiness.ready_at();
+    if now < ready_at {
+        return Some(ready_at);
+    }
+    match table.prospect(topic) {
+        Prospect::Settled => None,
+        Prospect::Electing { until } => Some(until),
+    }
+}
+
+/// The connection as the table knows it.
+pub(super) fn channel(connection: &Connection) -> Channel {
+    Channel(connection.id().0)
+}
+
+pub(super) fn log_departed(departed: &[Departed], reason: &'static str) {
+    for Departed { group, broker_id, address, .. } in departed {
+        if reason == "unregistered" {
+            info!(%group, broker_id, %address, reason, "broker gone");
+        } else {
+            warn!(%group, broker_id, %address, reason, "broker gone");
+        }
+    }
+}

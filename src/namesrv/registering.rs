@@ -1,0 +1,151 @@
+//! Requests of brokers about themselves: parse, change the table, say in the log what changed.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+use tracing::{info, warn};
+
+use super::{
+    error::Refusal,
+    kv_config::ORDER_TOPIC_CONFIG,
+    name_server::{NameServer, channel, log_departed},
+    registration::{DataVersion, Registration},
+    registration_request::{self, Parsed},
+    route_table::{Change, Registered},
+};
+use crate::{
+    clock,
+    net::Connection,
+    protocol::{
+        codes::ResponseCode,
+        command::RemotingCommand,
+    },
+};
+
+/// Ext field of our brokers' registrations and heartbeats: the answer shall say, in the field of
+/// the same name, whether the broker is in the table on this connection. RocketMQ answers success
+/// whatever it did, so a broker that was forgotten or fenced off would not know.
+pub const TELL_ENTERED: &str = "tellEntered";
+
+/// REGISTER_BROKER.
+pub(super) fn register(
+    server: &NameServer,
+    connection: &Arc<Connection>,
+    request: &RemotingCommand,
+) -> Result<RemotingCommand, Refusal> {
+    let Parsed { registration, topics_skipped } = registration_request::parse(request)?;
+    let group = &*registration.group;
+    if topics_skipped > 0 {
+        warn!(group, topics_skipped, "topics with unusable names are not entered");
+    }
+    let settings = *server.settings.lock();
+    let now = clock::now();
+    let mut state = server.state.lock();
+    let registered =
+        state.table.register(&registration, settings.rules(), channel(connection), now)?;
+    if let Registered::Entered { .. } = registered {
+        server.broker_entered(&mut state, connection, now);
+    }
+    drop(state);
+
+    let mut answer = success();
+    let entered = match registered {
+        Registered::Fenced { newer } => {
+            server.counters.fenced();
+            let (broker_id, term) = (registration.broker_id, registration.version.state_version);
+            let address = &*registration.address;
+            info!(group, broker_id, address, term, newer, "registration of an older term ignored");
+            false
+        }
+        Registered::Entered { leader, change } => {
+            log_change(&registration, change);
+            if let Some(leader) = leader {
+                answer = answer
+                    .with_field("haServerAddr", &leader.ha_address)
+                    .with_field("masterAddr", &leader.address);
+            }
+            if settings.return_order_topic_config_to_broker
+                && let Some(table) = server.kv.current().namespace(ORDER_TOPIC_CONFIG)
+            {
+                answer = answer.with_body(json(&KvTable { table }));
+            }
+            true
+        }
+    };
+    Ok(tell(answer, request, entered))
+}
+
+/// UNREGISTER_BROKER.
+pub(super) fn unregister(
+    server: &NameServer,
+    request: &RemotingCommand,
+) -> Result<RemotingCommand, Refusal> {
+    let (group, address) = names(request)?;
+    let departed = server.state.lock().table.unregister(group, address, clock::now());
+    log_departed(departed.as_slice(), "unregistered");
+    Ok(success())
+}
+
+/// BROKER_HEARTBEAT.
+pub(super) fn heartbeat(
+    server: &NameServer,
+    connection: &Arc<Connection>,
+    request: &RemotingCommand,
+) -> Result<RemotingCommand, Refusal> {
+    let (group, address) = names(request)?;
+    let mut state = server.state.lock();
+    let known = state.table.heartbeat(group, address, channel(connection), clock::now());
+    drop(state);
+    Ok(tell(success(), request, known))
+}
+
+/// QUERY_DATA_VERSION.
+pub(super) fn query_data_version(
+    server: &NameServer,
+    request: &RemotingCommand,
+) -> Result<RemotingCommand, Refusal> {
+    let (group, address) = names(request)?;
+    let theirs: DataVersion = serde_json::from_slice(&request.body)
+        .map_err(|error| Refusal::BadBody(error.to_string()))?;
+    let known = server.state.lock().table.query_version(group, address, clock::now());
+    let answer = success().with_field("changed", known.as_ref() != Some(&theirs));
+    Ok(match known {
+        Some(version) => answer.with_body(json(&version)),
+        None => answer,
+    })
+}
+
+/// `{"table":{…}}`.
+#[derive(Serialize)]
+pub(super) struct KvTable<'a> {
+    pub(super) table: &'a std::collections::BTreeMap<String, String>,
+}
+
+pub(super) fn success() -> RemotingCommand {
+    RemotingCommand::response(ResponseCode::SUCCESS)
+}
+
+pub(super) fn json(value: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).expect("texts and numbers in maps with text keys always serialise")
+}
+
+fn names(request: &RemotingCommand) -> Result<(&str, &str), Refusal> {
+    Ok((request.ext.required_str("brokerName")?, request.ext.required_str("brokerAddr")?))
+}
+
+fn tell(answer: RemotingCommand, request: &RemotingCommand, entered: bool) -> RemotingCommand {
+    match request.ext.get(TELL_ENTERED) {
+        Some(_) => answer.with_field(TELL_ENTERED, entered),
+        None => answer,
+    }
+}
+
+fn log_change(registration: &Registration, change: Change) {
+    let Registration { group, broker_id, address, version, .. } = registration;
+    let (term, topics_changed) = (version.state_version, change.topics);
+    if change.members {
+        info!(%group, broker_id, %address, term, topics_changed, "broker registered");
+    } else if change.topics > 0 {
+        info!(%group, broker_id, %address, topics_changed, "topics changed");
+    }
+}

@@ -1,0 +1,322 @@
+//! REGISTER_BROKER: header and body become a checked [`Registration`]. Pure.
+//!
+//! The body is JSON, or (`compressed=true`) a zlib stream of length-prefixed texts. Only what routes
+//! need is read; everything else in it is skipped.
+
+use std::{collections::BTreeMap, io::Read, sync::Arc, time::Duration};
+
+use flate2::read::ZlibDecoder;
+use serde::Deserialize;
+
+use super::{
+    error::Refusal,
+    names,
+    registration::{BROKER_SILENCE_MAX, DataVersion, Extent, Queues, Registration, TopicEntry},
+};
+use crate::protocol::{command::RemotingCommand, ext_fields::ExtFields, message};
+
+/// Ext field of our brokers: the registration holds all topics, what is not in it does not exist.
+pub const TOPICS_COMPLETE: &str = "topicsComplete";
+/// Most bytes of an unpacked body.
+const UNPACKED_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Before this version (3.0.11) a body was the topic table alone.
+const WRAPPED_SINCE: i32 = 37;
+const SILENCE_RANGE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3600));
+
+/// A registration, and what of it was left out.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Parsed {
+    /// What the broker says.
+    pub registration: Registration,
+    /// Topics with names that cannot be told to clients.
+    pub topics_skipped: usize,
+}
+
+/// Reads header and body.
+pub fn parse(request: &RemotingCommand) -> Result<Parsed, Refusal> {
+    let ext = &request.ext;
+    let crc = ext.optional::<u32>("bodyCrc32")?.unwrap_or(0);
+    if crc != 0 && crc != message::body_crc(&request.body) {
+        return Err(Refusal::ChecksumMismatch);
+    }
+    let name = |field| checked(ext, field, names::check_name);
+    let address = |field| checked(ext, field, names::check_address);
+    let (cluster, group) = (name("clusterName")?, name("brokerName")?);
+    let (own, ha) = (address("brokerAddr")?, address("haServerAddr")?);
+    let broker_id = ext.required::<u64>("brokerId")?;
+    let silence_max = ext.optional::<u64>("heartbeatTimeoutMillis")?;
+    let silence_max = silence_max.map_or(BROKER_SILENCE_MAX, Duration::from_millis);
+    let zone = ext.get("__ZONE_NAME").filter(|zone| !zone.is_empty());
+    zone.map_or(Ok(()), |zone| names::check_name("__ZONE_NAME", zone))?;
+    let complete = ext.optional::<bool>(TOPICS_COMPLETE)?.unwrap_or(false);
+
+    let body = body(request)?;
+    let sent = body.topics.len();
+    let topics: Vec<_> =
+        body.topics.into_iter().filter(|t| names::check_topic(&t.topic).is_ok()).collect();
+    let topics_skipped = sent - topics.len();
+    let registration = Registration {
+        cluster,
+        group,
+        address: own,
+        ha_address: ha,
+        broker_id,
+        version: body.version,
+        topics,
+        extent: if complete { Extent::Complete } else { Extent::Unstated },
+        acting_master: ext.optional::<bool>("enableActingMaster")?,
+        zone: zone.map(Arc::from),
+        silence_max: silence_max.clamp(SILENCE_RANGE.0, SILENCE_RANGE.1),
+    };
+    Ok(Parsed { registration, topics_skipped })
+}
+
+fn checked(
+    ext: &ExtFields,
+    field: &'static str,
+    check: impl Fn(&'static str, &str) -> Result<(), Refusal>,
+) -> Result<Arc<str>, Refusal> {
+    let value = ext.required_str(field)?;
+    check(field, value)?;
+    Ok(Arc::from(value))
+}
+
+/// The part of a body that routes need.
+#[derive(Debug, Default)]
+struct Body {
+    version: DataVersion,
+    topics: Vec<TopicEntry>,
+}
+
+fn body(request: &RemotingCommand) -> Result<Body, Refusal> {
+    let bytes = &request.body;
+    if bytes.is_empty() {
+        return Ok(Body::default());
+    }
+    if request.ext.optional::<bool>("compressed")?.unwrap_or(false) {
+        return unpack(bytes);
+    }
+    let wrapper = if request.version < WRAPPED_SINCE {
+        json(bytes).map(Some)?
+    } else {
+        json::<RegisterBody>(bytes)?.topic_config_serialize_wrapper
+    };
+    let wrapper: Wrapper = wrapper.unwrap_or_default();
+    let topics = wrapper.topic_config_table.into_iter().map(|(topic, config)| config.entry(topic));
+    Ok(Body {
+        version: wrapper.data_version.unwrap_or_default(),
+        topics: topics.collect::<Result<_, _>>()?,
+    })
+}
+
+fn json<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Refusal> {
+    serde_json::from_slice(bytes).map_err(|error| Refusal::BadBody(error.to_string()))
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RegisterBody {
+    topic_config_serialize_wrapper: Option<Wrapper>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Wrapper {
+    data_version: Option<DataVersion>,
+    topic_config_table: BTreeMap<String, TopicConfig>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct TopicConfig {
+    read_queue_nums: i64,
+    write_queue_nums: i64,
+    perm: i64,
+    #[serde(default)]
+    topic_sys_flag: i64,
+}
+
+impl TopicConfig {
+    fn entry(&self, topic: String) -> Result<TopicEntry, Refusal> {
+        let number = |value: i64| {
+            u32::try_from(value).map_err(|_| Refusal::BadBody(format!("topic {topic}: {value}")))
+        };
+        let queues = Queues {
+            read: number(self.read_queue_nums)?,
+            write: number(self.write_queue_nums)?,
+            perm: number(self.perm)?,
+            sys_flag: number(self.topic_sys_flag)?,
+        };
+        Ok(TopicEntry { topic: Arc::from(topic), queues })
+    }
+}
+
+/// Body B: version, number of topics, topics; what follows is not needed.
+fn unpack(packed: &[u8]) -> Result<Body, Refusal> {
+    let mut unpacked = Unpacked(ZlibDecoder::new(packed).take(UNPACKED_BYTES_MAX));
+    let version = json(&unpacked.text()?)?;
+    let count = unpacked.length()?;
+    let mut topics = Vec::new();
+    for _ in 0..count {
+        let text = String::from_utf8(unpacked.text()?)
+            .map_err(|_| Refusal::BadBody("a topic is not UTF-8".to_owned()))?;
+        topics.push(topic_text(&text)?);
+    }
+    Ok(Body { version, topics })
+}
+
+/// `topicName readQueues writeQueues perm filterType[ {attributes}]`.
+fn topic_text(text: &str) -> Result<TopicEntry, Refusal> {
+    let mut words = text.split(' ');
+    let topic = words.next().unwrap_or_default();
+    let mut number = || words.next().and_then(|word| word.parse::<u32>().ok());
+    match (number(), number(), number()) {
+        (Some(read), Some(write), Some(perm)) => Ok(TopicEntry {
+            topic: Arc::from(topic),
+            queues: Queues { read, write, perm, sys_flag: 0 },
+        }),
+        _ => Err(Refusal::BadBody(format!("topic {topic}"))),
+    }
+}
+
+/// Length-prefixed texts out of a bounded stream.
+struct Unpacked<R>(R);
+
+impl<R: Read> Unpacked<R> {
+    fn length(&mut self) -> Result<u32, Refusal> {
+        let mut length = [0; 4];
+        self.0.read_exact(&mut length).map_err(|error| Refusal::BadBody(error.to_string()))?;
+        Ok(i32::from_be_bytes(length)).and_then(|length| {
+            u32::try_from(length).map_err(|_| Refusal::BadBody(format!("a length of {length}")))
+        })
+    }
+
+    /// Reads no more than there is: a length alone allocates nothing.
+    fn text(&mut self) -> Result<Vec<u8>, Refusal> {
+        let length = u64::from(self.length()?);
+        let mut text = Vec::new();
+        let got = self.0.by_ref().take(length).read_to_end(&mut text);
+        let got = got.map_err(|error| Refusal::BadBody(error.to_string()))?;
+        if u64::try_from(got) != Ok(length) {
+            return Err(Refusal::BadBody("it ends early".to_owned()));
+        }
+        Ok(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::codes::RequestCode;
+    use bytes::Bytes;
+    use flate2::{Compression, write::ZlibEncoder};
+    use std::io::Write;
+
+    fn request(body: impl Into<Bytes>) -> RemotingCommand {
+        RemotingCommand::request(RequestCode::REGISTER_BROKER)
+            .with_field("brokerName", "b")
+            .with_field("brokerAddr", "127.0.0.1:10911")
+            .with_field("clusterName", "c")
+            .with_field("haServerAddr", "127.0.0.1:10912")
+            .with_field("brokerId", 0)
+            .with_body(body)
+    }
+
+    fn queues(read: u32, write: u32, perm: u32) -> Queues {
+        Queues { read, write, perm, sys_flag: 0 }
+    }
+
+    #[test]
+    fn a_header_without_body_is_a_broker_without_topics() {
+        let parsed = parse(&request("")).unwrap();
+        assert_eq!(parsed.registration.topics, []);
+        assert_eq!(parsed.registration.version, DataVersion::default());
+        assert_eq!(parsed.registration.silence_max, Duration::from_secs(120));
+        assert_eq!(parsed.registration.acting_master, None);
+    }
+
+    #[test]
+    fn header_fields_are_checked() {
+        let rows = [
+            ("brokerAddr", "nowhere"),
+            ("haServerAddr", "h:0"),
+            ("brokerName", "a b"),
+            ("clusterName", ""),
+            ("brokerId", "-1"),
+            ("bodyCrc32", "x"),
+            ("compressed", "yes"),
+            ("bodyCrc32", "12345"),
+        ];
+        for (field, value) in rows {
+            assert!(parse(&request("").with_field(field, value)).is_err(), "{field}={value}");
+        }
+        let body = r#"{"filterServerList":[]}"#;
+        let crc = message::body_crc(body.as_bytes());
+        assert!(parse(&request(body).with_field("bodyCrc32", crc)).is_ok());
+        let clamped = parse(&request("").with_field("heartbeatTimeoutMillis", u64::MAX)).unwrap();
+        assert_eq!(clamped.registration.silence_max, Duration::from_secs(3600));
+    }
+
+    #[test]
+    fn both_json_forms_are_read_and_odd_topics_left_out() {
+        let inner = r#"{"dataVersion":{"counter":2,"stateVersion":5,"timestamp":9},
+            "topicConfigTable":{"T":{"attributes":{},"order":false,"perm":6,"readQueueNums":4,
+            "topicFilterType":"SINGLE_TAG","topicName":"T","topicSysFlag":0,"writeQueueNums":8},
+            "bad topic":{"perm":6,"readQueueNums":4,"writeQueueNums":8}}}"#;
+        let outer = format!(r#"{{"filterServerList":[],"topicConfigSerializeWrapper":{inner}}}"#);
+        let old = RemotingCommand { version: 36, ..request(inner.to_owned()) };
+        for request in [request(outer), old] {
+            let Parsed { registration, topics_skipped } = parse(&request).unwrap();
+            let want = TopicEntry { topic: Arc::from("T"), queues: queues(4, 8, 6) };
+            assert_eq!((registration.topics, topics_skipped), (vec![want], 1));
+            let version = DataVersion { counter: 2, state_version: 5, timestamp: 9 };
+            assert_eq!(registration.version, version);
+        }
+    }
+
+    fn packed(texts: &[&str], count: i32) -> Vec<u8> {
+        let mut encoder = ZlibEncoder::new(Vec::new(), Compression::default());
+        for (n, text) in texts.iter().enumerate() {
+            let length = i32::try_from(text.len()).unwrap();
+            encoder.write_all(&length.to_be_bytes()).unwrap();
+            encoder.write_all(text.as_bytes()).unwrap();
+            if n == 0 {
+                encoder.write_all(&count.to_be_bytes()).unwrap();
+            }
+        }
+        encoder.finish().unwrap()
+    }
+
+    #[test]
+    fn the_packed_form_is_read_and_its_lengths_are_not_trusted() {
+        let version = r#"{"counter":1,"stateVersion":0,"timestamp":3}"#;
+        let attributes = r#"U 1 2 4 SINGLE_TAG {"+message.type":"FIFO"}"#;
+        let good = packed(&[version, "T 4 4 6 SINGLE_TAG", attributes, "[]"], 2);
+        let parsed = parse(&request(good.clone()).with_field("compressed", true)).unwrap();
+        let topics: Vec<_> =
+            parsed.registration.topics.iter().map(|t| (&*t.topic, t.queues)).collect();
+        assert_eq!(topics, [("T", queues(4, 4, 6)), ("U", queues(1, 2, 4))]);
+        assert_eq!(parsed.registration.version.timestamp, 3);
+
+        let bad = [
+            packed(&[version, "T 4 4 6 SINGLE_TAG"], i32::MAX),
+            packed(&[version, "T 4 4 6 SINGLE_TAG"], -1),
+            packed(&[version, "T 4 -4 6 SINGLE_TAG"], 1),
+            packed(&["{", "T 4 4 6 SINGLE_TAG"], 1),
+            good[..good.len() / 2].to_vec(),
+            b"not zlib".to_vec(),
+        ];
+        for body in bad {
+            let request = request(body).with_field("compressed", true);
+            assert!(matches!(parse(&request), Err(Refusal::BadBody(_))));
+        }
+    }
+
+    #[test]
+    fn malformed_json_is_refused() {
+        for body in ["[", "{}x", r#"{"topicConfigSerializeWrapper":[]}"#] {
+            assert!(matches!(parse(&request(body)), Err(Refusal::BadBody(_))), "{body}");
+        }
+        assert!(parse(&request("{}")).is_ok());
+    }
+}
