@@ -1,6 +1,6 @@
 //! Why the name server does not do what it was asked, and the response code for each reason.
 
-use crate::protocol::{codes::ResponseCode, ext_fields::FieldError};
+use crate::protocol::{bodies::BodyError, codes::ResponseCode, ext_fields::FieldError};
 
 /// Reasons for not doing what was asked. The text becomes the remark of the answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -27,7 +27,7 @@ pub enum Refusal {
     #[error("{0}")]
     BadField(String),
     /// The body is not what the request code promises.
-    #[error("the body does not parse: {0}")]
+    #[error("{0}")]
     BadBody(String),
     /// The body is not `key=value` lines.
     #[error("string2Properties error")]
@@ -80,6 +80,12 @@ pub enum Refusal {
         /// What its value has to be.
         expected: &'static str,
     },
+}
+
+impl From<BodyError> for Refusal {
+    fn from(error: BodyError) -> Self {
+        Self::BadBody(error.to_string())
+    }
 }
 
 impl From<FieldError> for Refusal {

@@ -5,34 +5,36 @@ pub(super) mod kv;
 
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
 use tracing::info;
 
 use super::{
     error::Refusal,
     name_server::NameServer,
     names,
-    registering::{json, success},
+    registering::success,
     registration::Queues,
-    route_json::{self, Keys, Members},
 };
-use crate::protocol::{codes::RequestCode, command::RemotingCommand};
+use crate::protocol::{
+    bodies::{self, BrokerMemberGroupBody, NumericKeys, QueueData, TopicList, TopicRouteData},
+    codes::RequestCode,
+    command::RemotingCommand,
+};
 
 type Answer = Result<RemotingCommand, Refusal>;
 
 /// GET_BROKER_CLUSTER_INFO. Keys are quoted, unlike Java's: all readers take that, and `jq` needs it.
 pub(super) fn cluster_info(server: &NameServer) -> RemotingCommand {
-    let groups: Vec<_> = server.state.lock().table.groups().collect();
-    success().with_body(route_json::cluster_info(&groups, Keys::Quoted))
+    let info = server.state.lock().table.cluster_info();
+    success().with_body(bodies::encode(&info))
 }
 
 /// GET_BROKER_MEMBER_GROUP. An unknown group has no members.
 pub(super) fn member_group(server: &NameServer, request: &RemotingCommand) -> Answer {
     let cluster = request.ext.required_str("clusterName")?;
     let name = request.ext.required_str("brokerName")?;
-    let group = server.state.lock().table.group(name);
-    let members = group.map_or_else(Members::new, |group| group.members);
-    Ok(success().with_body(route_json::member_group(cluster, name, &members, Keys::Bare)))
+    let broker_member_group = server.state.lock().table.member_group(cluster, name);
+    let body = BrokerMemberGroupBody { broker_member_group };
+    Ok(success().with_body(bodies::encode_with(&body, NumericKeys::Bare)))
 }
 
 /// WIPE_WRITE_PERM_OF_BROKER.
@@ -64,9 +66,8 @@ pub(super) fn delete_topic(server: &NameServer, request: &RemotingCommand) -> An
 pub(super) fn register_topic(server: &NameServer, request: &RemotingCommand) -> Answer {
     let topic = request.ext.required_str("topic")?;
     names::check_topic(topic)?;
-    let body: TopicRoute = serde_json::from_slice(&request.body)
-        .map_err(|error| Refusal::BadBody(error.to_string()))?;
-    let queues: Vec<_> = body.queue_datas.into_iter().map(QueueData::entry).collect();
+    let body: TopicRouteData = bodies::decode(&request.body)?;
+    let queues: Vec<_> = body.queue_datas.iter().map(queues).collect();
     server.state.lock().table.register_topic(&Arc::from(topic), &queues)?;
     Ok(success())
 }
@@ -76,8 +77,8 @@ pub(super) fn all_topics(server: &NameServer) -> Answer {
     if !server.settings.lock().enable_all_topic_list {
         return Err(Refusal::Disabled);
     }
-    let topics = server.state.lock().table.topic_names();
-    Ok(topic_list(&topics, None))
+    let topics = server.state.lock().table.all_topics();
+    Ok(topic_list(&topics))
 }
 
 /// GET_TOPICS_BY_CLUSTER.
@@ -85,19 +86,19 @@ pub(super) fn topics_of_cluster(server: &NameServer, request: &RemotingCommand) 
     check_lists_enabled(server)?;
     let cluster = request.ext.required_str("cluster")?;
     let topics = server.state.lock().table.topics_of_cluster(cluster);
-    Ok(topic_list(&topics, None))
+    Ok(topic_list(&topics))
 }
 
 /// GET_SYSTEM_TOPIC_LIST_FROM_NS.
 pub(super) fn system_topics(server: &NameServer) -> RemotingCommand {
-    let (topics, address) = server.state.lock().table.system_topics();
-    topic_list(&topics, address.as_deref())
+    let topics = server.state.lock().table.system_topics();
+    topic_list(&topics)
 }
 
 /// GET_UNIT_TOPIC_LIST and its two relatives.
 pub(super) fn unit_topics(server: &NameServer, request: &RemotingCommand) -> Answer {
-    const UNIT: u32 = 1;
-    const UNIT_SUB: u32 = 2;
+    const UNIT: i32 = 1;
+    const UNIT_SUB: i32 = 2;
     check_lists_enabled(server)?;
     let (mask, want) = match request.request_code() {
         RequestCode::GET_UNIT_TOPIC_LIST => (UNIT, UNIT),
@@ -105,14 +106,14 @@ pub(super) fn unit_topics(server: &NameServer, request: &RemotingCommand) -> Ans
         _ => (UNIT | UNIT_SUB, UNIT_SUB),
     };
     let topics = server.state.lock().table.topics_with_flag(|flag| flag & mask == want);
-    Ok(topic_list(&topics, None))
+    Ok(topic_list(&topics))
 }
 
 /// UPDATE_NAMESRV_CONFIG: in memory only; what shall outlive a restart belongs into the file.
 pub(super) fn update_settings(server: &NameServer, request: &RemotingCommand) -> Answer {
     let text = std::str::from_utf8(&request.body).map_err(|_| Refusal::NotProperties)?;
     let mut settings = server.settings.lock();
-    let changed = settings.with_properties(text)?;
+    let changed = settings.clone().with_properties(text)?;
     if changed != *settings {
         info!(before = ?*settings, after = ?changed, "settings changed");
     }
@@ -123,8 +124,8 @@ pub(super) fn update_settings(server: &NameServer, request: &RemotingCommand) ->
 /// GET_NAMESRV_CONFIG: all settings in order of their keys.
 pub(super) fn settings(server: &NameServer) -> RemotingCommand {
     let mut all = server.fixed_settings.clone();
-    let current = server.settings.lock().entries();
-    all.extend(current.into_iter().map(|(key, value)| (key.to_owned(), value.to_string())));
+    let current = server.settings.lock().clone().entries();
+    all.extend(current.into_iter().map(|(key, value)| (key.to_owned(), value)));
     let text: String = all.iter().map(|(key, value)| format!("{key}={value}\n")).collect();
     success().with_body(text)
 }
@@ -133,46 +134,16 @@ fn check_lists_enabled(server: &NameServer) -> Result<(), Refusal> {
     if server.settings.lock().enable_topic_list { Ok(()) } else { Err(Refusal::Disabled) }
 }
 
-fn topic_list(topics: &[Arc<str>], broker_addr: Option<&str>) -> RemotingCommand {
-    let topic_list = topics.iter().map(|topic| &**topic).collect();
-    success().with_body(json(&TopicList { broker_addr, topic_list }))
+fn topic_list(topics: &TopicList) -> RemotingCommand {
+    success().with_body(bodies::encode(topics))
 }
 
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct TopicList<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    broker_addr: Option<&'a str>,
-    topic_list: Vec<&'a str>,
-}
-
-/// The part of TopicRouteData that a topic registration needs.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct TopicRoute {
-    #[serde(default)]
-    queue_datas: Vec<QueueData>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct QueueData {
-    broker_name: String,
-    read_queue_nums: u32,
-    write_queue_nums: u32,
-    perm: u32,
-    #[serde(default)]
-    topic_sys_flag: u32,
-}
-
-impl QueueData {
-    fn entry(self) -> (Arc<str>, Queues) {
-        let queues = Queues {
-            read: self.read_queue_nums,
-            write: self.write_queue_nums,
-            perm: self.perm,
-            sys_flag: self.topic_sys_flag,
-        };
-        (Arc::from(self.broker_name), queues)
-    }
+fn queues(data: &QueueData) -> (Arc<str>, Queues) {
+    let queues = Queues {
+        read: data.read_queue_nums,
+        write: data.write_queue_nums,
+        perm: data.perm,
+        sys_flag: data.topic_sys_flag,
+    };
+    (Arc::from(data.broker_name.as_str()), queues)
 }

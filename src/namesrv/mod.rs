@@ -8,12 +8,15 @@
 //! bytes -> net -> dispatch -> handlers -> route_table (changes) | routes (views) | kv_config
 //! ```
 
+pub mod counters;
 pub mod error;
 pub mod held_routes;
 pub mod kv_config;
 pub mod names;
 pub mod readiness;
 pub mod registration;
+pub mod registration_request;
+pub mod route_request;
 pub mod route_table;
 pub mod routes;
 pub mod settings;

@@ -236,7 +236,7 @@ impl NameServer {
     fn route_answer(&self, state: &State, request: &RouteRequest, now: Instant) -> RemotingCommand {
         let order = self.settings.lock().order_message_enable.then(|| self.kv.current());
         match state.table.route_of(&request.topic, request.zone.as_deref()) {
-            Some(route) => request.answer(&route, order.as_deref()),
+            Some(route) => request.answer(route, order.as_deref()),
             None if now < state.readiness.ready_at() => self.refusal(&Refusal::NotReady),
             None => self.refusal(&Refusal::NoRoute(request.topic.clone())),
         }

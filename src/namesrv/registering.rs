@@ -2,14 +2,13 @@
 
 use std::sync::Arc;
 
-use serde::Serialize;
 use tracing::{info, warn};
 
 use super::{
     error::Refusal,
     kv_config::ORDER_TOPIC_CONFIG,
     name_server::{NameServer, channel, log_departed},
-    registration::{DataVersion, Registration},
+    registration::Registration,
     registration_request::{self, Parsed},
     route_table::{Change, Registered},
 };
@@ -17,6 +16,7 @@ use crate::{
     clock,
     net::Connection,
     protocol::{
+        bodies::{self, DataVersion, KVTable},
         codes::ResponseCode,
         command::RemotingCommand,
     },
@@ -38,7 +38,7 @@ pub(super) fn register(
     if topics_skipped > 0 {
         warn!(group, topics_skipped, "topics with unusable names are not entered");
     }
-    let settings = *server.settings.lock();
+    let settings = server.settings.lock().clone();
     let now = clock::now();
     let mut state = server.state.lock();
     let registered =
@@ -67,7 +67,7 @@ pub(super) fn register(
             if settings.return_order_topic_config_to_broker
                 && let Some(table) = server.kv.current().namespace(ORDER_TOPIC_CONFIG)
             {
-                answer = answer.with_body(json(&KvTable { table }));
+                answer = answer.with_body(bodies::encode(&KVTable { table: table.clone() }));
             }
             true
         }
@@ -105,28 +105,17 @@ pub(super) fn query_data_version(
     request: &RemotingCommand,
 ) -> Result<RemotingCommand, Refusal> {
     let (group, address) = names(request)?;
-    let theirs: DataVersion = serde_json::from_slice(&request.body)
-        .map_err(|error| Refusal::BadBody(error.to_string()))?;
+    let theirs: DataVersion = bodies::decode(&request.body)?;
     let known = server.state.lock().table.query_version(group, address, clock::now());
     let answer = success().with_field("changed", known.as_ref() != Some(&theirs));
     Ok(match known {
-        Some(version) => answer.with_body(json(&version)),
+        Some(version) => answer.with_body(bodies::encode(&version)),
         None => answer,
     })
 }
 
-/// `{"table":{…}}`.
-#[derive(Serialize)]
-pub(super) struct KvTable<'a> {
-    pub(super) table: &'a std::collections::BTreeMap<String, String>,
-}
-
 pub(super) fn success() -> RemotingCommand {
     RemotingCommand::response(ResponseCode::SUCCESS)
-}
-
-pub(super) fn json(value: &impl Serialize) -> Vec<u8> {
-    serde_json::to_vec(value).expect("texts and numbers in maps with text keys always serialise")
 }
 
 fn names(request: &RemotingCommand) -> Result<(&str, &str), Refusal> {

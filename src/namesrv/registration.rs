@@ -2,16 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-/// Version of a broker's topics.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct DataVersion {
-    /// Counts changes.
-    pub counter: i64,
-    /// Raft term, or 0.
-    pub state_version: i64,
-    /// Wall time of the last change, in ms.
-    pub timestamp: i64,
-}
+use crate::protocol::bodies::DataVersion;
 
 /// When no registration says otherwise, a broker is gone after this much silence.
 /// Source: RocketMQ `DEFAULT_BROKER_CHANNEL_EXPIRED_TIME`.
@@ -73,16 +64,8 @@ pub struct Queues {
     pub read: u32,
     /// Queues that producers write.
     pub write: u32,
-    /// Permission bits, see `perm`.
+    /// Bits of [`crate::protocol::perm`].
     pub perm: u32,
     /// `topicSysFlag`: bit 0 unit topic, bit 1 subscribed from a unit.
-    pub sys_flag: u32,
-}
-
-/// Permission bits of topics on the wire.
-pub mod perm {
-    /// Producers may write.
-    pub const WRITE: u32 = 2;
-    /// Consumers may read.
-    pub const READ: u32 = 4;
+    pub sys_flag: i32,
 }

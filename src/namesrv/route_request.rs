@@ -2,12 +2,9 @@
 
 use std::time::Duration;
 
-use super::{
-    kv_config::{KvConfig, ORDER_TOPIC_CONFIG},
-    route_json::{self, Keys},
-    routes::Route,
-};
+use super::kv_config::{KvConfig, ORDER_TOPIC_CONFIG};
 use crate::protocol::{
+    bodies::{NumericKeys, TopicRouteData},
     codes::{LanguageCode, ResponseCode},
     command::RemotingCommand,
     version,
@@ -27,7 +24,7 @@ pub struct RouteRequest {
     pub zone: Option<String>,
     /// How long this client waits for an answer.
     pub patience: Duration,
-    keys: Keys,
+    keys: NumericKeys,
 }
 
 impl RouteRequest {
@@ -45,14 +42,18 @@ impl RouteRequest {
     }
 
     /// The answer; with `order`, ordered topics say where their queues are.
-    pub fn answer(&self, route: &Route, order: Option<&KvConfig>) -> RemotingCommand {
+    pub fn answer(&self, mut route: TopicRouteData, order: Option<&KvConfig>) -> RemotingCommand {
         let order = order.and_then(|kv| kv.get(ORDER_TOPIC_CONFIG, &self.topic));
-        let body = route_json::route(route, order, self.keys);
-        RemotingCommand::response(ResponseCode::SUCCESS).with_body(body)
+        route.order_topic_conf = order.map(str::to_owned);
+        RemotingCommand::response(ResponseCode::SUCCESS).with_body(route.to_json(self.keys))
     }
 }
 
 /// Old clients read broker ids as bare numbers only.
-fn keys(client_version: i32, wants_json: bool) -> Keys {
-    if wants_json || client_version >= version::V4_9_4 { Keys::Quoted } else { Keys::Bare }
+fn keys(client_version: i32, wants_json: bool) -> NumericKeys {
+    if wants_json || client_version >= version::V4_9_4 {
+        NumericKeys::Quoted
+    } else {
+        NumericKeys::Bare
+    }
 }

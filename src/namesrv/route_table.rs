@@ -14,12 +14,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::registration::DataVersion;
 use super::{
     error::Refusal,
-    registration::{Channel, Extent, Queues, Registration, TopicEntry, perm},
+    registration::{Channel, Extent, Queues, Registration, TopicEntry},
     topic_table::TopicTable,
 };
+use crate::protocol::{bodies::DataVersion, perm};
 
 /// Broker groups at once.
 pub const GROUPS_MAX: usize = 10_000;

@@ -1,7 +1,7 @@
 //! What clients and tools are told: views of the route table. Pure.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -10,31 +10,12 @@ use super::{
     registration::Queues,
     route_table::{Group, RouteTable},
 };
+use crate::protocol::bodies::{
+    BrokerData, BrokerMemberGroup, ClusterInfo, QueueData, TopicList, TopicRouteData,
+};
 
 /// How long after a Raft group lost its leader its next one is still worth waiting for.
 const ELECTION_MAX: Duration = Duration::from_secs(5);
-
-/// A broker group as clients see it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct GroupView {
-    /// `brokerName`.
-    pub name: Arc<str>,
-    /// Its cluster.
-    pub cluster: Arc<str>,
-    /// Addresses of its live members by broker id.
-    pub members: BTreeMap<u64, Arc<str>>,
-    /// `enableActingMaster` as last registered.
-    pub acting_master: bool,
-    /// Its zone, if it has one.
-    pub zone: Option<Arc<str>>,
-}
-
-/// Who serves a topic, and with how many queues.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Route {
-    /// Every group that serves the topic, in order of the names.
-    pub groups: Vec<(GroupView, Queues)>,
-}
 
 /// Whether a route request may be answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,13 +32,15 @@ pub enum Prospect {
 impl RouteTable {
     /// Who serves `topic`; `None` if nobody does. With `zone`, groups of other zones are left out,
     /// unless they have no leader.
-    pub fn route_of(&self, topic: &str, zone: Option<&str>) -> Option<Route> {
-        let groups: Vec<_> = self
-            .serving(topic)
-            .filter(|(_, group, _)| zone.is_none_or(|zone| group.is_for_zone(zone)))
-            .map(|(name, group, queues)| (group.view(name), queues))
-            .collect();
-        (!groups.is_empty()).then_some(Route { groups })
+    pub fn route_of(&self, topic: &str, zone: Option<&str>) -> Option<TopicRouteData> {
+        let mut route = TopicRouteData::default();
+        for (name, group, queues) in self.serving(topic) {
+            if zone.is_none_or(|zone| group.is_for_zone(zone)) {
+                route.broker_datas.push(group.broker_data(name));
+                route.queue_datas.push(queues.queue_data(name));
+            }
+        }
+        (!route.queue_datas.is_empty()).then_some(route)
     }
 
     /// Whether waiting would make a better route for `topic`. An answer without a leader is kept by
@@ -74,40 +57,53 @@ impl RouteTable {
         until.map_or(Prospect::Settled, |until| Prospect::Electing { until })
     }
 
-    /// Every broker group in order of the names.
-    pub fn groups(&self) -> impl Iterator<Item = GroupView> {
-        self.groups.iter().map(|(name, group)| group.view(name))
+    /// All clusters and broker groups.
+    pub fn cluster_info(&self) -> ClusterInfo {
+        let mut info = ClusterInfo::default();
+        for (name, group) in &self.groups {
+            let cluster = info.cluster_addr_table.entry(group.cluster.to_string()).or_default();
+            cluster.insert(name.to_string());
+            info.broker_addr_table.insert(name.to_string(), group.broker_data(name));
+        }
+        info
     }
 
-    /// One broker group.
-    pub fn group(&self, name: &str) -> Option<GroupView> {
-        self.groups.get_key_value(name).map(|(name, group)| group.view(name))
+    /// The live members of a broker group; an unknown one has none.
+    pub fn member_group(&self, cluster: &str, name: &str) -> BrokerMemberGroup {
+        let group = self.groups.get(name).map(|group| group.broker_data(name));
+        BrokerMemberGroup {
+            broker_addrs: group.unwrap_or_default().broker_addrs,
+            broker_name: name.to_owned(),
+            cluster: cluster.to_owned(),
+        }
     }
 
-    /// All topics in order.
-    pub fn topic_names(&self) -> Vec<Arc<str>> {
-        self.topics.names().cloned().collect()
+    /// All topics.
+    pub fn all_topics(&self) -> TopicList {
+        topic_list(self.topics.names())
     }
 
-    /// Topics of the broker groups of a cluster, in order.
-    pub fn topics_of_cluster(&self, cluster: &str) -> Vec<Arc<str>> {
+    /// Topics of the broker groups of a cluster.
+    pub fn topics_of_cluster(&self, cluster: &str) -> TopicList {
         let groups = self.groups.iter().filter(|(_, group)| &*group.cluster == cluster);
         let topics: BTreeSet<_> = groups.flat_map(|(name, _)| self.topics.of_group(name)).collect();
-        topics.into_iter().cloned().collect()
+        topic_list(topics)
     }
 
-    /// Topics whose `topicSysFlag` passes, in order.
-    pub fn topics_with_flag(&self, passes: impl Fn(u32) -> bool) -> Vec<Arc<str>> {
-        self.topics.with_flag(passes).cloned().collect()
+    /// Topics whose `topicSysFlag` passes.
+    pub fn topics_with_flag(&self, passes: impl Fn(i32) -> bool) -> TopicList {
+        topic_list(self.topics.with_flag(passes))
     }
 
     /// Names of clusters and of broker groups, which are topics on every broker, and the address
     /// of some broker.
-    pub fn system_topics(&self) -> (Vec<Arc<str>>, Option<Arc<str>>) {
+    pub fn system_topics(&self) -> TopicList {
         let clusters: BTreeSet<_> = self.groups.values().map(|group| &group.cluster).collect();
-        let names = clusters.into_iter().chain(self.groups.keys()).cloned().collect();
-        let members = self.groups.values().flat_map(|group| group.members.values());
-        (names, members.map(|member| Arc::clone(&member.address)).next())
+        let mut members = self.groups.values().flat_map(|group| group.members.values());
+        TopicList {
+            broker_addr: members.next().map(|member| member.address.to_string()),
+            ..topic_list(clusters.into_iter().chain(self.groups.keys()))
+        }
     }
 
     fn serving(&self, topic: &str) -> impl Iterator<Item = (&Arc<str>, &Group, Queues)> {
@@ -120,18 +116,35 @@ impl RouteTable {
 }
 
 impl Group {
-    fn view(&self, name: &Arc<str>) -> GroupView {
+    fn broker_data(&self, name: &str) -> BrokerData {
         let members = self.members.iter();
-        GroupView {
-            name: Arc::clone(name),
-            cluster: Arc::clone(&self.cluster),
-            members: members.map(|(id, member)| (*id, Arc::clone(&member.address))).collect(),
-            acting_master: self.acting_master,
-            zone: self.zone.clone(),
+        BrokerData {
+            broker_addrs: members.map(|(id, member)| (*id, member.address.to_string())).collect(),
+            broker_name: name.to_owned(),
+            cluster: self.cluster.to_string(),
+            enable_acting_master: self.acting_master,
+            zone_name: self.zone.as_deref().map(str::to_owned),
         }
     }
 
     fn is_for_zone(&self, zone: &str) -> bool {
         self.leaderless_since.is_some() || self.zone.as_deref() == Some(zone)
     }
+}
+
+impl Queues {
+    fn queue_data(self, group: &str) -> QueueData {
+        QueueData {
+            broker_name: group.to_owned(),
+            perm: self.perm,
+            read_queue_nums: self.read,
+            topic_sys_flag: self.sys_flag,
+            write_queue_nums: self.write,
+        }
+    }
+}
+
+fn topic_list<'a>(names: impl IntoIterator<Item = &'a Arc<str>>) -> TopicList {
+    let topic_list = names.into_iter().map(|name| name.to_string()).collect();
+    TopicList { broker_addr: None, topic_list }
 }

@@ -9,8 +9,12 @@ use super::{error::Refusal, route_table::Rules};
 /// Keys that RocketMQ refuses with a text of its own.
 const BLACKLIST: [&str; 3] = ["configBlackList", "configStorePath", "kvConfigPath"];
 
+const PRODUCT_ENV_NAME: &str = "productEnvName";
+/// Longest `productEnvName`; it is reported, nothing else.
+const LABEL_BYTES_MAX: usize = 255;
+
 /// Settings that may change while running. RocketMQ's keys and defaults.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// `deleteTopicWithBrokerRegistration`: a registration removes the topics it lacks.
     pub delete_topic_with_broker_registration: bool,
@@ -22,6 +26,8 @@ pub struct Settings {
     pub order_message_enable: bool,
     /// `returnOrderTopicConfigToBroker`: registrations are answered with the ordered topics.
     pub return_order_topic_config_to_broker: bool,
+    /// `productEnvName`: a label for operators, without effect.
+    pub product_env_name: String,
 }
 
 impl Default for Settings {
@@ -32,6 +38,7 @@ impl Default for Settings {
             enable_topic_list: true,
             order_message_enable: false,
             return_order_topic_config_to_broker: true,
+            product_env_name: "center".to_owned(),
         }
     }
 }
@@ -42,8 +49,13 @@ impl Settings {
         if BLACKLIST.contains(&key) {
             return Err(Refusal::SettingBlacklisted);
         }
+        if key == PRODUCT_ENV_NAME {
+            value[..value.floor_char_boundary(LABEL_BYTES_MAX)]
+                .clone_into(&mut self.product_env_name);
+            return Ok(self);
+        }
         let (_, place) = self
-            .entries_mut()
+            .switches()
             .into_iter()
             .find(|(name, _)| *name == key)
             .ok_or_else(|| Refusal::SettingFixed(key.to_owned()))?;
@@ -60,8 +72,11 @@ impl Settings {
     }
 
     /// Keys and values in order.
-    pub fn entries(mut self) -> BTreeMap<&'static str, bool> {
-        self.entries_mut().into_iter().map(|(key, value)| (key, *value)).collect()
+    pub fn entries(mut self) -> BTreeMap<&'static str, String> {
+        let switches = self.switches().into_iter().map(|(key, value)| (key, value.to_string()));
+        let mut entries: BTreeMap<_, _> = switches.collect();
+        entries.insert(PRODUCT_ENV_NAME, self.product_env_name);
+        entries
     }
 
     /// What a registration may change under these settings.
@@ -69,7 +84,7 @@ impl Settings {
         Rules { delete_missing_topics: self.delete_topic_with_broker_registration }
     }
 
-    fn entries_mut(&mut self) -> [(&'static str, &mut bool); 5] {
+    fn switches(&mut self) -> [(&'static str, &mut bool); 5] {
         [
             ("deleteTopicWithBrokerRegistration", &mut self.delete_topic_with_broker_registration),
             ("enableAllTopicList", &mut self.enable_all_topic_list),
@@ -106,7 +121,7 @@ mod tests {
     fn only_listed_keys_change_and_all_or_none_do() {
         let defaults = Settings::default();
         let text = "# from mqadmin\norderMessageEnable = TRUE\nenableTopicList=false\n";
-        let changed = defaults.with_properties(text).unwrap();
+        let changed = defaults.clone().with_properties(text).unwrap();
         assert!(changed.order_message_enable && !changed.enable_topic_list);
         let refused = [
             ("kvConfigPath=/x\n", Refusal::SettingBlacklisted),
@@ -118,16 +133,16 @@ mod tests {
             ("nonsense", Refusal::NotProperties),
         ];
         for (text, why) in refused {
-            assert_eq!(defaults.with_properties(text), Err(why), "{text}");
+            assert_eq!(defaults.clone().with_properties(text), Err(why), "{text}");
         }
-        assert_eq!(defaults.with_properties(""), Ok(defaults));
+        assert_eq!(defaults.clone().with_properties(""), Ok(defaults));
     }
 
     #[test]
     fn every_setting_reads_back_under_its_key() {
         for key in Settings::default().entries().keys() {
-            for value in [true, false] {
-                let settings = Settings::default().with(key, &value.to_string()).unwrap();
+            for value in ["true", "false"] {
+                let settings = Settings::default().with(key, value).unwrap();
                 assert_eq!(settings.entries()[key], value, "{key}");
             }
         }

@@ -47,7 +47,7 @@ impl TopicTable {
     }
 
     /// Topics of which some broker group's `topicSysFlag` passes.
-    pub fn with_flag(&self, passes: impl Fn(u32) -> bool) -> impl Iterator<Item = &Arc<str>> {
+    pub fn with_flag(&self, passes: impl Fn(i32) -> bool) -> impl Iterator<Item = &Arc<str>> {
         self.by_topic
             .iter()
             .filter(move |(_, groups)| groups.values().any(|queues| passes(queues.sys_flag)))

@@ -5,9 +5,13 @@ use crate::{
     namesrv::{
         error::Refusal,
         name_server::NameServer,
-        registering::{KvTable, json, success},
+        registering::success,
     },
-    protocol::{codes::RequestCode, command::RemotingCommand},
+    protocol::{
+        bodies::{self, KVTable},
+        codes::RequestCode,
+        command::RemotingCommand,
+    },
 };
 
 /// GET_KV_CONFIG.
@@ -23,7 +27,7 @@ pub(in crate::namesrv) fn get(server: &NameServer, request: &RemotingCommand) ->
 pub(in crate::namesrv) fn list(server: &NameServer, request: &RemotingCommand) -> Answer {
     let namespace = request.ext.required_str("namespace")?;
     match server.kv.current().namespace(namespace) {
-        Some(table) => Ok(success().with_body(json(&KvTable { table }))),
+        Some(table) => Ok(success().with_body(bodies::encode(&KVTable { table: table.clone() }))),
         None => Err(Refusal::NoKvNamespace(namespace.to_owned())),
     }
 }

@@ -109,15 +109,20 @@ fn apply(table: &mut RouteTable, model: &mut Model, now: &mut Instant, step: &St
 }
 
 fn check(table: &RouteTable, model: &Model) {
-    for topic in table.topic_names() {
+    for topic in table.all_topics().topic_list {
         let route = table.route_of(&topic, None).expect("every topic has a route");
-        for (group, _) in route.groups {
+        assert_eq!(route.broker_datas.len(), route.queue_datas.len());
+        for group in route.broker_datas {
             let mut addresses = BTreeSet::new();
-            assert!(!group.members.is_empty(), "{group:?}");
-            for address in group.members.values() {
-                let key = (group.name.to_string(), address.to_string());
+            assert!(!group.broker_addrs.is_empty(), "{group:?}");
+            for address in group.broker_addrs.values() {
+                let key = (group.broker_name.clone(), address.clone());
                 assert!(model.alive.contains_key(&key), "{key:?} is told but not live");
-                assert!(addresses.insert(address), "{address} has two ids in {}", group.name);
+                assert!(
+                    addresses.insert(address),
+                    "{address} has two ids in {}",
+                    group.broker_name
+                );
             }
         }
     }

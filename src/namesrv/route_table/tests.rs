@@ -1,6 +1,6 @@
 //! One test per rule of RocketMQ's registration, of the term fence, and of how brokers leave.
 
-use super::{super::registration::DataVersion, *};
+use super::*;
 use crate::clock;
 
 pub(super) fn broker(group: &str, id: u64, port: u16, topics: &[&str]) -> Registration {
