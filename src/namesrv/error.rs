@@ -69,17 +69,9 @@ pub enum Refusal {
     /// A setting that only the configuration file may give.
     #[error("Can not update config in black list.")]
     SettingBlacklisted,
-    /// A setting that takes effect at start only, or is none.
-    #[error("{0} cannot be changed while running")]
-    SettingFixed(String),
-    /// A setting's value does not parse.
-    #[error("{key} must be {expected}")]
-    BadSetting {
-        /// Key of the setting.
-        key: String,
-        /// What its value has to be.
-        expected: &'static str,
-    },
+    /// A setting that cannot be changed while running, or not to this value.
+    #[error("{0}")]
+    SettingRefused(String),
 }
 
 impl From<BodyError> for Refusal {
@@ -107,8 +99,7 @@ pub fn response_code(refusal: &Refusal) -> ResponseCode {
         | Refusal::Disabled
         | Refusal::NotReady
         | Refusal::NotStored(_)
-        | Refusal::SettingFixed(_)
-        | Refusal::BadSetting { .. } => ResponseCode::SYSTEM_ERROR,
+        | Refusal::SettingRefused(_) => ResponseCode::SYSTEM_ERROR,
         Refusal::NoRoute(_) => ResponseCode::TOPIC_NOT_EXIST,
         Refusal::NoKvItem { .. } | Refusal::NoKvNamespace(_) => ResponseCode::QUERY_NOT_FOUND,
         Refusal::SettingBlacklisted => ResponseCode::NO_PERMISSION,

@@ -8,11 +8,7 @@ use std::sync::Arc;
 use tracing::info;
 
 use super::{
-    error::Refusal,
-    name_server::NameServer,
-    names,
-    registering::success,
-    registration::Queues,
+    error::Refusal, name_server::NameServer, names, registering::success, registration::Queues,
 };
 use crate::protocol::{
     bodies::{self, BrokerMemberGroupBody, NumericKeys, QueueData, TopicList, TopicRouteData},
@@ -74,7 +70,7 @@ pub(super) fn register_topic(server: &NameServer, request: &RemotingCommand) -> 
 
 /// GET_ALL_TOPIC_LIST_FROM_NAMESERVER.
 pub(super) fn all_topics(server: &NameServer) -> Answer {
-    if !server.settings.lock().enable_all_topic_list {
+    if !server.switches().all_topic_list {
         return Err(Refusal::Disabled);
     }
     let topics = server.state.lock().table.all_topics();
@@ -111,27 +107,20 @@ pub(super) fn unit_topics(server: &NameServer, request: &RemotingCommand) -> Ans
 
 /// UPDATE_NAMESRV_CONFIG: in memory only; what shall outlive a restart belongs into the file.
 pub(super) fn update_settings(server: &NameServer, request: &RemotingCommand) -> Answer {
-    let text = std::str::from_utf8(&request.body).map_err(|_| Refusal::NotProperties)?;
     let mut settings = server.settings.lock();
-    let changed = settings.clone().with_properties(text)?;
-    if changed != *settings {
-        info!(before = ?*settings, after = ?changed, "settings changed");
-    }
-    *settings = changed;
+    let before = settings.current().switches;
+    settings.update(&request.body)?;
+    info!(?before, after = ?settings.current().switches, "settings changed");
     Ok(success())
 }
 
 /// GET_NAMESRV_CONFIG: all settings in order of their keys.
 pub(super) fn settings(server: &NameServer) -> RemotingCommand {
-    let mut all = server.fixed_settings.clone();
-    let current = server.settings.lock().clone().entries();
-    all.extend(current.into_iter().map(|(key, value)| (key.to_owned(), value)));
-    let text: String = all.iter().map(|(key, value)| format!("{key}={value}\n")).collect();
-    success().with_body(text)
+    success().with_body(server.settings.lock().current().properties.clone())
 }
 
 fn check_lists_enabled(server: &NameServer) -> Result<(), Refusal> {
-    if server.settings.lock().enable_topic_list { Ok(()) } else { Err(Refusal::Disabled) }
+    if server.switches().topic_list { Ok(()) } else { Err(Refusal::Disabled) }
 }
 
 fn topic_list(topics: &TopicList) -> RemotingCommand {

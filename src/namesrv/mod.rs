@@ -9,17 +9,22 @@
 //! ```
 
 pub mod counters;
+pub mod dispatch;
 pub mod error;
 pub mod held_routes;
 pub mod kv_config;
+pub mod name_server;
 pub mod names;
 pub mod readiness;
+pub mod registering;
 pub mod registration;
 pub mod registration_request;
 pub mod route_request;
 pub mod route_table;
 pub mod routes;
 pub mod settings;
+pub mod start;
 pub mod topic_table;
 
 mod atomic_file;
+mod handlers;

@@ -24,7 +24,7 @@ use super::{
     route_request::RouteRequest,
     route_table::{Departed, RouteTable},
     routes::Prospect,
-    settings::Settings,
+    settings::{Settings, Switches},
 };
 use crate::{
     clock,
@@ -33,16 +33,12 @@ use crate::{
 };
 
 /// What a name server is told at its start.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub struct Options {
     /// How long brokers have for reporting after the start.
     pub patience: Patience,
     /// Route requests that may wait; more are answered at once.
     pub held_routes_max: usize,
-    /// Settings that may change while running.
-    pub settings: Settings,
-    /// The other settings, as GET_NAMESRV_CONFIG reports them.
-    pub fixed_settings: BTreeMap<String, String>,
 }
 
 /// One name server.
@@ -51,7 +47,6 @@ pub struct NameServer {
     pub(super) state: Mutex<State>,
     pub(super) kv: KvStore,
     pub(super) settings: Mutex<Settings>,
-    pub(super) fixed_settings: BTreeMap<String, String>,
     pub(super) counters: Counters,
     /// Something changed that a held route request may wait for.
     changed: Notify,
@@ -88,7 +83,7 @@ pub struct Gauges {
 
 impl NameServer {
     /// A name server without brokers that starts at `now`.
-    pub fn new(options: Options, kv: KvStore, now: Instant) -> Self {
+    pub fn new(options: Options, settings: Settings, kv: KvStore, now: Instant) -> Self {
         Self {
             state: Mutex::new(State {
                 table: RouteTable::default(),
@@ -97,8 +92,7 @@ impl NameServer {
                 channels: BTreeMap::new(),
             }),
             kv,
-            settings: Mutex::new(options.settings),
-            fixed_settings: options.fixed_settings,
+            settings: Mutex::new(settings),
             counters: Counters::default(),
             changed: Notify::new(),
         }
@@ -148,7 +142,12 @@ impl NameServer {
     }
 
     /// A broker was entered: notes where it is, and wakes who waits for it.
-    pub(super) fn broker_entered(&self, state: &mut State, connection: &Arc<Connection>, now: Instant) {
+    pub(super) fn broker_entered(
+        &self,
+        state: &mut State,
+        connection: &Arc<Connection>,
+        now: Instant,
+    ) {
         state.readiness.reported(now);
         state.channels.insert(channel(connection), Arc::clone(connection));
         self.changed.notify_one();
@@ -234,12 +233,16 @@ impl NameServer {
     }
 
     fn route_answer(&self, state: &State, request: &RouteRequest, now: Instant) -> RemotingCommand {
-        let order = self.settings.lock().order_message_enable.then(|| self.kv.current());
+        let order = self.switches().order_messages.then(|| self.kv.current());
         match state.table.route_of(&request.topic, request.zone.as_deref()) {
             Some(route) => request.answer(route, order.as_deref()),
             None if now < state.readiness.ready_at() => self.refusal(&Refusal::NotReady),
             None => self.refusal(&Refusal::NoRoute(request.topic.clone())),
         }
+    }
+
+    pub(super) fn switches(&self) -> Switches {
+        self.settings.lock().current().switches
     }
 
     /// The answer that says why not.

@@ -38,11 +38,11 @@ pub(super) fn register(
     if topics_skipped > 0 {
         warn!(group, topics_skipped, "topics with unusable names are not entered");
     }
-    let settings = server.settings.lock().clone();
+    let switches = server.switches();
     let now = clock::now();
     let mut state = server.state.lock();
     let registered =
-        state.table.register(&registration, settings.rules(), channel(connection), now)?;
+        state.table.register(&registration, switches.rules(), channel(connection), now)?;
     if let Registered::Entered { .. } = registered {
         server.broker_entered(&mut state, connection, now);
     }
@@ -64,7 +64,7 @@ pub(super) fn register(
                     .with_field("haServerAddr", &leader.ha_address)
                     .with_field("masterAddr", &leader.address);
             }
-            if settings.return_order_topic_config_to_broker
+            if switches.return_order_config
                 && let Some(table) = server.kv.current().namespace(ORDER_TOPIC_CONFIG)
             {
                 answer = answer.with_body(bodies::encode(&KVTable { table: table.clone() }));

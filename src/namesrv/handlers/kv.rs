@@ -2,11 +2,7 @@
 
 use super::Answer;
 use crate::{
-    namesrv::{
-        error::Refusal,
-        name_server::NameServer,
-        registering::success,
-    },
+    namesrv::{error::Refusal, name_server::NameServer, registering::success},
     protocol::{
         bodies::{self, KVTable},
         codes::RequestCode,

@@ -1,0 +1,180 @@
+//! Starts a name server from its configuration, and stops it.
+
+use std::{collections::BTreeMap, fmt::Write, io, net::SocketAddr, sync::Arc};
+
+use tokio::{net::TcpListener, task::JoinSet};
+use tracing::info;
+
+use super::{
+    dispatch::Dispatch,
+    error::Refusal,
+    kv_config::KvStore,
+    name_server::{NameServer, Options},
+    readiness::Patience,
+    settings::{Current, Settings, Switches},
+};
+use crate::{
+    clock,
+    config::{NamesrvConfig, update::UpdateError},
+    net::{self, BindError, HttpHandler, HttpResponse, Server, ServerOptions},
+};
+
+/// Route requests that may wait at a time; more are answered at once.
+const HELD_ROUTES_MAX: usize = 10_000;
+
+/// Why a name server does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The port is not to be had.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The KV configuration cannot be read.
+    #[error("cannot read the KV configuration {path}: {cause}")]
+    KvConfig {
+        /// `kvConfigPath`.
+        path: String,
+        /// What is wrong.
+        cause: io::Error,
+    },
+    /// The sockets cannot be served.
+    #[error("cannot serve: {0}")]
+    Serve(#[from] io::Error),
+}
+
+/// A name server that runs. Dropping it ends it at once; [`Running::stop`] lets answers go out.
+#[derive(Debug)]
+pub struct Running {
+    server: Server,
+    name_server: Arc<NameServer>,
+    config: NamesrvConfig,
+    /// Aborted when dropped.
+    _tasks: JoinSet<()>,
+}
+
+/// Starts a name server. Must be called on the runtime that shall run it.
+pub fn start(config: NamesrvConfig) -> Result<Running, StartError> {
+    let kv = KvStore::open(config.kv_config.clone()).map_err(|cause| StartError::KvConfig {
+        path: config.kv_config.display().to_string(),
+        cause,
+    })?;
+    let listener = net::listen(config.listen)?;
+    serve(config, kv, listener)
+}
+
+fn serve(config: NamesrvConfig, kv: KvStore, listener: TcpListener) -> Result<Running, StartError> {
+    let options = Options { patience: patience(&config), held_routes_max: HELD_ROUTES_MAX };
+    let name_server =
+        Arc::new(NameServer::new(options, settings(config.clone()), kv, clock::now()));
+    let server_options = ServerOptions {
+        connections_max: config.connections.connections_max as usize,
+        idle: config.connections.idle,
+        plain_http: Some(Arc::new(Http(Arc::clone(&name_server)))),
+        ..ServerOptions::default()
+    };
+    let handler = Arc::new(Dispatch(Arc::clone(&name_server)));
+    let server = Server::start(vec![listener], handler, server_options)?;
+    let mut tasks = JoinSet::new();
+    let (silent, held) = (Arc::clone(&name_server), Arc::clone(&name_server));
+    let interval = config.scan_interval;
+    tasks.spawn(async move { silent.expire_silent(interval).await });
+    tasks.spawn(async move { held.answer_held().await });
+    for address in server.addresses() {
+        info!(%address, kv_config = %config.kv_config.display(), "name server started");
+    }
+    Ok(Running { server, name_server, config, _tasks: tasks })
+}
+
+impl Running {
+    /// Where it listens.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        self.server.addresses()
+    }
+
+    /// Answers what waits, and closes all connections.
+    pub async fn stop(self) {
+        self.name_server.answer_all_held(clock::now());
+        self.server.stop(self.config.connections.stop_grace).await;
+        info!("name server stopped");
+    }
+}
+
+/// RocketMQ's `needWaitForService` asks for a fixed time.
+fn patience(config: &NamesrvConfig) -> Patience {
+    config
+        .wait_for_service
+        .map_or_else(Patience::default, |wait| Patience { after_first: wait, after_start: wait })
+}
+
+fn settings(mut config: NamesrvConfig) -> Settings {
+    let first = current(&config);
+    let update = move |text: &str| {
+        config = config.updated(text).map_err(refusal)?.config;
+        Ok(current(&config))
+    };
+    Settings::new(first, Box::new(update))
+}
+
+fn current(config: &NamesrvConfig) -> Current {
+    let policy = &config.policy;
+    let switches = Switches {
+        delete_missing_topics: policy.delete_topics_with_registration,
+        all_topic_list: policy.all_topic_list,
+        topic_list: policy.topic_list,
+        order_messages: policy.order_messages,
+        return_order_config: policy.return_order_config,
+    };
+    Current { switches, properties: config.settings.to_properties() }
+}
+
+fn refusal(error: UpdateError) -> Refusal {
+    match error {
+        UpdateError::Unreadable => Refusal::NotProperties,
+        UpdateError::BlackListed { .. } => Refusal::SettingBlacklisted,
+        UpdateError::Refused(errors) => Refusal::SettingRefused(errors.to_string()),
+    }
+}
+
+/// `/metrics` and `/healthz` on the name server's own port.
+struct Http(Arc<NameServer>);
+
+impl HttpHandler for Http {
+    fn get(&self, path: &str) -> HttpResponse {
+        let text = "text/plain; version=0.0.4; charset=utf-8";
+        let answer =
+            |status, body: String| HttpResponse { status, content_type: text, body: body.into() };
+        match path {
+            "/metrics" => answer(200, metrics(&self.0)),
+            "/healthz" if self.0.gauges(clock::now()).ready => answer(200, "ok\n".to_owned()),
+            "/healthz" => answer(503, "waiting for brokers\n".to_owned()),
+            _ => answer(404, "try /metrics or /healthz\n".to_owned()),
+        }
+    }
+}
+
+/// The counts in Prometheus' text format.
+fn metrics(server: &NameServer) -> String {
+    let gauges = server.gauges(clock::now());
+    let gauges = [
+        ("brokers", "Live brokers", gauges.brokers),
+        ("topics", "Topics in routes", gauges.topics),
+        ("held_routes", "Route requests waiting for a better answer", gauges.held_routes),
+        ("ready", "Whether brokers have had time to report", usize::from(gauges.ready)),
+    ];
+    let mut out = String::new();
+    for (name, help, value) in gauges {
+        let name = format!("rmq_namesrv_{name}");
+        // Writing to a string cannot fail.
+        let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}");
+    }
+    for (name, help, value) in server.counters().events() {
+        let name = format!("rmq_namesrv_{name}_total");
+        let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} counter\n{name} {value}");
+    }
+    let name = "rmq_namesrv_requests_total";
+    let _ = writeln!(out, "# HELP {name} Requests by code\n# TYPE {name} counter");
+    let counts: BTreeMap<_, _> = server.counters().requests().collect();
+    for (code, count) in counts {
+        let _ = writeln!(out, "{name}{{code=\"{code}\"}} {count}");
+    }
+    out
+}
