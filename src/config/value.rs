@@ -2,6 +2,8 @@
 
 use std::{fmt, net::IpAddr, path::PathBuf};
 
+use tracing_subscriber::EnvFilter;
+
 use crate::config::{
     address::{Endpoint, Peers, host_error, member_name_error, parse_endpoints},
     keys::{Kind, suggest},
@@ -117,6 +119,10 @@ fn parse_plain(kind: Kind, text: &str) -> Result<Value, String> {
             format!("{e}; expected `n0-host:port;n1-host:port`")
         }),
         Kind::Hours => parse_hours(text).map(Value::Hours).ok_or_else(wrong),
+        Kind::LogFilter => match EnvFilter::builder().parse(text) {
+            Ok(_) => Ok(Value::Text(text.to_owned())),
+            Err(error) => Err(format!("{}: {error}", wrong())),
+        },
         Kind::Text => Ok(Value::Text(text.to_owned())),
     }
 }
@@ -137,6 +143,7 @@ pub fn expected(kind: Kind) -> String {
         Kind::Endpoints => "`host:port;host:port`".to_owned(),
         Kind::Peers => "`n0-host:port;n1-host:port`".to_owned(),
         Kind::Hours => "hours of the day such as `04` or `04;16`".to_owned(),
+        Kind::LogFilter => "a level or a filter such as `info,rmq::raft=debug`".to_owned(),
         Kind::Text => "a text".to_owned(),
     }
 }

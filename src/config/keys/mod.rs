@@ -83,6 +83,8 @@ pub enum Kind {
     Peers,
     /// Hours of the day, `04` or `04;16`.
     Hours,
+    /// What is logged: `info`, or `info,rmq::raft=debug`.
+    LogFilter,
     /// Anything.
     Text,
 }
@@ -195,7 +197,7 @@ const SHARED: &[Key] = &[
     ),
     key(
         "logLevel",
-        Kind::Text,
+        Kind::LogFilter,
         "info",
         "",
         "error, warn, info, debug, or a filter such as `info,rmq::raft=debug`; RUST_LOG wins \

@@ -1,0 +1,95 @@
+//! Log lines on standard error: for people, or as JSON objects. Times are local, with offset.
+
+use std::{
+    fmt,
+    io::{self, IsTerminal},
+};
+
+use jiff::{Timestamp, tz::TimeZone};
+use tracing_subscriber::{
+    EnvFilter,
+    fmt::{format::Writer, time::FormatTime},
+};
+
+/// How lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Format {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// Why logging cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The filter cannot be read.
+    #[error("log filter `{filter}`: {why}")]
+    Filter {
+        /// The filter.
+        filter: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// It has been started before.
+    #[error("logging was started twice")]
+    Started,
+}
+
+/// Checks a filter such as `info` or `info,rmq::raft=debug`.
+pub fn parse_filter(filter: &str) -> Result<EnvFilter, Error> {
+    EnvFilter::builder()
+        .parse(filter)
+        .map_err(|error| Error::Filter { filter: filter.to_owned(), why: error.to_string() })
+}
+
+/// Starts logging for the process. `filter` is used unless `variable` (the environment's
+/// `RUST_LOG`) has one.
+pub fn start(filter: &str, variable: Option<&str>, format: Format) -> Result<(), Error> {
+    let filter = parse_filter(variable.filter(|v| !v.trim().is_empty()).unwrap_or(filter))?;
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_timer(LocalTime(TimeZone::system()))
+        .with_ansi(io::stderr().is_terminal())
+        .with_writer(io::stderr);
+    let started = match format {
+        Format::Text => lines.compact().try_init(),
+        Format::Json => lines.json().flatten_event(true).try_init(),
+    };
+    started.map_err(|_| Error::Started)
+}
+
+/// Local time with offset: `2026-11-21T11:45:08.123+08:00`.
+struct LocalTime(TimeZone);
+
+impl FormatTime for LocalTime {
+    fn format_time(&self, out: &mut Writer<'_>) -> fmt::Result {
+        let now = Timestamp::now().to_zoned(self.0.clone());
+        write!(out, "{}", now.strftime("%Y-%m-%dT%H:%M:%S%.3f%:z"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn filters_are_checked() {
+        for good in ["info", "warn,rmq::raft=debug", "off"] {
+            assert!(parse_filter(good).is_ok(), "{good}");
+        }
+        for bad in ["loud=loud", "info,rmq=verbose"] {
+            assert!(parse_filter(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn times_have_milliseconds_and_an_offset() {
+        let mut line = String::new();
+        let zone = TimeZone::fixed(jiff::tz::offset(8));
+        LocalTime(zone).format_time(&mut Writer::new(&mut line)).unwrap();
+        assert!(line.ends_with("+08:00"), "{line}");
+        assert_eq!(line.len(), "2026-11-21T11:45:08.123+08:00".len(), "{line}");
+    }
+}
