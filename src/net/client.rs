@@ -127,7 +127,7 @@ impl Client {
     }
 
     /// The connection to `address`; made if there is none.
-    pub async fn connection(
+    async fn connection(
         &self,
         address: &str,
         until: Instant,
