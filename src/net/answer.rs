@@ -1,7 +1,7 @@
 //! What goes out on a connection, and the one place a request's answer goes through.
 
 use super::connection::{Connection, ConnectionId};
-use crate::protocol::command::RemotingCommand;
+use crate::protocol::{command::RemotingCommand, headers::send::SendResponse};
 use bytes::Bytes;
 use std::{fmt, sync::Arc};
 use tracing::debug;
@@ -11,6 +11,13 @@ use tracing::debug;
 pub enum Answer {
     /// Any command: a response, or a request of ours.
     Command(RemotingCommand),
+    /// The answer to a send: the hot path, formatted without an intermediate command.
+    Sent {
+        /// Of the request. [`ReplyTo::answer`] sets it.
+        opaque: i32,
+        /// Where the message went.
+        response: SendResponse,
+    },
     /// A head, and a body in pieces that are written without being copied.
     Records {
         /// The response; its own body must be empty.
@@ -25,9 +32,12 @@ impl Answer {
     pub(super) fn cost(&self) -> usize {
         /// Head, ext fields and the queue's own entry.
         const HEAD: usize = 512;
+        /// One message id of a batch.
+        const MESSAGE_ID: usize = 33;
         let remark = |c: &RemotingCommand| c.remark.as_ref().map_or(0, String::len);
         HEAD + match self {
             Self::Command(command) => command.body.len() + remark(command),
+            Self::Sent { response, .. } => response.msg_id.physical.len() * MESSAGE_ID,
             Self::Records { head, records } => {
                 remark(head) + records.iter().map(Bytes::len).sum::<usize>()
             }
@@ -38,6 +48,7 @@ impl Answer {
     fn answering(self, opaque: i32) -> Self {
         match self {
             Self::Command(command) => Self::Command(command.answering(opaque)),
+            Self::Sent { response, .. } => Self::Sent { opaque, response },
             Self::Records { head, records } => {
                 Self::Records { head: head.answering(opaque), records }
             }
@@ -48,6 +59,12 @@ impl Answer {
 impl From<RemotingCommand> for Answer {
     fn from(command: RemotingCommand) -> Self {
         Self::Command(command)
+    }
+}
+
+impl From<SendResponse> for Answer {
+    fn from(response: SendResponse) -> Self {
+        Self::Sent { opaque: 0, response }
     }
 }
 

@@ -57,6 +57,9 @@ impl Batch {
         while let Some(answer) = self.answers.pop_front() {
             self.cost += answer.cost();
             match answer {
+                Answer::Sent { opaque, response } => {
+                    response.encode_answer(opaque, &mut self.heads)
+                }
                 Answer::Command(command) => {
                     let body = command.body.clone();
                     command.encode_head(body.len(), &mut self.heads);
@@ -158,16 +161,34 @@ impl Batch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::codes::ResponseCode;
+    use crate::protocol::{
+        codes::ResponseCode,
+        headers::send::{MsgIds, SendResponse},
+    };
 
     fn response(opaque: i32) -> RemotingCommand {
         RemotingCommand::response(ResponseCode::SUCCESS).answering(opaque)
+    }
+
+    fn sent() -> SendResponse {
+        let store_host = "10.0.0.1:10911".parse().unwrap();
+        SendResponse {
+            code: ResponseCode::SUCCESS,
+            queue_id: 3,
+            queue_offset: 7,
+            msg_id: MsgIds { store_host, physical: SmallVec::from_slice(&[4711]) },
+            transaction_id: None,
+            region: "DefaultRegion".into(),
+            trace_on: true,
+            recall_handle: None,
+        }
     }
 
     fn answers() -> Vec<Answer> {
         let body = |byte: u8, bytes| Bytes::from(vec![byte; bytes]);
         vec![
             Answer::Command(response(1)),
+            Answer::Sent { opaque: 6, response: sent() },
             Answer::Command(response(2).with_body(body(b'b', COPY_BELOW - 1))),
             Answer::Command(response(3).with_body(body(b'c', COPY_BELOW))),
             Answer::Records {
@@ -186,6 +207,7 @@ mod tests {
                 Answer::Records { head, records } => {
                     head.with_body(records.concat()).encode(&mut out);
                 }
+                Answer::Sent { opaque, response } => response.encode_answer(opaque, &mut out),
             }
         }
         out.to_vec()
@@ -197,7 +219,7 @@ mod tests {
             let mut batch = Batch::default();
             batch.queue().extend(answers());
             let cost: usize = answers().iter().map(Answer::cost).sum();
-            assert_eq!(batch.encode(), 5);
+            assert_eq!(batch.encode(), 6);
             let mut written = Vec::new();
             while !batch.is_written() {
                 let bytes: Vec<u8> =
