@@ -28,3 +28,6 @@ pub mod topic_table;
 
 mod atomic_file;
 mod handlers;
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,6 @@
 //! Starts a name server from its configuration, and stops it.
 
-use std::{collections::BTreeMap, fmt::Write, io, net::SocketAddr, sync::Arc};
+use std::{collections::BTreeMap, fmt::Write, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{net::TcpListener, task::JoinSet};
 use tracing::info;
@@ -9,7 +9,7 @@ use super::{
     dispatch::Dispatch,
     error::Refusal,
     kv_config::KvStore,
-    name_server::{NameServer, Options},
+    name_server::{Gauges, NameServer, Options},
     readiness::Patience,
     settings::{Current, Settings, Switches},
 };
@@ -21,6 +21,9 @@ use crate::{
 
 /// Route requests that may wait at a time; more are answered at once.
 const HELD_ROUTES_MAX: usize = 10_000;
+
+/// Nothing here takes long: brokers and clients go to another name server the sooner.
+const STOP_GRACE_MAX: Duration = Duration::from_millis(500);
 
 /// Why a name server does not start.
 #[derive(Debug, thiserror::Error)]
@@ -90,10 +93,15 @@ impl Running {
         self.server.addresses()
     }
 
+    /// What it holds now.
+    pub fn gauges(&self) -> Gauges {
+        self.name_server.gauges(clock::now())
+    }
+
     /// Answers what waits, and closes all connections.
     pub async fn stop(self) {
         self.name_server.answer_all_held(clock::now());
-        self.server.stop(self.config.connections.stop_grace).await;
+        self.server.stop(self.config.connections.stop_grace.min(STOP_GRACE_MAX)).await;
         info!("name server stopped");
     }
 }
@@ -177,4 +185,14 @@ fn metrics(server: &NameServer) -> String {
         let _ = writeln!(out, "{name}{{code=\"{code}\"}} {count}");
     }
     out
+}
+
+/// A name server on a free port of this machine, with its files in `home`.
+#[cfg(test)]
+pub(crate) fn start_on_free_port(home: &std::path::Path) -> Running {
+    use crate::config::{load, settings::Inputs};
+    let inputs = Inputs { home: Some(home.to_owned()), ..Inputs::default() };
+    let mut config = load::namesrv(None, &inputs).unwrap().config;
+    config.listen = SocketAddr::from(([127, 0, 0, 1], 0));
+    start(config).unwrap()
 }
