@@ -171,6 +171,7 @@ struct Gate {
     shared: Arc<Shared>,
     options: ServerOptions,
     counters: Arc<Counters>,
+    /// By listener: what is not let in.
     refusals: Mutex<LogLimit>,
     bad_peers: Mutex<LogLimit>,
 }
@@ -196,7 +197,7 @@ async fn accept(listener: TcpListener, gate: Arc<Gate>, mut stage: watch::Receiv
                     }
                 }
                 Err(error) => if let Some(pause) = accept_pause(&error) {
-                    warn!(%error, "cannot accept connections");
+                    gate.report_failed_accept(&listener, &error);
                     tokio::select! {
                         until = drain_time(&mut stage) => break until,
                         () = tokio::time::sleep(pause) => {}
@@ -282,6 +283,15 @@ impl Gate {
         let connection = Connection::new((peer, local), None, bounds, clock, &self.counters);
         let entered = Entered::new(connection, Arc::clone(&self.shared));
         Some(serve(stream, entered, Arc::clone(self)))
+    }
+
+    /// Logs that no connection can be accepted, now and then while it lasts.
+    fn report_failed_accept(&self, listener: &TcpListener, error: &io::Error) {
+        let Ok(local) = listener.local_addr() else { return };
+        let now = self.shared.watchdog.clock().now_ms();
+        if let Some(unsaid) = self.refusals.lock().allow(local.ip(), now) {
+            warn!(%local, %error, unsaid, "cannot accept connections");
+        }
     }
 
     /// Logs the end of a connection: quietly, unless its peer sent garbage, and that not too often.
