@@ -4,7 +4,7 @@
 //!
 //! ```text
 //!  bin        rmq-broker  rmq-namesrv  rmq-admin  rmq-quickstart
-//!             admin
+//!             admin  quickstart
 //!             broker                 namesrv
 //!             raft                    │
 //!             store        net ───────┘
@@ -22,6 +22,7 @@ pub mod ids;
 pub mod namesrv;
 pub mod net;
 pub mod protocol;
+pub mod quickstart;
 pub mod raft;
 pub mod store;
 pub mod telemetry;

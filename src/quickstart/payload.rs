@@ -43,8 +43,13 @@ mod tests {
 
     #[test]
     fn other_bodies_are_not_ours() {
-        let bodies: [&[u8]; 5] =
-            [b"", b"Hello RocketMQ 7", b"rmq-quickstart ", b"rmq-quickstart x 1 ", b"\xff\xff \x00"];
+        let bodies: [&[u8]; 5] = [
+            b"",
+            b"Hello RocketMQ 7",
+            b"rmq-quickstart ",
+            b"rmq-quickstart x 1 ",
+            b"\xff\xff \x00",
+        ];
         for body in bodies {
             assert_eq!(parse(body), None, "{body:?}");
         }

@@ -64,9 +64,8 @@ impl Route {
     /// The leader's address and the queue for the `n`th try of anything: queues in turn, over all
     /// groups that have a leader.
     pub(super) fn writable_queue(&self, n: u64) -> Option<(&str, u32)> {
-        let led = || {
-            self.groups.values().filter_map(|group| Some((group.members.get(&LEADER)?, group)))
-        };
+        let led =
+            || self.groups.values().filter_map(|group| Some((group.members.get(&LEADER)?, group)));
         let all: u64 = led().map(|(_, group)| u64::from(group.write_queues)).sum();
         let mut at = n.checked_rem(all)?;
         for (leader, group) in led() {
