@@ -11,10 +11,36 @@
 //!
 //! Nothing outside this module knows openraft. What others hold is a [`Group`].
 
+mod applied;
+mod checkpointer;
 pub mod codec;
 pub mod command;
-pub mod error;
-pub mod role;
+mod error;
+mod group;
+mod housekeeping;
+mod introduction;
+mod log_store;
+mod members;
+mod membership;
+mod network;
+mod open;
+pub mod peers;
+mod proposal;
+mod proposer;
+mod role;
+mod rpc_server;
+mod snapshot;
+mod start;
+mod state_machine;
 pub mod tables;
+mod type_config;
+mod wire;
+mod wire_codec;
 
+pub use applied::{QueueAdvance, QueueListener};
 pub use error::{ProposeError, StartError};
+pub use group::{Group, GroupOptions, PeerStatus, Status, Timing};
+pub use peers::{PeerAddress, Peers};
+pub use proposal::{Done, Place, Proposal, Receipt};
+pub use proposer::Limits;
+pub use role::Role;

@@ -1,0 +1,183 @@
+//! What this member has applied: the tables, the ConsumeQueues, and how far.
+//!
+//! Changed only by apply and snapshot installation, on the raft thread; read by everybody.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use parking_lot::Mutex;
+
+use crate::ids::{EntryIndex, PhysicalOffset, QueueOffset, Term};
+use crate::raft::tables::Tables;
+use crate::raft::type_config::StoredMembership;
+use crate::store::entry::EntryId;
+use crate::store::queues::{NextOffsets, Queues};
+
+/// A queue that got messages, told to the [`QueueListener`] after they are readable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueueAdvance {
+    /// Topic.
+    pub topic: Arc<str>,
+    /// Queue id.
+    pub queue_id: u32,
+    /// Offset that the queue's next message will get.
+    pub next: QueueOffset,
+}
+
+/// Hears of committed messages. Called on the raft thread: must be short and must not block.
+pub trait QueueListener: Send + Sync {
+    /// These queues got messages. A queue may be named more than once.
+    fn advanced(&self, queues: &[QueueAdvance]);
+}
+
+/// Where the log stands right after the last applied entry.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Progress {
+    /// Last applied entry.
+    pub last: Option<EntryId>,
+    /// Position after it.
+    pub position: PhysicalOffset,
+    /// Membership as of it.
+    pub membership: StoredMembership,
+}
+
+/// Everything that a checkpoint or a snapshot stores, as of one applied entry. Cheap to clone.
+#[derive(Clone)]
+pub struct Captured {
+    /// How far.
+    pub progress: Progress,
+    /// The tables there.
+    pub tables: Tables,
+    /// The queues' next offsets there.
+    pub next: NextOffsets,
+}
+
+/// Shared state of apply. Cloning shares it.
+#[derive(Clone)]
+pub struct AppliedState(Arc<Shared>);
+
+struct Shared {
+    queues: Queues,
+    tables: ArcSwap<Tables>,
+    progress: Mutex<Progress>,
+    /// Index after the last applied entry, and its term: read without the lock.
+    next_index: AtomicU64,
+    term: AtomicU64,
+    listener: ArcSwapOption<Listener>,
+    installed: Mutex<Option<(EntryId, PhysicalOffset)>>,
+}
+
+struct Listener(Arc<dyn QueueListener>);
+
+impl AppliedState {
+    /// State as of a checkpoint; `queues` must stand at the same place.
+    pub fn new(queues: Queues, tables: Tables, progress: Progress) -> Self {
+        let shared = Shared {
+            queues,
+            tables: ArcSwap::from_pointee(tables),
+            next_index: AtomicU64::new(progress.last.map_or(0, |last| last.index.0 + 1)),
+            term: AtomicU64::new(progress.last.map_or(0, |last| last.term.0)),
+            progress: Mutex::new(progress),
+            listener: ArcSwapOption::empty(),
+            installed: Mutex::new(None),
+        };
+        Self(Arc::new(shared))
+    }
+
+    /// The tables as of the last applied entry.
+    pub fn tables(&self) -> Arc<Tables> {
+        self.0.tables.load_full()
+    }
+
+    /// The ConsumeQueues.
+    pub fn queues(&self) -> &Queues {
+        &self.0.queues
+    }
+
+    /// Index that will be applied next.
+    pub fn next_index(&self) -> EntryIndex {
+        EntryIndex(self.0.next_index.load(Ordering::Acquire))
+    }
+
+    /// Term of the last applied entry.
+    pub fn term(&self) -> Term {
+        Term(self.0.term.load(Ordering::Acquire))
+    }
+
+    /// How far it is.
+    pub fn progress(&self) -> Progress {
+        self.0.progress.lock().clone()
+    }
+
+    /// The queues' next offsets, and the index of the first entry not in them.
+    pub fn next_offsets(&self) -> (NextOffsets, EntryIndex) {
+        let progress = self.0.progress.lock();
+        let from = progress.last.map_or(EntryIndex(0), |last| EntryIndex(last.index.0 + 1));
+        (self.0.queues.next_offsets(), from)
+    }
+
+    /// Everything, consistently: only apply changes it, and apply holds the same lock.
+    pub fn capture(&self) -> Captured {
+        let progress = self.0.progress.lock();
+        Captured {
+            progress: progress.clone(),
+            tables: (*self.tables()).clone(),
+            next: self.0.queues.next_offsets(),
+        }
+    }
+
+    /// Changes the state by one entry: `change` applies it, then `progress` is what holds.
+    pub(super) fn advance<T>(&self, change: impl FnOnce(&Queues, &mut Progress) -> T) -> T {
+        let mut progress = self.0.progress.lock();
+        let result = change(&self.0.queues, &mut progress);
+        if let Some(last) = progress.last {
+            self.0.term.store(last.term.0, Ordering::Release);
+            self.0.next_index.store(last.index.0 + 1, Ordering::Release);
+        }
+        result
+    }
+
+    /// Makes changed tables visible.
+    pub(super) fn publish(&self, tables: Tables) {
+        self.0.tables.store(Arc::new(tables));
+    }
+
+    /// Who hears of committed messages; replaces a former listener.
+    pub fn set_listener(&self, listener: Arc<dyn QueueListener>) {
+        self.0.listener.store(Some(Arc::new(Listener(listener))));
+    }
+
+    /// Tells the listener.
+    pub(super) fn tell(&self, queues: &[QueueAdvance]) {
+        if queues.is_empty() {
+            return;
+        }
+        if let Some(listener) = &*self.0.listener.load() {
+            listener.0.advanced(queues);
+        }
+    }
+
+    /// Replaces everything by an installed snapshot, after which the log starts at its position.
+    pub(super) fn install(&self, captured: Captured) -> Result<(), crate::store::queues::Error> {
+        let mut progress = self.0.progress.lock();
+        self.0.queues.install(captured.next, captured.progress.position)?;
+        self.0.tables.store(Arc::new(captured.tables));
+        *progress = captured.progress;
+        if let Some(last) = progress.last {
+            *self.0.installed.lock() = Some((last, progress.position));
+            self.0.term.store(last.term.0, Ordering::Release);
+            self.0.next_index.store(last.index.0 + 1, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    /// Where the log goes on after `purged`: behind the snapshot that was installed for it, or at
+    /// `tail` when entries were purged without one.
+    pub(super) fn start_after(&self, purged: EntryId, tail: PhysicalOffset) -> PhysicalOffset {
+        match *self.0.installed.lock() {
+            Some((last, position)) if last == purged => position,
+            _ => tail,
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! The handle that the broker holds: propose, read what is applied, ask for the role.
+//!
+//! openraft, the append into the mapping and apply run on one thread of their own, `raft`; the
+//! handle's methods are callable from any thread and never wait for it.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use openraft::Raft;
+use openraft::async_runtime::watch::WatchReceiver as _;
+use parking_lot::Mutex;
+use tokio::sync::{oneshot, watch};
+
+use crate::ids::{EntryIndex, PhysicalOffset, StoreId, Term};
+use crate::raft::applied::{AppliedState, QueueListener};
+use crate::raft::command::{Command, Outcome};
+use crate::raft::peers::Peers;
+use crate::raft::proposal::Proposal;
+use crate::raft::proposer::{Limits, Proposer};
+use crate::raft::role::Role;
+use crate::raft::start;
+use crate::raft::state_machine::StateMachine;
+use crate::raft::tables::Tables;
+use crate::raft::type_config::TypeConfig;
+use crate::raft::{ProposeError, StartError};
+use crate::store::queues::Queues;
+use crate::store::{CommitLog, Durability};
+
+/// How a group is set up. All members must agree on cluster, group, peers and segment size.
+#[derive(Debug, Clone)]
+pub struct GroupOptions {
+    /// `brokerClusterName`.
+    pub cluster: String,
+    /// `dLegerGroup`, or the broker name of a group of one.
+    pub group: String,
+    /// This member's name in `peers`.
+    pub member: String,
+    /// All members.
+    pub peers: Peers,
+    /// Where to listen for peers; `None` for a group of one.
+    pub listen: Option<std::net::SocketAddr>,
+    /// `storePathRootDir`.
+    pub dir: std::path::PathBuf,
+    /// Where the log lies (`storePathCommitLog`).
+    pub log_dir: std::path::PathBuf,
+    /// `mappedFileSizeCommitLog`.
+    pub segment_bytes: u64,
+    /// When an entry counts as stored on this member.
+    pub durability: Durability,
+    /// Elections.
+    pub timing: Timing,
+    /// Bounds of what may wait for a quorum.
+    pub limits: Limits,
+}
+
+/// One trade-off: how fast a dead leader is replaced, against how long a stall is tolerated.
+#[derive(Debug, Clone, Copy)]
+pub struct Timing {
+    /// Between heartbeats.
+    pub heartbeat: Duration,
+    /// A follower campaigns after a random silence of at least this …
+    pub election_min: Duration,
+    /// … and at most this; also the lease during which a follower votes for nobody else.
+    pub election_max: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            heartbeat: Duration::from_millis(50),
+            election_min: Duration::from_millis(150),
+            election_max: Duration::from_millis(300),
+        }
+    }
+}
+
+/// Where this member and its peers stand.
+#[derive(Debug, Clone, Default)]
+pub struct Status {
+    /// Current term.
+    pub term: Term,
+    /// Name of the leader, if known.
+    pub leader: Option<String>,
+    /// Last entry in the log.
+    pub last: Option<EntryIndex>,
+    /// Last entry known to be committed.
+    pub committed: Option<EntryIndex>,
+    /// Last entry applied.
+    pub applied: Option<EntryIndex>,
+    /// First position still in the log.
+    pub first_position: PhysicalOffset,
+    /// Position after the last entry.
+    pub tail: PhysicalOffset,
+    /// Position after the last applied entry.
+    pub applied_position: PhysicalOffset,
+    /// Position up to which the log is durable here.
+    pub durable: PhysicalOffset,
+    /// Bytes proposed and not yet answered.
+    pub waiting_bytes: usize,
+    /// On the leader: the other members.
+    pub peers: Vec<PeerStatus>,
+    /// Why the group does not run any more, if so.
+    pub stopped: Option<String>,
+}
+
+/// A peer as the leader sees it.
+#[derive(Debug, Clone)]
+pub struct PeerStatus {
+    /// Its name.
+    pub name: String,
+    /// Its store.
+    pub store_id: StoreId,
+    /// Last entry known to be stored there.
+    pub matched: Option<EntryIndex>,
+    /// Entries it lacks.
+    pub behind: u64,
+    /// Whether it votes.
+    pub voter: bool,
+}
+
+/// A running member of a group. Cloning shares it.
+#[derive(Clone)]
+pub struct Group(pub(super) Arc<Shared>);
+
+pub(super) struct Shared {
+    pub(super) raft: Raft<TypeConfig, StateMachine>,
+    pub(super) proposer: Proposer,
+    pub(super) state: AppliedState,
+    pub(super) log: CommitLog,
+    pub(super) role: watch::Receiver<Role>,
+    pub(super) store_id: StoreId,
+    pub(super) stop: Mutex<Option<oneshot::Sender<()>>>,
+    pub(super) thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Group {
+    /// Opens the store, recovers it, and takes part in the group.
+    pub fn start(options: GroupOptions) -> Result<Self, StartError> {
+        start::start(options)
+    }
+
+    /// This member's role.
+    pub fn role(&self) -> Role {
+        self.0.role.borrow().clone()
+    }
+
+    /// Changes of the role.
+    pub fn watch_role(&self) -> watch::Receiver<Role> {
+        self.0.role.clone()
+    }
+
+    /// This member's store.
+    pub fn store_id(&self) -> StoreId {
+        self.0.store_id
+    }
+
+    /// Proposes messages and commands. Never blocks; `done` is called exactly once: here when it
+    /// is refused at once, else on the raft thread.
+    pub fn propose(&self, proposal: Proposal) {
+        let refusal = match &*self.0.role.borrow() {
+            Role::Leader { .. } => None,
+            Role::Follower { leader, .. } => {
+                Some(ProposeError::NotLeader { leader: leader.clone() })
+            }
+        };
+        match refusal {
+            Some(error) => (proposal.done)(Err(error)),
+            None => self.0.proposer.propose(proposal),
+        }
+    }
+
+    /// Proposes commands and waits for what they decided.
+    pub async fn run(&self, commands: Vec<Command>) -> Result<Vec<Outcome>, ProposeError> {
+        let (answer, wait) = oneshot::channel();
+        self.propose(Proposal {
+            messages: smallvec::SmallVec::new(),
+            commands,
+            done: Box::new(move |result| {
+                // Whoever waited may have gone.
+                let _ = answer.send(result);
+            }),
+        });
+        let receipt = wait.await.map_err(|_| ProposeError::OutcomeUnknown)??;
+        Ok(receipt.outcomes)
+    }
+
+    /// The tables as of the last applied entry.
+    pub fn tables(&self) -> Arc<Tables> {
+        self.0.state.tables()
+    }
+
+    /// The ConsumeQueues and the key index.
+    pub fn queues(&self) -> &Queues {
+        self.0.state.queues()
+    }
+
+    /// The CommitLog. What the queues point to is committed.
+    pub fn log(&self) -> &CommitLog {
+        &self.0.log
+    }
+
+    /// Who hears of committed messages.
+    pub fn set_listener(&self, listener: Arc<dyn QueueListener>) {
+        self.0.state.set_listener(listener);
+    }
+
+    /// Where this member and its peers stand.
+    pub fn status(&self) -> Status {
+        let metrics = self.0.raft.metrics().borrow_watched().clone();
+        let membership = metrics.membership_config.membership();
+        let progress = self.0.state.progress();
+        let last = metrics.last_log_index;
+        let replication = metrics.replication.unwrap_or_default();
+        let voters: Vec<u64> = membership.voter_ids().collect();
+        let peers = membership.nodes().filter(|(id, _)| **id != metrics.id).filter_map(
+            |(id, member)| {
+                let matched = replication.get(id)?.as_ref().map(|log_id| log_id.index);
+                Some(PeerStatus {
+                    name: member.name.clone(),
+                    store_id: StoreId(*id),
+                    matched: matched.map(EntryIndex),
+                    behind: last.map_or(0, |l| (l + 1).saturating_sub(matched.map_or(0, |m| m + 1))),
+                    voter: voters.contains(id),
+                })
+            },
+        );
+        let leader = metrics.current_leader.and_then(|id| membership.get_node(&id));
+        Status {
+            term: Term(metrics.current_term),
+            leader: leader.map(|member| member.name.clone()),
+            last: last.map(EntryIndex),
+            committed: metrics.local_committed.map(|id| EntryIndex(id.index)),
+            applied: progress.last.map(|id| id.index),
+            first_position: self.0.log.first_position(),
+            tail: self.0.log.tail(),
+            applied_position: progress.position,
+            durable: self.0.log.durable(),
+            waiting_bytes: self.0.proposer.waiting_bytes(),
+            peers: peers.collect(),
+            stopped: metrics.running_state.err().map(|fatal| fatal.to_string()),
+        }
+    }
+
+    /// Hands leadership to a caught-up member, lets what is under way finish, writes a checkpoint
+    /// and ends. Blocks for at most a few seconds; call it from a thread that may.
+    pub fn stop(&self) {
+        if let Some(stop) = self.0.stop.lock().take() {
+            // The thread may have ended by itself.
+            let _ = stop.send(());
+        }
+        if let Some(thread) = self.0.thread.lock().take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the raft thread panicked");
+        }
+    }
+}

@@ -1,0 +1,279 @@
+//! openraft's log storage on the CommitLog: the Raft log *is* the CommitLog.
+//!
+//! Queue offsets are assigned here, in append on the leader, in log order. The table they come
+//! from is tagged with the term: the first append of a term loads it from what is applied plus
+//! what lies unapplied in the log, so a tail that was cut off, or a leader that comes and goes,
+//! leaves neither gaps nor duplicates. A follower stores the bytes as they are.
+
+use std::fmt::Debug;
+use std::io;
+use std::ops::{Bound, RangeBounds};
+use std::sync::Arc;
+
+use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
+use openraft::{EntryPayload, OptionalSend};
+use parking_lot::Mutex;
+
+use crate::clock;
+use crate::ids::{EntryIndex, PhysicalOffset, StoreId, Term};
+use crate::protocol::message::{Draft, records};
+use crate::raft::applied::AppliedState;
+use crate::raft::codec;
+use crate::raft::command::{Command, Commands};
+use crate::raft::membership;
+use crate::raft::type_config::{
+    Ballot, Batch, LogEntry, Payload, RaftLogId, Stored, TypeConfig, ballot, entry_id, log_id,
+};
+use crate::store::entry::{EntryId, Header, Kind};
+use crate::store::queues::NextOffsets;
+use crate::store::{Body, CommitLog, StoredEntry, VoteFile};
+
+/// Bytes handed to replication at once.
+const READ_BYTES_MAX: u64 = 2 * 1024 * 1024;
+
+/// openraft's view of this member's log. Cloning shares it.
+#[derive(Clone)]
+pub struct LogStore(Arc<Shared>);
+
+struct Shared {
+    log: CommitLog,
+    votes: Mutex<VoteFile>,
+    applied: AppliedState,
+    assigned: Mutex<Assigned>,
+}
+
+/// Next queue offsets of the log's tail, valid while this member leads `term`.
+#[derive(Default)]
+struct Assigned {
+    term: Option<Term>,
+    next: NextOffsets,
+}
+
+impl LogStore {
+    /// The log, the vote beside it, and what is applied of it.
+    pub fn new(log: CommitLog, votes: VoteFile, applied: AppliedState) -> Self {
+        let (votes, assigned) = (Mutex::new(votes), Mutex::default());
+        Self(Arc::new(Shared { log, votes, applied, assigned }))
+    }
+
+    fn append_one(&self, entry: LogEntry) -> io::Result<()> {
+        let id = entry_id(&entry.log_id);
+        if let Some(stored) = entry.stored {
+            self.0.log.append_stored(stored.as_ref()).map_err(io::Error::other)?;
+            return Ok(());
+        }
+        match entry.payload {
+            Payload::Blank => self.append_body(id, Body::Blank, &mut no_messages),
+            Payload::Membership(membership) => {
+                let bytes = membership::encode(&membership);
+                self.append_body(id, Body::Membership(&bytes), &mut no_messages)
+            }
+            Payload::Normal(batch) => self.append_batch(id, batch),
+        }
+    }
+
+    fn append_batch(&self, id: EntryId, batch: Batch) -> io::Result<()> {
+        let now_ms = clock::wall_ms();
+        let commands = if batch.commands.is_empty() {
+            Vec::new()
+        } else {
+            codec::encode(&Commands { at_ms: now_ms, list: batch.commands })
+        };
+        let mut assigned = self.0.assigned.lock();
+        if assigned.term != Some(id.term) {
+            assigned.next = self.tail_offsets()?;
+            assigned.term = Some(id.term);
+        }
+        let next = &mut assigned.next;
+        let body = Body::Data { drafts: &batch.messages, commands: &commands };
+        let mut place = |draft: &Draft| next.assign(&draft.topic, draft.queue_id);
+        let stored =
+            self.0.log.append(id, body, &mut place, now_ms).map_err(io::Error::other)?;
+        if !commands.is_empty() {
+            forget_deleted(next, &stored.header, &commands)?;
+        }
+        Ok(())
+    }
+
+    fn append_body(
+        &self,
+        id: EntryId,
+        body: Body<'_>,
+        place: &mut dyn FnMut(&Draft) -> crate::ids::QueueOffset,
+    ) -> io::Result<()> {
+        let appended = self.0.log.append(id, body, place, clock::wall_ms());
+        appended.map(|_| ()).map_err(io::Error::other)
+    }
+
+    /// The offsets after the log's last entry: those applied, moved on by what is not yet applied.
+    fn tail_offsets(&self) -> io::Result<NextOffsets> {
+        let (mut next, from) = self.0.applied.next_offsets();
+        let to = self.0.log.last().map_or(from, |last| EntryIndex(last.index.0 + 1));
+        let mut at = from;
+        while at < to {
+            let entries =
+                self.0.log.entries(at, to, READ_BYTES_MAX).map_err(io::Error::other)?;
+            let Some(last) = entries.last() else { break };
+            at = EntryIndex(last.header.index.0 + 1);
+            for entry in &entries {
+                advance(&mut next, entry)?;
+            }
+        }
+        Ok(next)
+    }
+
+    fn read(&self, from: u64, to: u64, bytes_max: u64) -> io::Result<Vec<LogEntry>> {
+        let from = from.max(self.0.log.first_index().0);
+        let to = to.min(self.0.log.last().map_or(0, |last| last.index.0 + 1));
+        if from >= to {
+            return Ok(Vec::new());
+        }
+        let entries = self
+            .0
+            .log
+            .entries(EntryIndex(from), EntryIndex(to), bytes_max)
+            .map_err(io::Error::other)?;
+        entries.into_iter().map(to_log_entry).collect()
+    }
+}
+
+fn no_messages(_: &Draft) -> crate::ids::QueueOffset {
+    unreachable!("only data entries carry messages")
+}
+
+fn to_log_entry(entry: StoredEntry) -> io::Result<LogEntry> {
+    let header = entry.header;
+    LogEntry::from_stored(&header, Stored::Mapped(entry)).map_err(io::Error::other)
+}
+
+/// Moves `next` past the messages and deletions of one stored entry.
+fn advance(next: &mut NextOffsets, entry: &StoredEntry) -> io::Result<()> {
+    if entry.header.kind != Kind::Data {
+        return Ok(());
+    }
+    for record in records(entry.messages()) {
+        let record = record.map_err(io::Error::other)?;
+        let assigned = next.assign(record.topic(), record.queue_id());
+        if assigned.0 != record.queue_offset() {
+            return Err(io::Error::other(format!(
+                "entry {} has offset {} of {} queue {} where {assigned} is next",
+                entry.header.index,
+                record.queue_offset(),
+                record.topic(),
+                record.queue_id(),
+            )));
+        }
+    }
+    if !entry.commands().is_empty() {
+        forget_deleted(next, &entry.header, entry.commands())?;
+    }
+    Ok(())
+}
+
+fn forget_deleted(next: &mut NextOffsets, header: &Header, commands: &[u8]) -> io::Result<()> {
+    let commands: Commands = codec::decode(commands).map_err(io::Error::other)?;
+    for command in commands.list {
+        if let Command::DeleteTopic { topic } = command {
+            next.forget_topic(&topic, end_of(header));
+        }
+    }
+    Ok(())
+}
+
+/// Where the entry ends: what a deletion in it does not reach any more.
+pub(super) fn end_of(header: &Header) -> PhysicalOffset {
+    PhysicalOffset(header.position.0 + u64::from(header.total))
+}
+
+impl RaftLogReader<TypeConfig> for LogStore {
+    async fn try_get_log_entries<R>(&mut self, range: R) -> io::Result<Vec<LogEntry>>
+    where
+        R: RangeBounds<u64> + Clone + Debug + OptionalSend,
+    {
+        let from = match range.start_bound() {
+            Bound::Included(index) => *index,
+            Bound::Excluded(index) => index + 1,
+            Bound::Unbounded => 0,
+        };
+        let to = match range.end_bound() {
+            Bound::Included(index) => index + 1,
+            Bound::Excluded(index) => *index,
+            Bound::Unbounded => u64::MAX,
+        };
+        self.read(from, to, u64::MAX)
+    }
+
+    async fn read_vote(&mut self) -> io::Result<Option<Ballot>> {
+        let vote = self.0.votes.lock().vote();
+        Ok(vote.map(|vote| ballot(vote.term, vote.candidate, vote.committed)))
+    }
+
+    async fn limited_get_log_entries(&mut self, from: u64, to: u64) -> io::Result<Vec<LogEntry>> {
+        self.read(from, to, READ_BYTES_MAX)
+    }
+}
+
+impl RaftLogStorage<TypeConfig> for LogStore {
+    type LogReader = Self;
+
+    async fn get_log_state(&mut self) -> io::Result<LogState<TypeConfig>> {
+        let purged = self.0.log.purged().map(log_id);
+        let last = self.0.log.last().map(log_id);
+        Ok(LogState { last_purged_log_id: purged, last_log_id: last.or(purged) })
+    }
+
+    async fn get_log_reader(&mut self) -> Self {
+        self.clone()
+    }
+
+    async fn save_vote(&mut self, vote: &Ballot) -> io::Result<()> {
+        let stored = crate::store::Vote {
+            term: Term(vote.leader_id.term),
+            candidate: StoreId(vote.leader_id.voted_for),
+            committed: vote.committed,
+        };
+        self.0.votes.lock().save_vote(stored).map_err(io::Error::other)
+    }
+
+    async fn save_committed(&mut self, committed: Option<RaftLogId>) -> io::Result<()> {
+        let Some(id) = committed else { return Ok(()) };
+        self.0.votes.lock().save_committed(EntryIndex(id.index)).map_err(io::Error::other)
+    }
+
+    async fn read_committed(&mut self) -> io::Result<Option<RaftLogId>> {
+        let index = self.0.votes.lock().committed();
+        let known = index.and_then(|index| self.0.log.id_of(index).or(self.0.log.last()));
+        Ok(known.or(self.0.log.purged()).map(log_id))
+    }
+
+    async fn append<I>(&mut self, entries: I, flushed: IOFlushed<TypeConfig>) -> io::Result<()>
+    where
+        I: IntoIterator<Item = LogEntry> + OptionalSend,
+        I::IntoIter: OptionalSend,
+    {
+        for entry in entries {
+            self.append_one(entry)?;
+        }
+        self.0.log.sync(Box::new(move |result| {
+            flushed.io_completed(result.map_err(io::Error::other));
+        }));
+        Ok(())
+    }
+
+    async fn truncate_after(&mut self, last: Option<RaftLogId>) -> io::Result<()> {
+        let from = last.map_or(self.0.log.first_index(), |last| EntryIndex(last.index + 1));
+        self.0.assigned.lock().term = None;
+        self.0.log.truncate_from(from).map_err(io::Error::other)
+    }
+
+    async fn purge(&mut self, upto: RaftLogId) -> io::Result<()> {
+        let upto = entry_id(&upto);
+        if self.0.log.last().is_some_and(|last| last.index >= upto.index) {
+            return self.0.log.purge_through(upto.index).map_err(io::Error::other);
+        }
+        // The log ends before the snapshot that was installed: it starts again behind it.
+        let position = self.0.applied.start_after(upto, self.0.log.tail());
+        self.0.assigned.lock().term = None;
+        self.0.log.reset(position, upto).map_err(io::Error::other)
+    }
+}

@@ -1,0 +1,317 @@
+//! Calls to other members: tonic behind openraft's network traits.
+//!
+//! Three connections per peer, so that a vote or a heartbeat never waits behind bulk data: `Log`
+//! (the append stream), `Control` (heartbeats, votes, transfers, state), `Snapshot`. A connection
+//! is made by the first call after a loss, and the name is resolved again each time.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt};
+use openraft::alias::{SnapshotOf, VoteOf};
+use openraft::base::{BoxFuture, BoxStream};
+use openraft::errors::{
+    NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable,
+};
+use openraft::network::{
+    Backoff, NetBackoff, NetSnapshot, NetStreamAppend, NetTransferLeader, NetVote, RPCOption,
+    RaftNetworkFactory,
+};
+use openraft::raft::{
+    AppendEntriesRequest, SnapshotResponse, StreamAppendResult, TransferLeaderRequest,
+    TransferLeaderResponse, VoteRequest, VoteResponse,
+};
+use openraft::OptionalSend;
+use parking_lot::Mutex;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Request, Status};
+
+use crate::ids::StoreId;
+use crate::raft::introduction::Introduction;
+use crate::raft::membership::{self, Member};
+use crate::raft::peers::Peers;
+use crate::raft::type_config::TypeConfig;
+use crate::raft::wire::proto::peer_client::PeerClient;
+use crate::raft::wire::{self, proto};
+
+/// Largest message between members, bytes: two full entries and their framing.
+pub(super) const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// HTTP/2 windows that let a batch of entries through without waiting for an update.
+pub(super) const WINDOW_BYTES: u32 = 16 * 1024 * 1024;
+/// Largest HTTP/2 frame.
+pub(super) const FRAME_BYTES: u32 = 1024 * 1024;
+const SNAPSHOT_CHUNK_BYTES: usize = 1024 * 1024;
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
+/// A silent peer is given up after twice this: a cut link closes nothing by itself.
+const KEEP_ALIVE: Duration = Duration::from_secs(1);
+const RETRY_PAUSE: Duration = Duration::from_millis(50);
+
+type CallError = RPCError<TypeConfig>;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Purpose {
+    Log,
+    Control,
+    Snapshot,
+}
+
+/// Connections to all peers. Cloning shares them.
+#[derive(Clone)]
+pub struct Network {
+    own: Arc<Introduction>,
+    peers: Arc<Peers>,
+    channels: Arc<Mutex<BTreeMap<(String, Purpose), Channel>>>,
+}
+
+impl Network {
+    /// Nothing is connected until the first call.
+    pub fn new(own: Introduction, peers: Peers) -> Self {
+        Self { own: Arc::new(own), peers: Arc::new(peers), channels: Arc::default() }
+    }
+
+    /// Asks a member who it is and how far; `callee` unknown.
+    pub async fn state(&self, name: &str, limit: Duration) -> Result<proto::StateResponse, Status> {
+        let address = self.address(name, "");
+        let channel = self.channel(name, &address, Purpose::Control)?;
+        let mut request = Request::new(proto::StateRequest {});
+        request.set_timeout(limit);
+        self.own.to(StoreId(0)).put(request.metadata_mut());
+        let call = async move { PeerClient::new(channel).state(request).await };
+        match tokio::time::timeout(limit, call).await {
+            Ok(answer) => Ok(answer?.into_inner()),
+            Err(_) => Err(Status::deadline_exceeded(format!("no answer within {limit:?}"))),
+        }
+    }
+
+    /// The configured address of a member, or the one that the group recorded.
+    fn address(&self, name: &str, recorded: &str) -> String {
+        self.peers.address(name).map_or_else(|| recorded.to_owned(), ToString::to_string)
+    }
+
+    fn channel(&self, name: &str, address: &str, purpose: Purpose) -> Result<Channel, Status> {
+        let mut channels = self.channels.lock();
+        if let Some(channel) = channels.get(&(name.to_owned(), purpose)) {
+            return Ok(channel.clone());
+        }
+        let endpoint = Endpoint::from_shared(format!("http://{address}"))
+            .map_err(|error| Status::invalid_argument(format!("address {address}: {error}")))?
+            .tcp_nodelay(true)
+            .connect_timeout(CONNECT_TIMEOUT)
+            .initial_stream_window_size(WINDOW_BYTES)
+            .initial_connection_window_size(WINDOW_BYTES)
+            .http2_keep_alive_interval(KEEP_ALIVE)
+            .keep_alive_timeout(KEEP_ALIVE)
+            .keep_alive_while_idle(true);
+        let channel = endpoint.connect_lazy();
+        channels.insert((name.to_owned(), purpose), channel.clone());
+        Ok(channel)
+    }
+
+    fn connection(&self, target: u64, member: &Member, purpose: Purpose) -> Connection {
+        let address = self.address(&member.name, &member.address);
+        Connection {
+            introduction: self.own.to(StoreId(target)),
+            channel: self.channel(&member.name, &address, purpose),
+            control: self.channel(&member.name, &address, Purpose::Control),
+            purpose,
+        }
+    }
+}
+
+impl RaftNetworkFactory<TypeConfig> for Network {
+    type Network = Connection;
+
+    async fn new_client(&mut self, target: u64, member: &Member) -> Connection {
+        self.connection(target, member, Purpose::Log)
+    }
+
+    async fn new_heartbeat_client(&mut self, target: u64, member: &Member) -> Connection {
+        self.connection(target, member, Purpose::Control)
+    }
+
+    async fn new_snapshot_client(&mut self, target: u64, member: &Member) -> Connection {
+        self.connection(target, member, Purpose::Snapshot)
+    }
+}
+
+/// One purpose's connection to one peer.
+pub struct Connection {
+    introduction: Introduction,
+    channel: Result<Channel, Status>,
+    control: Result<Channel, Status>,
+    purpose: Purpose,
+}
+
+impl Connection {
+    fn client(&self) -> Result<PeerClient<Channel>, CallError> {
+        let channel = self.channel.clone().map_err(call_error)?;
+        Ok(PeerClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX))
+    }
+
+    /// openraft votes through the client that it replicates with: votes take the other connection.
+    fn control(&self) -> Result<PeerClient<Channel>, CallError> {
+        Ok(PeerClient::new(self.control.clone().map_err(call_error)?))
+    }
+
+    fn request<T>(&self, message: T, limit: Option<Duration>) -> Request<T> {
+        let mut request = Request::new(message);
+        self.introduction.put(request.metadata_mut());
+        if let Some(limit) = limit {
+            request.set_timeout(limit);
+        }
+        request
+    }
+
+    async fn ask_vote(
+        &self,
+        request: VoteRequest<TypeConfig>,
+        pre_vote: bool,
+        option: &RPCOption,
+    ) -> Result<VoteResponse<TypeConfig>, CallError> {
+        let message = wire::vote_request(&request, pre_vote);
+        let request = self.request(message, Some(option.hard_ttl()));
+        let answer = self.control()?.vote(request).await.map_err(call_error)?;
+        wire::to_vote_response(answer.into_inner()).map_err(|error| malformed(&error))
+    }
+}
+
+fn call_error(status: Status) -> CallError {
+    match status.code() {
+        Code::Unavailable | Code::Unknown | Code::FailedPrecondition | Code::Cancelled => {
+            RPCError::Unreachable(Unreachable::new(&status))
+        }
+        _ => RPCError::Network(NetworkError::new(&status)),
+    }
+}
+
+fn malformed(error: &wire::Malformed) -> CallError {
+    RPCError::Network(NetworkError::from_string(error))
+}
+
+fn append_answer(
+    answer: Result<proto::AppendResponse, Status>,
+) -> Result<StreamAppendResult<TypeConfig>, CallError> {
+    wire::to_append_response(answer.map_err(call_error)?).map_err(|error| malformed(&error))
+}
+
+impl NetStreamAppend<TypeConfig> for Connection {
+    fn stream_append<'s, S>(
+        &'s mut self,
+        mut input: S,
+        option: RPCOption,
+    ) -> BoxFuture<
+        's,
+        Result<BoxStream<'s, Result<StreamAppendResult<TypeConfig>, CallError>>, CallError>,
+    >
+    where
+        S: Stream<Item = AppendEntriesRequest<TypeConfig>> + OptionalSend + Unpin + 'static,
+    {
+        Box::pin(async move {
+            let mut client = self.client()?;
+            if self.purpose == Purpose::Control {
+                let Some(heartbeat) = input.next().await else {
+                    return Err(RPCError::Network(NetworkError::from_string("nothing to send")));
+                };
+                let message = wire::append_request(heartbeat);
+                let request = self.request(message, Some(option.hard_ttl()));
+                let answer = client.heartbeat(request).await.map(tonic::Response::into_inner);
+                let only = futures_util::stream::once(std::future::ready(append_answer(answer)));
+                return Ok(Box::pin(only) as BoxStream<'s, _>);
+            }
+            let request = self.request(input.map(wire::append_request), None);
+            let answers = client.append(request).await.map_err(call_error)?.into_inner();
+            Ok(Box::pin(answers.map(append_answer)) as BoxStream<'s, _>)
+        })
+    }
+}
+
+impl NetVote<TypeConfig> for Connection {
+    async fn vote(
+        &mut self,
+        request: VoteRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<TypeConfig>, CallError> {
+        self.ask_vote(request, false, &option).await
+    }
+
+    async fn pre_vote(
+        &mut self,
+        request: VoteRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<TypeConfig>, CallError> {
+        self.ask_vote(request, true, &option).await
+    }
+}
+
+impl NetSnapshot<TypeConfig> for Connection {
+    type SnapshotData = Bytes;
+
+    async fn full_snapshot(
+        &mut self,
+        vote: VoteOf<TypeConfig>,
+        snapshot: SnapshotOf<TypeConfig, Bytes>,
+        cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
+        _option: RPCOption,
+    ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
+        let unreachable = |status: &Status| StreamingError::Unreachable(Unreachable::new(status));
+        let channel = self.channel.clone().map_err(|status| unreachable(&status))?;
+        let request = self.request(snapshot_chunks(&vote, &snapshot), None);
+        let mut client = PeerClient::new(channel);
+        let answer = tokio::select! {
+            biased;
+            closed = cancel => return Err(closed.into()),
+            answer = client.install_snapshot(request) => answer,
+        };
+        let answer = answer.map_err(|status| unreachable(&status))?.into_inner();
+        let vote = wire::to_vote(answer.ballot)
+            .map_err(|error| StreamingError::Network(NetworkError::from_string(error)))?;
+        Ok(SnapshotResponse::new(vote))
+    }
+}
+
+fn snapshot_chunks(
+    vote: &VoteOf<TypeConfig>,
+    snapshot: &SnapshotOf<TypeConfig, Bytes>,
+) -> impl Stream<Item = proto::SnapshotChunk> + Send + 'static {
+    let meta = &snapshot.meta;
+    let head = proto::SnapshotHead {
+        ballot: Some(wire::vote(vote)),
+        last: meta.last_log_id.map(wire::log_id),
+        membership_log_id: meta.last_membership.log_id().map(wire::log_id),
+        membership: membership::encode(meta.last_membership.membership()).into(),
+        bytes: snapshot.snapshot.len() as u64,
+    };
+    let mut chunks = vec![proto::SnapshotChunk { head: Some(head), data: Bytes::new() }];
+    let mut rest = snapshot.snapshot.clone();
+    while !rest.is_empty() {
+        let data = rest.split_to(rest.len().min(SNAPSHOT_CHUNK_BYTES));
+        chunks.push(proto::SnapshotChunk { head: None, data });
+    }
+    futures_util::stream::iter(chunks)
+}
+
+impl NetTransferLeader<TypeConfig> for Connection {
+    async fn transfer_leader(
+        &mut self,
+        request: TransferLeaderRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<TransferLeaderResponse<TypeConfig>, CallError> {
+        let message = proto::TransferRequest {
+            from: Some(wire::vote(request.from_leader())),
+            to: *request.to_node_id(),
+            last: request.last_log_id().copied().map(wire::log_id),
+        };
+        let request = self.request(message, Some(option.hard_ttl()));
+        self.control()?.transfer_leader(request).await.map_err(call_error)?;
+        Ok(Ok(()))
+    }
+}
+
+impl NetBackoff<TypeConfig> for Connection {
+    fn backoff(&self) -> Option<Backoff> {
+        Some(Backoff::new(std::iter::repeat(RETRY_PAUSE)))
+    }
+}

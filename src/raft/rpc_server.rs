@@ -1,0 +1,196 @@
+//! What this member answers to its peers.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::{Stream, StreamExt};
+use openraft::Raft;
+use openraft::raft::TransferLeaderRequest;
+use openraft::storage::{Snapshot, SnapshotMeta};
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::raft::introduction::{Introduction, Refusal};
+use crate::raft::membership;
+use crate::raft::state_machine::StateMachine;
+use crate::raft::type_config::{StoredMembership, TypeConfig};
+use crate::raft::wire::proto::peer_server::Peer;
+use crate::raft::wire::{self, proto};
+use crate::store::CommitLog;
+
+/// Largest snapshot taken from a peer, bytes. Tables, not messages: a million groups fit.
+const SNAPSHOT_BYTES_MAX: u64 = 512 * 1024 * 1024;
+
+/// The peer service of one group.
+pub struct PeerService {
+    raft: Raft<TypeConfig, StateMachine>,
+    log: CommitLog,
+    own: Arc<Introduction>,
+}
+
+impl PeerService {
+    /// Answers for `raft`, introduced as `own`.
+    pub fn new(raft: Raft<TypeConfig, StateMachine>, log: CommitLog, own: Introduction) -> Self {
+        Self { raft, log, own: Arc::new(own) }
+    }
+
+    fn check<T>(&self, request: &Request<T>) -> Result<Introduction, Status> {
+        self.own.check(request.metadata()).map_err(|refusal| {
+            match &refusal {
+                Refusal::Differs { .. } => tracing::warn!(%refusal, "refused a peer"),
+                Refusal::OtherStore { .. } | Refusal::NotIntroduced(_) => {
+                    tracing::debug!(%refusal, "refused a call");
+                }
+            }
+            Status::failed_precondition(refusal.to_string())
+        })
+    }
+}
+
+fn fatal(error: impl std::fmt::Display) -> Status {
+    Status::internal(error.to_string())
+}
+
+fn malformed(error: &wire::Malformed) -> Status {
+    Status::invalid_argument(error.to_string())
+}
+
+type Answers = Pin<Box<dyn Stream<Item = Result<proto::AppendResponse, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl Peer for PeerService {
+    type AppendStream = Answers;
+
+    async fn append(
+        &self,
+        request: Request<Streaming<proto::AppendRequest>>,
+    ) -> Result<Response<Answers>, Status> {
+        self.check(&request)?;
+        // A request that cannot be read ends the stream: the leader starts a new one.
+        let requests = request.into_inner().map_while(|message| match message {
+            Ok(message) => wire::to_append_request(message)
+                .inspect_err(|error| tracing::warn!(%error, "a peer sent a damaged append"))
+                .ok(),
+            Err(_) => None,
+        });
+        let answers = self.raft.stream_append(Box::pin(requests));
+        let answers = answers.map(|result| match result {
+            Ok(result) => Ok(wire::append_response(result)),
+            Err(error) => Err(fatal(error)),
+        });
+        Ok(Response::new(Box::pin(answers)))
+    }
+
+    async fn heartbeat(
+        &self,
+        request: Request<proto::AppendRequest>,
+    ) -> Result<Response<proto::AppendResponse>, Status> {
+        self.check(&request)?;
+        let request = wire::to_append_request(request.into_inner()).map_err(|e| malformed(&e))?;
+        let previous = request.prev_log_id;
+        let last = request.entries.last().map(|entry| entry.log_id).or(previous);
+        let answer = self.raft.append_entries(request).await.map_err(fatal)?;
+        Ok(Response::new(wire::append_response(answer.into_stream_result(previous, last))))
+    }
+
+    async fn vote(
+        &self,
+        request: Request<proto::VoteRequest>,
+    ) -> Result<Response<proto::VoteResponse>, Status> {
+        self.check(&request)?;
+        let request = request.into_inner();
+        let pre_vote = request.pre_vote;
+        let request = wire::to_vote_request(request).map_err(|error| malformed(&error))?;
+        let answer = if pre_vote {
+            self.raft.pre_vote(request).await
+        } else {
+            self.raft.vote(request).await
+        };
+        Ok(Response::new(wire::vote_response(&answer.map_err(fatal)?)))
+    }
+
+    async fn install_snapshot(
+        &self,
+        request: Request<Streaming<proto::SnapshotChunk>>,
+    ) -> Result<Response<proto::SnapshotResponse>, Status> {
+        let caller = self.check(&request)?;
+        let (head, snapshot) = collect(request.into_inner()).await?;
+        let last = head.last.map(wire::to_log_id);
+        tracing::info!(from = caller.member, ?last, bytes = snapshot.len(), "installing a snapshot");
+        let vote = wire::to_vote(head.ballot).map_err(|error| malformed(&error))?;
+        let members = membership::decode(&head.membership)
+            .map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let membership_id = head.membership_log_id.map(wire::to_log_id);
+        let last_membership = StoredMembership::new(membership_id, members);
+        let meta = SnapshotMeta { last_log_id: last, last_membership };
+        let answer = self
+            .raft
+            .install_full_snapshot(vote, Snapshot { meta, snapshot })
+            .await
+            .map_err(fatal)?;
+        Ok(Response::new(proto::SnapshotResponse { ballot: Some(wire::vote(&answer.vote)) }))
+    }
+
+    async fn transfer_leader(
+        &self,
+        request: Request<proto::TransferRequest>,
+    ) -> Result<Response<proto::TransferResponse>, Status> {
+        self.check(&request)?;
+        let request = request.into_inner();
+        let from = wire::to_vote(request.from).map_err(|error| malformed(&error))?;
+        let last = request.last.map(wire::to_log_id);
+        let transfer = TransferLeaderRequest::new(from, request.to, last);
+        let accepted = self.raft.handle_transfer_leader(transfer).await.map_err(fatal)?.is_ok();
+        Ok(Response::new(proto::TransferResponse { accepted }))
+    }
+
+    async fn state(
+        &self,
+        request: Request<proto::StateRequest>,
+    ) -> Result<Response<proto::StateResponse>, Status> {
+        use openraft::async_runtime::watch::WatchReceiver as _;
+        self.check(&request)?;
+        let metrics = self.raft.metrics().borrow_watched().clone();
+        let initialized = self.raft.is_initialized().await.map_err(fatal)?;
+        let leader = metrics.current_leader.and_then(|id| {
+            metrics.membership_config.membership().get_node(&id).map(|member| member.name.clone())
+        });
+        Ok(Response::new(proto::StateResponse {
+            member: self.own.member.clone(),
+            store_id: self.own.store_id,
+            empty: !initialized,
+            last: self
+                .log
+                .last()
+                .map(|id| proto::LogId { term: id.term.0, index: id.index.0 }),
+            term: metrics.current_term,
+            leader: leader.unwrap_or_default(),
+        }))
+    }
+}
+
+async fn collect(
+    mut chunks: Streaming<proto::SnapshotChunk>,
+) -> Result<(proto::SnapshotHead, Bytes), Status> {
+    let first = chunks.message().await?;
+    let head = first
+        .and_then(|chunk| chunk.head)
+        .ok_or_else(|| Status::invalid_argument("a snapshot starts with its head"))?;
+    if head.bytes > SNAPSHOT_BYTES_MAX {
+        let (bytes, limit) = (head.bytes, SNAPSHOT_BYTES_MAX);
+        let text = format!("a snapshot of {bytes} bytes is larger than the limit of {limit}");
+        return Err(Status::invalid_argument(text));
+    }
+    let mut data = BytesMut::new();
+    while let Some(chunk) = chunks.message().await? {
+        if (data.len() + chunk.data.len()) as u64 > head.bytes {
+            return Err(Status::invalid_argument("a snapshot is longer than its head says"));
+        }
+        data.extend_from_slice(&chunk.data);
+    }
+    if data.len() as u64 != head.bytes {
+        let text = format!("a snapshot of {} bytes arrived with {}", head.bytes, data.len());
+        return Err(Status::invalid_argument(text));
+    }
+    Ok((head, data.freeze()))
+}

@@ -1,0 +1,341 @@
+//! Starting and stopping a member, step by step.
+
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+use openraft::async_runtime::watch::WatchReceiver as _;
+use openraft::{Config, Raft, SnapshotPolicy};
+use parking_lot::Mutex;
+use tokio::net::TcpListener;
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
+
+use crate::ids::{StoreId, Term};
+use crate::raft::StartError;
+use crate::raft::group::{Group, GroupOptions, Shared};
+use crate::raft::housekeeping::Housekeeping;
+use crate::raft::introduction::Introduction;
+use crate::raft::log_store::LogStore;
+use crate::raft::members::MemberKeeper;
+use crate::raft::network::{FRAME_BYTES, MESSAGE_BYTES_MAX, Network, WINDOW_BYTES};
+use crate::raft::open::{self, Opened};
+use crate::raft::proposer::{self, Proposer};
+use crate::raft::role::{Role, Seen, role_of};
+use crate::raft::rpc_server::PeerService;
+use crate::raft::state_machine::StateMachine;
+use crate::raft::type_config::TypeConfig;
+use crate::raft::wire::proto::peer_server::PeerServer;
+use crate::store::RealFiles;
+
+type Core = Raft<TypeConfig, StateMachine>;
+
+/// How often the role is looked at when nothing reports a change.
+const ROLE_TICK: Duration = Duration::from_millis(100);
+/// How long a stopping leader waits for another member to take over.
+const HANDOVER: Duration = Duration::from_millis(1500);
+/// How long a stopping member waits for what is under way.
+const DRAIN: Duration = Duration::from_secs(2);
+const POLL: Duration = Duration::from_millis(10);
+
+/// Opens the store, then runs the member on a thread of its own.
+pub(super) fn start(options: GroupOptions) -> Result<Group, StartError> {
+    let opened = open::open(Arc::new(RealFiles), &options)?;
+    let core = |error: std::io::Error| StartError::Core { why: error.to_string() };
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(core)?;
+    let (ready, started) = mpsc::sync_channel(1);
+    let (stop, stopped) = oneshot::channel();
+    let thread = std::thread::Builder::new()
+        .name("raft".to_owned())
+        .spawn(move || runtime.block_on(run(options, opened, ready, stopped)))
+        .map_err(core)?;
+    let parts = started.recv().map_err(|_| StartError::Core {
+        why: "the raft thread ended before it had started".to_owned(),
+    })??;
+    let Parts { raft, proposer, state, log, role, store_id } = parts;
+    let (stop, thread) = (Mutex::new(Some(stop)), Mutex::new(Some(thread)));
+    Ok(Group(Arc::new(Shared { raft, proposer, state, log, role, store_id, stop, thread })))
+}
+
+/// What the raft thread hands out once it runs.
+struct Parts {
+    raft: Core,
+    proposer: Proposer,
+    state: crate::raft::applied::AppliedState,
+    log: crate::store::CommitLog,
+    role: watch::Receiver<Role>,
+    store_id: StoreId,
+}
+
+async fn run(
+    options: GroupOptions,
+    opened: Opened,
+    ready: mpsc::SyncSender<Result<Parts, StartError>>,
+    stop: oneshot::Receiver<()>,
+) {
+    let member = match Member::start(&options, opened).await {
+        Ok(member) => member,
+        Err(error) => {
+            // The starter waits for exactly this.
+            let _ = ready.send(Err(error));
+            return;
+        }
+    };
+    // The starter waits for exactly this.
+    let _ = ready.send(Ok(member.parts()));
+    drop(ready);
+    // A dropped handle stops the member as well.
+    let _ = stop.await;
+    member.stop().await;
+}
+
+/// A running member, on the raft thread.
+struct Member {
+    raft: Core,
+    proposer: Proposer,
+    machine: StateMachine,
+    log: crate::store::CommitLog,
+    role: watch::Receiver<Role>,
+    store_id: StoreId,
+    alone: bool,
+    housekeeping: Housekeeping,
+    tasks: JoinSet<()>,
+    ending: CancellationToken,
+}
+
+impl Member {
+    async fn start(options: &GroupOptions, opened: Opened) -> Result<Self, StartError> {
+        let Opened { store, log, votes, machine, parts } = opened;
+        let store_id = store.id();
+        let own = introduction(options, store_id);
+        let network = Network::new(own.clone(), options.peers.clone());
+        let state = machine.state().clone();
+        let log_store = LogStore::new(log.clone(), votes, state.clone(), store_id);
+        let core = |why: String| StartError::Core { why };
+        let config = config(options).map_err(core)?;
+        let raft =
+            Raft::new(store_id.0, config, network.clone(), log_store, machine.clone())
+                .await
+                .map_err(|fatal| core(fatal.to_string()))?;
+        let (mut tasks, ending) = (JoinSet::new(), CancellationToken::new());
+        if let Some(address) = options.listen {
+            let service = PeerService::new(raft.clone(), log.clone(), own);
+            listen(address, service, ending.clone(), &mut tasks).await?;
+        }
+        let (proposer, inbox) = Proposer::new(options.limits);
+        tasks.spawn(proposer::run(inbox, raft.clone()));
+        let alone = options.peers.len() == 1;
+        let role = watch_role(&raft, &machine, options.member.clone(), &mut tasks);
+        let own = (options.member.clone(), store_id);
+        let keeper =
+            MemberKeeper { own, peers: options.peers.clone(), network, raft: raft.clone() };
+        tasks.spawn(keeper.run());
+        let housekeeping = Housekeeping::start(parts, machine.clone(), raft.clone(), store)
+            .map_err(|error| StartError::Core { why: error.to_string() })?;
+        tasks.spawn(housekeeping.clone().run());
+        Ok(Self {
+            raft,
+            proposer,
+            machine,
+            log,
+            role,
+            store_id,
+            alone,
+            housekeeping,
+            tasks,
+            ending,
+        })
+    }
+
+    fn parts(&self) -> Parts {
+        Parts {
+            raft: self.raft.clone(),
+            proposer: self.proposer.clone(),
+            state: self.machine.state().clone(),
+            log: self.log.clone(),
+            role: self.role.clone(),
+            store_id: self.store_id,
+        }
+    }
+
+    async fn stop(mut self) {
+        let drained = async {
+            while self.proposer.waiting_bytes() > 0 {
+                tokio::time::sleep(POLL).await;
+            }
+        };
+        if tokio::time::timeout(DRAIN, drained).await.is_err() {
+            tracing::warn!(bytes = self.proposer.waiting_bytes(), "stopping with proposals open");
+        }
+        if !self.alone && self.raft.is_leader() {
+            self.hand_over().await;
+        }
+        self.ending.cancel();
+        if let Err(error) = self.raft.shutdown().await {
+            tracing::error!(%error, "the raft core did not end cleanly");
+        }
+        self.tasks.abort_all();
+        while self.tasks.join_next().await.is_some() {}
+        self.housekeeping.finish();
+    }
+
+    /// Hands leadership to the member that has the most, if one has all but a few entries.
+    async fn hand_over(&self) {
+        let metrics = self.raft.metrics().borrow_watched().clone();
+        let voters: Vec<u64> = metrics.membership_config.membership().voter_ids().collect();
+        let matched = metrics.replication.unwrap_or_default();
+        let best = matched
+            .into_iter()
+            .filter(|(id, _)| voters.contains(id))
+            .filter_map(|(id, at)| Some((at?.index, id)))
+            .max();
+        let Some((matched, heir)) = best else { return };
+        if Some(matched) < metrics.last_log_index {
+            tracing::info!(matched, last = ?metrics.last_log_index, "nobody to hand over to");
+            return;
+        }
+        if let Err(error) = self.raft.trigger().transfer_leader(heir).await {
+            tracing::warn!(%error, "could not hand over");
+            return;
+        }
+        let gone = async {
+            while self.raft.is_leader() {
+                tokio::time::sleep(POLL).await;
+            }
+        };
+        match tokio::time::timeout(HANDOVER, gone).await {
+            Ok(()) => tracing::info!(heir = %StoreId(heir), "handed leadership over"),
+            Err(_) => tracing::warn!("leadership was not taken over in time"),
+        }
+    }
+}
+
+fn introduction(options: &GroupOptions, store_id: StoreId) -> Introduction {
+    Introduction {
+        cluster: options.cluster.clone(),
+        group: options.group.clone(),
+        members: options.peers.to_string(),
+        segment_bytes: options.segment_bytes,
+        member: options.member.clone(),
+        store_id: store_id.0,
+        callee: 0,
+    }
+}
+
+fn config(options: &GroupOptions) -> Result<Arc<Config>, String> {
+    let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    let config = Config {
+        cluster_name: options.group.clone(),
+        election_timeout_min: ms(options.timing.election_min),
+        election_timeout_max: ms(options.timing.election_max),
+        heartbeat_interval: ms(options.timing.heartbeat),
+        snapshot_policy: SnapshotPolicy::Never,
+        max_in_snapshot_log_to_keep: 0,
+        replication_lag_threshold: u64::MAX,
+        install_snapshot_timeout: 60_000,
+        max_payload_entries: 4096,
+        enable_pre_vote: Some(true),
+        // Leadership is always won by votes: what a former life knew may be outdated.
+        enable_leader_restore: Some(false),
+        ..Config::default()
+    };
+    config.validate().map(Arc::new).map_err(|error| error.to_string())
+}
+
+async fn listen(
+    address: std::net::SocketAddr,
+    service: PeerService,
+    ending: CancellationToken,
+    tasks: &mut JoinSet<()>,
+) -> Result<(), StartError> {
+    let refused = |error: &dyn std::fmt::Display| StartError::Listen {
+        address: address.to_string(),
+        why: error.to_string(),
+    };
+    let listener = TcpListener::bind(address).await.map_err(|error| refused(&error))?;
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    let service = PeerServer::new(service)
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX);
+    let server = Server::builder()
+        .initial_stream_window_size(WINDOW_BYTES)
+        .initial_connection_window_size(WINDOW_BYTES)
+        .max_frame_size(FRAME_BYTES)
+        .add_service(service);
+    tasks.spawn(async move {
+        let served = server.serve_with_incoming_shutdown(incoming, ending.cancelled_owned()).await;
+        if let Err(error) = served {
+            tracing::error!(%error, "the peer port failed");
+        }
+    });
+    Ok(())
+}
+
+/// Publishes the role whenever it changes.
+fn watch_role(
+    raft: &Core,
+    machine: &StateMachine,
+    member: String,
+    tasks: &mut JoinSet<()>,
+) -> watch::Receiver<Role> {
+    let (publish, role) = watch::channel(Role::Follower { term: Term(0), leader: None });
+    let (raft, state) = (raft.clone(), machine.state().clone());
+    tasks.spawn(async move {
+        let mut server = raft.server_metrics();
+        loop {
+            let seen = see(&raft, state.term());
+            let now = role_of(&seen);
+            publish.send_if_modified(|role| {
+                let changed = *role != now;
+                if changed {
+                    say(&member, role, &now);
+                    *role = now;
+                }
+                changed
+            });
+            tokio::select! {
+                changed = server.changed() => if changed.is_err() { return },
+                () = state.term_applied() => {}
+                () = tokio::time::sleep(ROLE_TICK) => {}
+            }
+        }
+    });
+    role
+}
+
+fn see(raft: &Core, applied_term: Term) -> Seen {
+    let server = raft.server_metrics().borrow_watched().clone();
+    let data = raft.data_metrics();
+    let quorum_age = data.borrow_watched().last_quorum_acked.as_ref().map(|at| at.elapsed());
+    let membership = server.membership_config.membership();
+    let leader = server.current_leader.filter(|id| *id != server.id);
+    Seen {
+        term: Term(server.vote.leader_id.term),
+        elected: server.state.is_leader(),
+        applied_term,
+        quorum_age,
+        alone: membership.voter_ids().count() == 1,
+        leader: leader.and_then(|id| membership.get_node(&id)).map(|m| m.name.clone()),
+    }
+}
+
+fn say(member: &str, before: &Role, now: &Role) {
+    match (before, now) {
+        (_, Role::Leader { term }) => {
+            tracing::info!(member, term = term.0, "leads the group");
+        }
+        (Role::Leader { term: former }, Role::Follower { term, leader }) => {
+            let leader = leader.as_deref().unwrap_or("nobody yet");
+            tracing::info!(member, former = former.0, term = term.0, leader, "leads no more");
+        }
+        (_, Role::Follower { term, leader: Some(leader) }) => {
+            tracing::info!(member, term = term.0, leader, "follows");
+        }
+        (_, Role::Follower { term, leader: None }) => {
+            tracing::info!(member, term = term.0, "knows no leader");
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! openraft's type choices, and the conversions between its ids and ours.
+
+use std::fmt;
+
+use bytes::Bytes;
+use openraft::entry::RaftEntry;
+use openraft::impls::{BoxedErrorSource, InlineBatch, TokioRuntime, Vote, leader_id_std};
+use openraft::raft::responder::Responder;
+use openraft::vote::RaftLeaderId;
+use openraft::{EntryPayload, LogId, OptionalSend};
+use smallvec::SmallVec;
+
+use crate::ids::{EntryIndex, StoreId, Term};
+use crate::protocol::message::Draft;
+use crate::raft::command::{Command, Outcome};
+use crate::raft::membership::{self, Member};
+use crate::raft::proposal::Place;
+use crate::store::StoredEntry;
+use crate::store::entry::{self, EntryId, Kind};
+
+pub(super) type LeaderId = leader_id_std::LeaderId<u64, u64>;
+pub(super) type CommittedLeaderId = <LeaderId as RaftLeaderId>::Committed;
+pub(super) type RaftLogId = LogId<CommittedLeaderId>;
+pub(super) type Ballot = Vote<LeaderId>;
+pub(super) type Payload = EntryPayload<Batch, u64, Member>;
+pub(super) type Membership = openraft::Membership<u64, Member>;
+pub(super) type StoredMembership = openraft::alias::StoredMembershipOf<TypeConfig>;
+
+/// The types of a group's Raft. Written by hand: `declare_raft_types!` cannot set the generic
+/// responder.
+#[derive(Debug, Clone, Copy, Default, Eq, PartialEq, Ord, PartialOrd)]
+pub struct TypeConfig;
+
+impl openraft::RaftTypeConfig for TypeConfig {
+    type D = Batch;
+    type R = Applied;
+    type NodeId = u64;
+    type Node = Member;
+    type Term = u64;
+    type LeaderId = LeaderId;
+    type Vote = Ballot;
+    type Payload = Payload;
+    type Entry = LogEntry;
+    type Responder<T>
+        = Answer<T>
+    where
+        T: OptionalSend + 'static;
+    type Batch<T>
+        = InlineBatch<T>
+    where
+        T: OptionalSend + 'static;
+    type AsyncRuntime = TokioRuntime;
+    type ErrorSource = BoxedErrorSource;
+}
+
+/// The content of one proposed data entry: everything that waited while the last one was appended.
+#[derive(Default)]
+pub struct Batch {
+    /// Messages, in log order.
+    pub messages: Vec<Draft>,
+    /// Commands, applied after the messages.
+    pub commands: Vec<Command>,
+}
+
+impl fmt::Debug for Batch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} messages, {} commands", self.messages.len(), self.commands.len())
+    }
+}
+
+impl fmt::Display for Batch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+/// What applying an entry tells the proposer. Empty where nobody waits for it.
+#[derive(Debug, Default)]
+pub struct Applied {
+    /// Of the entry's messages, ms.
+    pub store_timestamp: i64,
+    /// One per message.
+    pub places: Vec<Place>,
+    /// One per command.
+    pub outcomes: Vec<Outcome>,
+}
+
+/// An entry's bytes: in this member's mapped log, or as they came from the leader.
+#[derive(Clone)]
+pub enum Stored {
+    /// Header and body in a segment.
+    Mapped(StoredEntry),
+    /// Header and body in a network buffer.
+    Received(Bytes),
+}
+
+impl AsRef<[u8]> for Stored {
+    fn as_ref(&self) -> &[u8] {
+        match self {
+            Self::Mapped(entry) => entry.bytes.as_ref(),
+            Self::Received(bytes) => bytes,
+        }
+    }
+}
+
+/// openraft's view of an entry. `stored` is missing only on the leader until it is appended.
+pub struct LogEntry {
+    /// Term and index.
+    pub log_id: RaftLogId,
+    /// What the entry says to Raft; of data, only that it is data.
+    pub payload: Payload,
+    /// The bytes.
+    pub stored: Option<Stored>,
+}
+
+impl LogEntry {
+    /// The entry whose bytes are `stored` and whose header is `header`.
+    pub fn from_stored(header: &entry::Header, stored: Stored) -> Result<Self, membership::Damaged> {
+        let payload = match header.kind {
+            Kind::Blank => EntryPayload::Blank,
+            Kind::Data => EntryPayload::Normal(Batch::default()),
+            Kind::Membership => {
+                let bytes = stored.as_ref();
+                let end = entry::HEADER_BYTES + header.body_bytes as usize;
+                let body = bytes.get(entry::HEADER_BYTES..end).unwrap_or_default();
+                EntryPayload::Membership(membership::decode(body)?)
+            }
+        };
+        let log_id = log_id(EntryId { index: header.index, term: header.term });
+        Ok(Self { log_id, payload, stored: Some(stored) })
+    }
+}
+
+impl fmt::Debug for LogEntry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.log_id, self.payload)
+    }
+}
+
+impl fmt::Display for LogEntry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+impl RaftEntry for LogEntry {
+    type CommittedLeaderId = CommittedLeaderId;
+    type Payload = Payload;
+
+    fn new(log_id: RaftLogId, payload: Payload) -> Self {
+        Self { log_id, payload, stored: None }
+    }
+
+    fn log_id_parts(&self) -> (&CommittedLeaderId, u64) {
+        (&self.log_id.leader_id, self.log_id.index)
+    }
+
+    fn set_log_id(&mut self, log_id: RaftLogId) {
+        self.log_id = log_id;
+    }
+
+    fn get_membership(&self) -> Option<Membership> {
+        match &self.payload {
+            EntryPayload::Membership(membership) => Some(membership.clone()),
+            EntryPayload::Blank | EntryPayload::Normal(_) => None,
+        }
+    }
+}
+
+/// Answers by calling a closure where the entry is applied: no channel, no task to wake.
+pub struct Answer<T>(Box<dyn FnOnce(T) + Send>);
+
+impl<T> Answer<T> {
+    /// Calls `answer` with the result.
+    pub fn new(answer: impl FnOnce(T) + Send + 'static) -> Self {
+        Self(Box::new(answer))
+    }
+}
+
+impl<T: OptionalSend + 'static> Responder<TypeConfig, T> for Answer<T> {
+    fn on_complete(self, result: T) {
+        (self.0)(result);
+    }
+}
+
+/// openraft's id of an entry.
+pub(super) fn log_id(id: EntryId) -> RaftLogId {
+    LogId::new(CommittedLeaderId::new(id.term.0), id.index.0)
+}
+
+/// Our id of an entry.
+pub(super) fn entry_id(id: &RaftLogId) -> EntryId {
+    EntryId { index: EntryIndex(id.index), term: Term(id.leader_id.term) }
+}
+
+/// A vote for `candidate`.
+pub(super) fn ballot(term: Term, candidate: StoreId, committed: bool) -> Ballot {
+    if committed {
+        Vote::new_committed(term.0, candidate.0)
+    } else {
+        Vote::new(term.0, candidate.0)
+    }
+}
+
+/// Splits an entry's places among the proposals it was made of.
+pub(super) type Places = SmallVec<[Place; 1]>;

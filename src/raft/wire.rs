@@ -1,0 +1,182 @@
+//! openraft's messages ↔ the protobuf messages of `proto/raft.proto`. Pure.
+
+use bytes::Bytes;
+use openraft::raft::{
+    AppendEntriesRequest, StreamAppendError, StreamAppendResult, VoteRequest, VoteResponse,
+};
+
+use crate::ids::{EntryIndex, StoreId, Term};
+use crate::raft::type_config::{
+    Ballot, LogEntry, RaftLogId, Stored, TypeConfig, ballot, log_id as raft_log_id,
+};
+use crate::store::MappedBytes;
+use crate::store::entry::{EntryId, HEADER_BYTES, Header};
+
+/// Generated from `proto/raft.proto`.
+#[allow(missing_docs, unreachable_pub, clippy::all, clippy::too_many_lines)]
+pub mod proto {
+    tonic::include_proto!("rmq.raft.v1");
+}
+
+/// A peer sent something that is no message of this protocol.
+#[derive(Debug, thiserror::Error)]
+pub enum Malformed {
+    /// A field that every such message has is missing.
+    #[error("{0} is missing")]
+    Missing(&'static str),
+    /// Bytes that should be log entries are not.
+    #[error("not log entries: {0}")]
+    Entries(String),
+}
+
+/// openraft → wire.
+pub fn log_id(id: RaftLogId) -> proto::LogId {
+    proto::LogId { term: id.leader_id.term, index: id.index }
+}
+
+/// Wire → openraft.
+pub fn to_log_id(id: proto::LogId) -> RaftLogId {
+    raft_log_id(EntryId { index: EntryIndex(id.index), term: Term(id.term) })
+}
+
+/// openraft → wire.
+pub fn vote(vote: &Ballot) -> proto::Ballot {
+    proto::Ballot {
+        term: vote.leader_id.term,
+        candidate: vote.leader_id.voted_for,
+        committed: vote.committed,
+    }
+}
+
+/// Wire → openraft.
+pub fn to_vote(vote: Option<proto::Ballot>) -> Result<Ballot, Malformed> {
+    let vote = vote.ok_or(Malformed::Missing("ballot"))?;
+    Ok(ballot(Term(vote.term), StoreId(vote.candidate), vote.committed))
+}
+
+/// An append as it goes out: neighbouring entries of a segment become one run, not copied.
+pub fn append_request(request: AppendEntriesRequest<TypeConfig>) -> proto::AppendRequest {
+    proto::AppendRequest {
+        ballot: Some(vote(&request.vote)),
+        previous: request.prev_log_id.map(log_id),
+        committed: request.leader_commit.map(log_id),
+        runs: runs(request.entries),
+    }
+}
+
+fn runs(entries: Vec<LogEntry>) -> Vec<Bytes> {
+    let mut runs = Vec::new();
+    let mut open: Option<MappedBytes> = None;
+    for entry in entries {
+        match entry.stored {
+            Some(Stored::Mapped(stored)) => match open.take() {
+                Some(run) => match run.join(&stored.bytes) {
+                    Some(longer) => open = Some(longer),
+                    None => {
+                        runs.push(run.into_bytes());
+                        open = Some(stored.bytes);
+                    }
+                },
+                None => open = Some(stored.bytes),
+            },
+            Some(Stored::Received(bytes)) => {
+                runs.extend(open.take().map(MappedBytes::into_bytes));
+                runs.push(bytes);
+            }
+            None => unreachable!("only appended entries are replicated"),
+        }
+    }
+    runs.extend(open.map(MappedBytes::into_bytes));
+    runs
+}
+
+/// An append as it came in. Headers are checked here, bodies when they are appended.
+pub fn to_append_request(
+    request: proto::AppendRequest,
+) -> Result<AppendEntriesRequest<TypeConfig>, Malformed> {
+    let mut entries = Vec::new();
+    for mut run in request.runs {
+        while !run.is_empty() {
+            let header =
+                Header::parse(&run).map_err(|error| Malformed::Entries(error.to_string()))?;
+            let total = header.total as usize;
+            if total < HEADER_BYTES || total > run.len() {
+                let (have, index) = (run.len(), header.index);
+                let text = format!("entry {index} of {total} bytes in a run of {have}");
+                return Err(Malformed::Entries(text));
+            }
+            let bytes = run.split_to(total);
+            let entry = LogEntry::from_stored(&header, Stored::Received(bytes))
+                .map_err(|error| Malformed::Entries(error.to_string()))?;
+            entries.push(entry);
+        }
+    }
+    Ok(AppendEntriesRequest {
+        vote: to_vote(request.ballot)?,
+        prev_log_id: request.previous.map(to_log_id),
+        entries,
+        leader_commit: request.committed.map(to_log_id),
+    })
+}
+
+/// openraft → wire.
+pub fn append_response(result: StreamAppendResult<TypeConfig>) -> proto::AppendResponse {
+    use proto::append_response::Result as Wire;
+    let result = match result {
+        Ok(Some(id)) => Wire::Matched(log_id(id)),
+        Ok(None) => Wire::MatchedNothing(true),
+        Err(StreamAppendError::Conflict(id)) => Wire::Conflict(log_id(id)),
+        Err(StreamAppendError::HigherVote(higher)) => Wire::Higher(vote(&higher)),
+    };
+    proto::AppendResponse { result: Some(result) }
+}
+
+/// Wire → openraft.
+pub fn to_append_response(
+    response: proto::AppendResponse,
+) -> Result<StreamAppendResult<TypeConfig>, Malformed> {
+    use proto::append_response::Result as Wire;
+    Ok(match response.result.ok_or(Malformed::Missing("result"))? {
+        Wire::Matched(id) => Ok(Some(to_log_id(id))),
+        Wire::MatchedNothing(_) => Ok(None),
+        Wire::Conflict(id) => Err(StreamAppendError::Conflict(to_log_id(id))),
+        Wire::Higher(higher) => Err(StreamAppendError::HigherVote(to_vote(Some(higher))?)),
+    })
+}
+
+/// openraft → wire.
+pub fn vote_request(request: &VoteRequest<TypeConfig>, pre_vote: bool) -> proto::VoteRequest {
+    proto::VoteRequest {
+        ballot: Some(vote(&request.vote)),
+        last: request.last_log_id.map(log_id),
+        leadership_transfer: request.leadership_transfer,
+        pre_vote,
+    }
+}
+
+/// Wire → openraft.
+pub fn to_vote_request(request: proto::VoteRequest) -> Result<VoteRequest<TypeConfig>, Malformed> {
+    let mut vote = VoteRequest::new(to_vote(request.ballot)?, request.last.map(to_log_id));
+    vote.leadership_transfer = request.leadership_transfer;
+    Ok(vote)
+}
+
+/// openraft → wire.
+pub fn vote_response(response: &VoteResponse<TypeConfig>) -> proto::VoteResponse {
+    proto::VoteResponse {
+        ballot: Some(vote(&response.vote)),
+        last: response.last_log_id.map(log_id),
+        granted: response.vote_granted,
+    }
+}
+
+/// Wire → openraft.
+pub fn to_vote_response(
+    response: proto::VoteResponse,
+) -> Result<VoteResponse<TypeConfig>, Malformed> {
+    Ok(VoteResponse {
+        vote: to_vote(response.ballot)?,
+        vote_granted: response.granted,
+        last_log_id: response.last.map(to_log_id),
+    })
+}
