@@ -64,6 +64,7 @@ struct Shared {
     /// Index after the last applied entry, and its term: read without the lock.
     next_index: AtomicU64,
     term: AtomicU64,
+    term_applied: tokio::sync::Notify,
     listener: ArcSwapOption<Listener>,
     installed: Mutex<Option<(EntryId, PhysicalOffset)>>,
 }
@@ -79,6 +80,7 @@ impl AppliedState {
             next_index: AtomicU64::new(progress.last.map_or(0, |last| last.index.0 + 1)),
             term: AtomicU64::new(progress.last.map_or(0, |last| last.term.0)),
             progress: Mutex::new(progress),
+            term_applied: tokio::sync::Notify::new(),
             listener: ArcSwapOption::empty(),
             installed: Mutex::new(None),
         };
@@ -132,10 +134,14 @@ impl AppliedState {
         let mut progress = self.0.progress.lock();
         let result = change(&self.0.queues, &mut progress);
         if let Some(last) = progress.last {
-            self.0.term.store(last.term.0, Ordering::Release);
-            self.0.next_index.store(last.index.0 + 1, Ordering::Release);
+            self.0.reached(last);
         }
         result
+    }
+
+    /// Ends when the first entry of a term is applied.
+    pub(super) async fn term_applied(&self) {
+        self.0.term_applied.notified().await;
     }
 
     /// Makes changed tables visible.
@@ -159,25 +165,33 @@ impl AppliedState {
     }
 
     /// Replaces everything by an installed snapshot, after which the log starts at its position.
-    pub(super) fn install(&self, captured: Captured) -> Result<(), crate::store::queues::Error> {
+    pub(super) fn install(&self, captured: Captured) {
         let mut progress = self.0.progress.lock();
-        self.0.queues.install(captured.next, captured.progress.position)?;
+        self.0.queues.install(captured.next, captured.progress.position);
         self.0.tables.store(Arc::new(captured.tables));
         *progress = captured.progress;
         if let Some(last) = progress.last {
             *self.0.installed.lock() = Some((last, progress.position));
-            self.0.term.store(last.term.0, Ordering::Release);
-            self.0.next_index.store(last.index.0 + 1, Ordering::Release);
+            self.0.reached(last);
         }
-        Ok(())
     }
 
     /// Where the log goes on after `purged`: behind the snapshot that was installed for it, or at
     /// `tail` when entries were purged without one.
     pub(super) fn start_after(&self, purged: EntryId, tail: PhysicalOffset) -> PhysicalOffset {
         match *self.0.installed.lock() {
-            Some((last, position)) if last == purged => position,
+            Some((last, position)) if last.index == purged.index => position,
             _ => tail,
+        }
+    }
+}
+
+impl Shared {
+    fn reached(&self, last: EntryId) {
+        let former = self.term.swap(last.term.0, Ordering::AcqRel);
+        self.next_index.store(last.index.0 + 1, Ordering::Release);
+        if former != last.term.0 {
+            self.term_applied.notify_one();
         }
     }
 }

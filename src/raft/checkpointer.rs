@@ -13,9 +13,10 @@ use std::thread::JoinHandle;
 use crate::ids::PhysicalOffset;
 use crate::raft::applied::Captured;
 use crate::raft::snapshot::{self, SnapshotFiles};
-use crate::store::checkpoint::{self, Checkpoint};
+use crate::store::checkpoint;
 use crate::store::queues::Queues;
-use crate::store::{CommitLog, Error, Files};
+use crate::store::{CommitLog, Files};
+use crate::raft::error::StorageError;
 
 /// Work for the store thread.
 pub enum Job {
@@ -99,29 +100,29 @@ fn work(parts: &StoreParts, inbox: &mpsc::Receiver<Job>) {
     }
 }
 
-fn merge(queues: &Queues, settled: PhysicalOffset) -> Result<(), Error> {
-    while queues.merge(settled).map_err(Error::from)? {}
+fn merge(queues: &Queues, settled: PhysicalOffset) -> Result<(), StorageError> {
+    while queues.merge(settled)? {}
     Ok(())
 }
 
 impl StoreParts {
     /// Writes what a start at `captured` needs; everything is on disk when this returns.
-    pub fn checkpoint(&self, captured: &Captured, crossed: &[Captured]) -> Result<(), Error> {
+    pub fn checkpoint(&self, captured: &Captured, crossed: &[Captured]) -> Result<(), StorageError> {
         for boundary in crossed {
             self.snapshots.save(boundary.progress.position, &snapshot::encode(boundary))?;
         }
-        self.queues.flush().map_err(Error::from)?;
+        self.queues.flush()?;
         self.log.sync_now()?;
-        let progress = &captured.progress;
-        checkpoint::write(
-            &*self.files,
-            &self.dir,
-            &Checkpoint { position: progress.position, state: snapshot::encode(captured).into() },
-        )
+        self.write_checkpoint(captured.progress.position, &snapshot::encode(captured))
     }
 
-    fn drop_before(&self, position: PhysicalOffset) -> Result<(), Error> {
+    /// Makes `state`, as of `position`, what a start begins with.
+    pub fn write_checkpoint(&self, position: PhysicalOffset, state: &[u8]) -> Result<(), StorageError> {
+        Ok(checkpoint::write(&*self.files, &self.dir, position, state)?)
+    }
+
+    fn drop_before(&self, position: PhysicalOffset) -> Result<(), StorageError> {
         self.snapshots.remove_before(position)?;
-        self.queues.drop_before(position).map_err(Error::from)
+        Ok(self.queues.drop_before(position)?)
     }
 }

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use crate::protocol::message::RecordError;
+use crate::store::{self, queues};
+
 /// Why a proposal has no receipt. What a client is told is decided in `broker::error`.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum ProposeError {
@@ -58,8 +61,11 @@ pub enum ProposeError {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The store refused.
-    #[error("{0}")]
-    Store(String),
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// Its derived data refused.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
     /// The peer port could not be taken.
     #[error("cannot listen for peers on {address}: {why}")]
     Listen {
@@ -82,4 +88,18 @@ pub enum StartError {
         /// What openraft said.
         why: String,
     },
+}
+
+/// What the store thread, and a rebuild of derived data, can run into.
+#[derive(Debug, thiserror::Error)]
+pub enum StorageError {
+    /// Log, files, checkpoint.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// Derived data.
+    #[error(transparent)]
+    Queues(#[from] queues::Error),
+    /// A committed entry contains something that is no message.
+    #[error("a committed entry contains no readable message: {0}")]
+    Record(#[from] RecordError),
 }

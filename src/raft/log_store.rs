@@ -15,7 +15,7 @@ use openraft::{EntryPayload, OptionalSend};
 use parking_lot::Mutex;
 
 use crate::clock;
-use crate::ids::{EntryIndex, PhysicalOffset, StoreId, Term};
+use crate::ids::{EntryIndex, QueueOffset, StoreId, Term};
 use crate::protocol::message::{Draft, records};
 use crate::raft::applied::AppliedState;
 use crate::raft::codec;
@@ -36,6 +36,7 @@ const READ_BYTES_MAX: u64 = 2 * 1024 * 1024;
 pub struct LogStore(Arc<Shared>);
 
 struct Shared {
+    store_id: StoreId,
     log: CommitLog,
     votes: Mutex<VoteFile>,
     applied: AppliedState,
@@ -51,13 +52,18 @@ struct Assigned {
 
 impl LogStore {
     /// The log, the vote beside it, and what is applied of it.
-    pub fn new(log: CommitLog, votes: VoteFile, applied: AppliedState) -> Self {
+    pub fn new(
+        log: CommitLog,
+        votes: VoteFile,
+        applied: AppliedState,
+        store_id: StoreId,
+    ) -> Self {
         let (votes, assigned) = (Mutex::new(votes), Mutex::default());
-        Self(Arc::new(Shared { log, votes, applied, assigned }))
+        Self(Arc::new(Shared { store_id, log, votes, applied, assigned }))
     }
 
     fn append_one(&self, entry: LogEntry) -> io::Result<()> {
-        let id = entry_id(&entry.log_id);
+        let id = EntryId { proposer: self.0.store_id, ..entry_id(&entry.log_id) };
         if let Some(stored) = entry.stored {
             self.0.log.append_stored(stored.as_ref()).map_err(io::Error::other)?;
             return Ok(());
@@ -99,7 +105,7 @@ impl LogStore {
         &self,
         id: EntryId,
         body: Body<'_>,
-        place: &mut dyn FnMut(&Draft) -> crate::ids::QueueOffset,
+        place: &mut dyn FnMut(&Draft) -> QueueOffset,
     ) -> io::Result<()> {
         let appended = self.0.log.append(id, body, place, clock::wall_ms());
         appended.map(|_| ()).map_err(io::Error::other)
@@ -137,7 +143,7 @@ impl LogStore {
     }
 }
 
-fn no_messages(_: &Draft) -> crate::ids::QueueOffset {
+fn no_messages(_: &Draft) -> QueueOffset {
     unreachable!("only data entries carry messages")
 }
 
@@ -151,7 +157,7 @@ fn advance(next: &mut NextOffsets, entry: &StoredEntry) -> io::Result<()> {
     if entry.header.kind != Kind::Data {
         return Ok(());
     }
-    for record in records(entry.messages()) {
+    for record in records(&entry.records()) {
         let record = record.map_err(io::Error::other)?;
         let assigned = next.assign(record.topic(), record.queue_id());
         if assigned.0 != record.queue_offset() {
@@ -164,8 +170,9 @@ fn advance(next: &mut NextOffsets, entry: &StoredEntry) -> io::Result<()> {
             )));
         }
     }
-    if !entry.commands().is_empty() {
-        forget_deleted(next, &entry.header, entry.commands())?;
+    let commands = entry.commands();
+    if !commands.is_empty() {
+        forget_deleted(next, &entry.header, &commands)?;
     }
     Ok(())
 }
@@ -174,15 +181,10 @@ fn forget_deleted(next: &mut NextOffsets, header: &Header, commands: &[u8]) -> i
     let commands: Commands = codec::decode(commands).map_err(io::Error::other)?;
     for command in commands.list {
         if let Command::DeleteTopic { topic } = command {
-            next.forget_topic(&topic, end_of(header));
+            next.forget_topic(&topic, header.end());
         }
     }
     Ok(())
-}
-
-/// Where the entry ends: what a deletion in it does not reach any more.
-pub(super) fn end_of(header: &Header) -> PhysicalOffset {
-    PhysicalOffset(header.position.0 + u64::from(header.total))
 }
 
 impl RaftLogReader<TypeConfig> for LogStore {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::ids::{EntryIndex, PhysicalOffset};
 use crate::raft::StartError;
+use crate::raft::error::StorageError;
 use crate::raft::applied::{AppliedState, Captured, Progress};
 use crate::raft::checkpointer::StoreParts;
 use crate::raft::group::GroupOptions;
@@ -42,15 +43,17 @@ pub(super) fn open(files: Arc<dyn Files>, options: &GroupOptions) -> Result<Open
     let queue_options =
         queues::Options { dir: dir.join("consumequeue"), segment_bytes: options.segment_bytes };
     let (queues, opening) =
-        Queues::open(Arc::clone(&files), queue_options, retained, start.next.clone())?;
+        Queues::open(Arc::clone(&files), queue_options, retained, start.next.clone())
+            .map_err(StorageError::from)?;
     if opening.replay_from < start.progress.position {
-        rebuild(&log, &queues, opening.replay_from, start.progress.position)?;
+        let (from, to) = (opening.replay_from, start.progress.position);
+        tracing::info!(%from, %to, "rebuilding derived data from the log");
+        state_machine::rebuild(&log, &queues, from, to)?;
     }
     let state = AppliedState::new(queues.clone(), start.tables, start.progress);
-    let machine = StateMachine::new(state, snapshots.clone(), options.segment_bytes);
-    offer_snapshot(&snapshots, &machine, log.first_position(), options)?;
     let parts = StoreParts { files, dir, log: log.clone(), queues, snapshots };
-    machine.keep_checkpoints_in(parts.clone());
+    let machine = StateMachine::new(state, parts.clone(), options.segment_bytes);
+    offer_snapshot(&parts.snapshots, &machine, log.first_position(), options)?;
     Ok(Opened { store, log, votes, machine, parts })
 }
 
@@ -98,18 +101,6 @@ fn open_log(
         log.reset(start.progress.position, last)?;
     }
     Ok(log)
-}
-
-/// Feeds lost derived data again from the log.
-fn rebuild(
-    log: &CommitLog,
-    queues: &Queues,
-    from: PhysicalOffset,
-    to: PhysicalOffset,
-) -> Result<(), StartError> {
-    tracing::info!(%from, %to, "rebuilding derived data from the log");
-    state_machine::rebuild(log, queues, from, to)
-        .map_err(|error| StartError::Store(error.to_string()))
 }
 
 /// Offers the snapshot that belongs to the start of the log, if the log was ever purged.

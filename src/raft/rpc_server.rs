@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt};
 use openraft::Raft;
-use openraft::raft::TransferLeaderRequest;
+use openraft::raft::{AppendEntriesRequest, TransferLeaderRequest};
 use openraft::storage::{Snapshot, SnapshotMeta};
 use tonic::{Request, Response, Status, Streaming};
 
@@ -67,12 +67,9 @@ impl Peer for PeerService {
     ) -> Result<Response<Answers>, Status> {
         self.check(&request)?;
         // A request that cannot be read ends the stream: the leader starts a new one.
-        let requests = request.into_inner().map_while(|message| match message {
-            Ok(message) => wire::to_append_request(message)
-                .inspect_err(|error| tracing::warn!(%error, "a peer sent a damaged append"))
-                .ok(),
-            Err(_) => None,
-        });
+        let requests = request.into_inner().map(|message| readable(message.ok()?));
+        let requests = requests.take_while(|request| std::future::ready(request.is_some()));
+        let requests = requests.filter_map(std::future::ready);
         let answers = self.raft.stream_append(Box::pin(requests));
         let answers = answers.map(|result| match result {
             Ok(result) => Ok(wire::append_response(result)),
@@ -167,6 +164,12 @@ impl Peer for PeerService {
             leader: leader.unwrap_or_default(),
         }))
     }
+}
+
+fn readable(message: proto::AppendRequest) -> Option<AppendEntriesRequest<TypeConfig>> {
+    wire::to_append_request(message)
+        .inspect_err(|error| tracing::warn!(%error, "a peer sent a damaged append"))
+        .ok()
 }
 
 async fn collect(

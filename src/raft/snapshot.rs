@@ -4,14 +4,13 @@
 //! A snapshot never skips a message that is still retained: it is the state *just before* the
 //! first retained segment, and the retained log follows as ordinary entries.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use bincode::{Decode, Encode};
 use bytes::Bytes;
 
-use crate::ids::{EntryIndex, PhysicalOffset, Term};
+use crate::ids::{EntryIndex, PhysicalOffset, StoreId, Term};
 use crate::raft::applied::{Captured, Progress};
 use crate::raft::codec::{self, CodecError, Stored};
 use crate::raft::membership::{self, Damaged};
@@ -67,7 +66,11 @@ pub fn encode(captured: &Captured) -> Vec<u8> {
 /// A captured state from its stored form.
 pub fn decode(bytes: &[u8]) -> Result<Captured, StateError> {
     let stored: StoredState = codec::decode(bytes)?;
-    let id = |(term, index)| EntryId { index: EntryIndex(index), term: Term(term) };
+    let id = |(term, index)| EntryId {
+        index: EntryIndex(index),
+        term: Term(term),
+        proposer: StoreId::default(),
+    };
     let membership = membership::decode(&stored.membership)?;
     let membership_id = stored.membership_id.map(|pair| log_id(id(pair)));
     let next =
@@ -94,7 +97,7 @@ pub struct SnapshotFiles {
 impl SnapshotFiles {
     /// The snapshots in `dir`, which is created when it is missing.
     pub fn open(files: Arc<dyn Files>, dir: PathBuf) -> Result<Self, Error> {
-        files.create_dir(&dir)?;
+        files.create_dir(&dir).map_err(|e| Error::io("create directory", &dir, e))?;
         Ok(Self { files, dir })
     }
 
@@ -104,29 +107,31 @@ impl SnapshotFiles {
 
     /// Writes a snapshot; it is on disk when this returns.
     pub fn save(&self, position: PhysicalOffset, state: &[u8]) -> Result<(), Error> {
-        self.files.write_and_rename(&self.path(position), state)
+        let path = self.path(position);
+        self.files.replace(&path, state).map_err(|e| Error::io("write snapshot", &path, e))
     }
 
     /// The snapshot at `position`.
     pub fn load(&self, position: PhysicalOffset) -> Result<Option<Bytes>, Error> {
-        Ok(self.files.read(&self.path(position))?.map(Bytes::from))
+        let path = self.path(position);
+        let read = self.files.read(&path).map_err(|e| Error::io("read snapshot", &path, e))?;
+        Ok(read.map(Bytes::from))
     }
 
     /// Positions of all snapshots, lowest first.
     pub fn positions(&self) -> Result<Vec<PhysicalOffset>, Error> {
-        let names = self.files.list(&self.dir)?;
-        let positions: BTreeMap<u64, ()> = names
-            .iter()
-            .filter_map(|name| name.to_str()?.parse().ok())
-            .map(|position| (position, ()))
-            .collect();
-        Ok(positions.into_keys().map(PhysicalOffset).collect())
+        let files = self.files.list(&self.dir);
+        let files = files.map_err(|e| Error::io("list snapshots", &self.dir, e))?;
+        let mut positions: Vec<PhysicalOffset> =
+            files.iter().filter_map(|file| file.name.parse().ok()).map(PhysicalOffset).collect();
+        positions.sort_unstable();
+        Ok(positions)
     }
 
     /// Removes the snapshots below `position`.
     pub fn remove_before(&self, position: PhysicalOffset) -> Result<(), Error> {
         for old in self.positions()?.into_iter().take_while(|at| *at < position) {
-            self.files.remove(&self.path(old))?;
+            self.remove(old)?;
         }
         Ok(())
     }
@@ -134,8 +139,13 @@ impl SnapshotFiles {
     /// Removes all snapshots but the one at `position`: the log before it is gone.
     pub fn keep_only(&self, position: PhysicalOffset) -> Result<(), Error> {
         for other in self.positions()?.into_iter().filter(|at| *at != position) {
-            self.files.remove(&self.path(other))?;
+            self.remove(other)?;
         }
         Ok(())
+    }
+
+    fn remove(&self, position: PhysicalOffset) -> Result<(), Error> {
+        let path = self.path(position);
+        self.files.remove(&path).map_err(|e| Error::io("delete snapshot", &path, e))
     }
 }

@@ -18,10 +18,13 @@ use openraft::EntryPayload;
 use parking_lot::Mutex;
 use std::sync::Arc;
 
-use crate::ids::{PhysicalOffset, QueueOffset};
-use crate::protocol::message::{Record, properties, records};
+use crate::ids::{EntryIndex, PhysicalOffset, QueueOffset};
+use crate::protocol::message::key::split_keys;
+use crate::protocol::message::{Record, records};
 use crate::raft::applied::{AppliedState, Captured, QueueAdvance};
+use crate::raft::checkpointer::StoreParts;
 use crate::raft::codec;
+use crate::raft::error::StorageError;
 use crate::raft::command::{Command, Commands, Outcome};
 use crate::raft::proposal::Place;
 use crate::raft::snapshot::{self, SnapshotFiles};
@@ -29,7 +32,8 @@ use crate::raft::type_config::{
     Applied, LogEntry, RaftLogId, StoredMembership, TypeConfig, entry_id, log_id,
 };
 use crate::store::entry::{HEADER_BYTES, Header, Kind};
-use crate::store::queues::{IndexedMessage, Unit, key_hash};
+use crate::store::queues::{self, IndexedMessage, Queues, Unit, key_hash};
+use crate::store::{CommitLog, StoredEntry};
 
 /// openraft's view of [`AppliedState`]. Cloning shares it.
 #[derive(Clone)]
@@ -38,6 +42,8 @@ pub struct StateMachine {
     snapshots: SnapshotFiles,
     boundaries: Arc<Mutex<Boundaries>>,
     segment_bytes: u64,
+    /// Where an installed snapshot becomes the checkpoint.
+    parts: StoreParts,
 }
 
 /// Segment boundaries that apply has crossed and nobody has stored yet, and what is offered to
@@ -51,14 +57,10 @@ struct Boundaries {
 }
 
 impl StateMachine {
-    /// Applies to `state`; snapshots are kept in `snapshots`.
-    pub fn new(
-        state: AppliedState,
-        snapshots: SnapshotFiles,
-        segment_bytes: u64,
-    ) -> io::Result<Self> {
-        let machine = Self { state, snapshots, boundaries: Arc::default(), segment_bytes };
-        Ok(machine)
+    /// Applies to `state`, whose store consists of `parts`.
+    pub fn new(state: AppliedState, parts: StoreParts, segment_bytes: u64) -> Self {
+        let snapshots = parts.snapshots.clone();
+        Self { state, snapshots, boundaries: Arc::default(), segment_bytes, parts }
     }
 
     /// What it applies to.
@@ -93,10 +95,7 @@ impl StateMachine {
         let header = Header::parse(bytes).map_err(io::Error::other)?;
         self.cross_boundary(&header);
         let applied = match header.kind {
-            Kind::Blank => {
-                self.step(&header, None);
-                Applied::default()
-            }
+            Kind::Blank => self.step(&header, None)?,
             Kind::Membership => {
                 let membership = match &entry.payload {
                     EntryPayload::Membership(membership) => membership.clone(),
@@ -104,22 +103,26 @@ impl StateMachine {
                         return Err(io::Error::other("a membership entry without membership"));
                     }
                 };
-                self.step(&header, Some(StoredMembership::new(Some(entry.log_id), membership)));
-                Applied::default()
+                let membership = StoredMembership::new(Some(entry.log_id), membership);
+                self.step(&header, Some(membership))?
             }
             Kind::Data => self.apply_data(&header, bytes, wanted)?,
         };
         Ok(applied)
     }
 
-    fn step(&self, header: &Header, membership: Option<StoredMembership>) {
-        self.state.advance(|_, progress| {
+    /// An entry without messages.
+    fn step(&self, header: &Header, membership: Option<StoredMembership>) -> io::Result<Applied> {
+        let applied = self.state.advance(|queues, progress| {
+            queues.apply(header.position..header.end(), &[])?;
             progress.last = Some(header.id());
             progress.position = header.end();
             if let Some(membership) = membership {
                 progress.membership = membership;
             }
+            Ok::<_, queues::Error>(Applied::default())
         });
+        applied.map_err(io::Error::other)
     }
 
     /// Keeps the state as it is before the first entry of a new segment.
@@ -147,15 +150,16 @@ impl StateMachine {
             bytes => Some(codec::decode::<Commands>(bytes).map_err(io::Error::other)?),
         };
         let outcomes = self.state.advance(|queues, progress| {
-            queues.apply(&scan.indexed()).map_err(io::Error::other)?;
+            queues.apply(header.position..header.end(), &scan.indexed())?;
             let outcomes = match commands {
                 Some(commands) => self.apply_commands(commands, header),
                 None => Vec::new(),
             };
             progress.last = Some(header.id());
             progress.position = header.end();
-            Ok::<_, io::Error>(outcomes)
-        })?;
+            Ok::<_, queues::Error>(outcomes)
+        });
+        let outcomes = outcomes.map_err(io::Error::other)?;
         self.state.tell(&scan.advances(&self.state));
         Ok(Applied {
             store_timestamp: scan.store_timestamp,
@@ -198,25 +202,21 @@ struct Found<'a> {
 
 impl<'a> Scan<'a> {
     fn add(&mut self, record: Record<'a>) {
-        let indexed = properties::indexed(record.properties());
+        let indexed = record.indexed();
         let from = self.keys.len();
-        if let Some(unique) = indexed.uniq_key {
-            self.keys.push(key_hash(record.topic(), unique));
-        }
-        let keys = indexed.keys.unwrap_or_default().split(' ').filter(|key| !key.is_empty());
-        self.keys.extend(keys.map(|key| key_hash(record.topic(), key)));
+        let keys = split_keys(indexed.keys.unwrap_or_default());
+        let all = indexed.uniq_key.into_iter().chain(keys);
+        self.keys.extend(all.map(|key| key_hash(record.topic(), key)));
         self.store_timestamp = record.store_timestamp();
         self.places.push(Place {
             physical: PhysicalOffset(record.physical()),
             queue_offset: QueueOffset(record.queue_offset()),
         });
-        let tags_code = indexed.tags.map_or(0, crate::protocol::message::tags_code);
+        let tags_code = indexed.tags_code();
         self.found.push(Found { record, tags_code, keys: from..self.keys.len() });
     }
 
     fn indexed(&self) -> Vec<IndexedMessage<'_>> {
-        let message = |found: &'a Found<'a>| found;
-        let _ = message;
         self.found
             .iter()
             .map(|found| IndexedMessage {
@@ -225,7 +225,7 @@ impl<'a> Scan<'a> {
                 queue_offset: QueueOffset(found.record.queue_offset()),
                 unit: Unit {
                     physical: PhysicalOffset(found.record.physical()),
-                    bytes: found.record.bytes(),
+                    bytes: found.record.stored_bytes() as u32,
                     tags_code: found.tags_code,
                 },
                 store_timestamp: found.record.store_timestamp(),
@@ -251,6 +251,63 @@ impl<'a> Scan<'a> {
         }
         advances
     }
+}
+
+/// Feeds the derived data of the entries in `from..to` again, from the log.
+pub fn rebuild(
+    log: &CommitLog,
+    queues: &Queues,
+    from: PhysicalOffset,
+    to: PhysicalOffset,
+) -> Result<(), StorageError> {
+    let mut index = first_index_at(log, from)?;
+    loop {
+        let entries = log.entries(index, EntryIndex(u64::MAX), REBUILD_BYTES)?;
+        for entry in &entries {
+            if entry.header.position >= to {
+                return Ok(());
+            }
+            entry.verify().map_err(crate::store::Error::from)?;
+            rebuild_entry(queues, entry)?;
+            index = EntryIndex(entry.header.index.0 + 1);
+        }
+        if entries.is_empty() {
+            return Ok(());
+        }
+    }
+}
+
+/// Bytes read at once while derived data is rebuilt.
+const REBUILD_BYTES: u64 = 8 * 1024 * 1024;
+
+fn rebuild_entry(queues: &Queues, entry: &StoredEntry) -> Result<(), StorageError> {
+    let messages = entry.records();
+    let mut scan = Scan::default();
+    for record in records(&messages) {
+        scan.add(record?);
+    }
+    queues.apply(entry.header.position..entry.header.end(), &scan.indexed())?;
+    Ok(())
+}
+
+/// Index of the first entry at or after `position`: a search over the log's indexes.
+fn first_index_at(
+    log: &CommitLog,
+    position: PhysicalOffset,
+) -> Result<EntryIndex, StorageError> {
+    let mut low = log.first_index().0;
+    let mut high = log.last().map_or(low, |last| last.index.0 + 1);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        let entry = log.entries(EntryIndex(middle), EntryIndex(middle + 1), 1)?;
+        let at = entry.first().map(|entry| entry.header.position);
+        if at.is_some_and(|at| at < position) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    Ok(EntryIndex(low))
 }
 
 fn meta_of(captured: &Captured) -> SnapshotMetaOf<TypeConfig> {
@@ -328,6 +385,8 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         }
         let position = captured.progress.position;
         self.snapshots.save(position, &bytes).map_err(io::Error::other)?;
+        // From here on a start begins at the snapshot, whatever of the former log is left.
+        self.parts.write_checkpoint(position, &bytes).map_err(io::Error::other)?;
         self.snapshots.keep_only(position).map_err(io::Error::other)?;
         {
             let mut boundaries = self.boundaries.lock();
@@ -335,7 +394,8 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             boundaries.wanted = None;
             boundaries.current = Some((position, meta.clone()));
         }
-        self.state.install(captured).map_err(io::Error::other)
+        self.state.install(captured);
+        Ok(())
     }
 
     async fn get_current_snapshot(&mut self) -> io::Result<Option<SnapshotOf<TypeConfig, Bytes>>> {

@@ -8,7 +8,6 @@ use openraft::impls::{BoxedErrorSource, InlineBatch, TokioRuntime, Vote, leader_
 use openraft::raft::responder::Responder;
 use openraft::vote::RaftLeaderId;
 use openraft::{EntryPayload, LogId, OptionalSend};
-use smallvec::SmallVec;
 
 use crate::ids::{EntryIndex, StoreId, Term};
 use crate::protocol::message::Draft;
@@ -126,7 +125,7 @@ impl LogEntry {
                 EntryPayload::Membership(membership::decode(body)?)
             }
         };
-        let log_id = log_id(EntryId { index: header.index, term: header.term });
+        let log_id = log_id(header.id());
         Ok(Self { log_id, payload, stored: Some(stored) })
     }
 }
@@ -188,9 +187,13 @@ pub(super) fn log_id(id: EntryId) -> RaftLogId {
     LogId::new(CommittedLeaderId::new(id.term.0), id.index.0)
 }
 
-/// Our id of an entry.
+/// Our id of an entry; openraft does not say who proposed it.
 pub(super) fn entry_id(id: &RaftLogId) -> EntryId {
-    EntryId { index: EntryIndex(id.index), term: Term(id.leader_id.term) }
+    EntryId {
+        index: EntryIndex(id.index),
+        term: Term(id.leader_id.term),
+        proposer: StoreId::default(),
+    }
 }
 
 /// A vote for `candidate`.
@@ -201,6 +204,3 @@ pub(super) fn ballot(term: Term, candidate: StoreId, committed: bool) -> Ballot 
         Vote::new(term.0, candidate.0)
     }
 }
-
-/// Splits an entry's places among the proposals it was made of.
-pub(super) type Places = SmallVec<[Place; 1]>;

@@ -36,7 +36,11 @@ pub fn log_id(id: RaftLogId) -> proto::LogId {
 
 /// Wire → openraft.
 pub fn to_log_id(id: proto::LogId) -> RaftLogId {
-    raft_log_id(EntryId { index: EntryIndex(id.index), term: Term(id.term) })
+    raft_log_id(EntryId {
+        index: EntryIndex(id.index),
+        term: Term(id.term),
+        proposer: StoreId::default(),
+    })
 }
 
 /// openraft → wire.
