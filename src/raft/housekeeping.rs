@@ -12,7 +12,7 @@ use crate::ids::PhysicalOffset;
 use crate::raft::checkpointer::{Checkpointer, Job, StoreParts};
 use crate::raft::state_machine::StateMachine;
 use crate::raft::type_config::TypeConfig;
-use crate::store::StoreFile;
+use crate::raft::open::HeldStore;
 use crate::store::queues::FlushPolicy;
 
 const TICK: Duration = Duration::from_millis(200);
@@ -30,7 +30,7 @@ struct Shared {
 }
 
 struct State {
-    store: Option<StoreFile>,
+    store: Option<HeldStore>,
     thread: Option<Checkpointer>,
     /// A job that the store thread had no room for.
     waiting: Option<Job>,
@@ -45,7 +45,7 @@ impl Housekeeping {
         parts: StoreParts,
         machine: StateMachine,
         raft: Raft<TypeConfig, StateMachine>,
-        store: StoreFile,
+        store: HeldStore,
     ) -> std::io::Result<Self> {
         let thread = Checkpointer::start(parts.clone())?;
         let state = State {
@@ -111,8 +111,12 @@ impl Housekeeping {
         if let Some(thread) = state.thread.take() {
             thread.finish(last);
         }
+        if let Err(error) = self.0.parts.log.close() {
+            tracing::error!(%error, "the log did not close cleanly");
+            return;
+        }
         if let Some(store) = state.store.take()
-            && let Err(error) = store.mark_clean()
+            && let Err(error) = store.stamp.mark_clean()
         {
             tracing::warn!(%error, "could not mark the store as cleanly closed");
         }

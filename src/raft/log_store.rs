@@ -38,7 +38,7 @@ pub struct LogStore(Arc<Shared>);
 struct Shared {
     store_id: StoreId,
     log: CommitLog,
-    votes: Mutex<VoteFile>,
+    votes: VoteFile,
     applied: AppliedState,
     assigned: Mutex<Assigned>,
 }
@@ -58,7 +58,7 @@ impl LogStore {
         applied: AppliedState,
         store_id: StoreId,
     ) -> Self {
-        let (votes, assigned) = (Mutex::new(votes), Mutex::default());
+        let assigned = Mutex::default();
         Self(Arc::new(Shared { store_id, log, votes, applied, assigned }))
     }
 
@@ -206,8 +206,8 @@ impl RaftLogReader<TypeConfig> for LogStore {
     }
 
     async fn read_vote(&mut self) -> io::Result<Option<Ballot>> {
-        let vote = self.0.votes.lock().vote();
-        Ok(vote.map(|vote| ballot(vote.term, vote.candidate, vote.committed)))
+        let vote = self.0.votes.vote();
+        Ok(vote.map(|vote| ballot(vote.term, vote.voted_for.unwrap_or_default(), vote.committed)))
     }
 
     async fn limited_get_log_entries(&mut self, from: u64, to: u64) -> io::Result<Vec<LogEntry>> {
@@ -231,19 +231,22 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     async fn save_vote(&mut self, vote: &Ballot) -> io::Result<()> {
         let stored = crate::store::Vote {
             term: Term(vote.leader_id.term),
-            candidate: StoreId(vote.leader_id.voted_for),
+            voted_for: Some(StoreId(vote.leader_id.voted_for)),
             committed: vote.committed,
         };
-        self.0.votes.lock().save_vote(stored).map_err(io::Error::other)
+        self.0.votes.save_vote(stored).map_err(io::Error::other)
     }
 
     async fn save_committed(&mut self, committed: Option<RaftLogId>) -> io::Result<()> {
-        let Some(id) = committed else { return Ok(()) };
-        self.0.votes.lock().save_committed(EntryIndex(id.index)).map_err(io::Error::other)
+        // Only what is durable here: a start that finds less than this takes it for damage.
+        if let (Some(id), Some(durable)) = (committed, self.0.log.durable_index()) {
+            self.0.votes.save_committed(EntryIndex(id.index).min(durable));
+        }
+        Ok(())
     }
 
     async fn read_committed(&mut self) -> io::Result<Option<RaftLogId>> {
-        let index = self.0.votes.lock().committed();
+        let index = self.0.votes.committed();
         let known = index.and_then(|index| self.0.log.id_of(index).or(self.0.log.last()));
         Ok(known.or(self.0.log.purged()).map(log_id))
     }

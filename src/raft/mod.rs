@@ -15,8 +15,12 @@ mod applied;
 mod checkpointer;
 pub mod codec;
 pub mod command;
+#[cfg(test)]
+mod conformance_tests;
 mod error;
 mod group;
+#[cfg(test)]
+mod group_tests;
 mod housekeeping;
 mod introduction;
 mod log_store;

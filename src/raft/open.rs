@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::clock;
 use crate::ids::{EntryIndex, PhysicalOffset};
 use crate::raft::StartError;
 use crate::raft::error::StorageError;
@@ -13,32 +14,34 @@ use crate::raft::state_machine::{self, StateMachine};
 use crate::raft::tables::Tables;
 use crate::store::queues::{self, NextOffsets, Queues};
 use crate::store::{
-    CommitLog, Files, LogOptions, ReplayFrom, StoreFile, StoreStamp, VoteFile, checkpoint,
+    CommitLog, Files, Identity, LogOptions, PreviousLife, ReplayFrom, StoreFile, StoreLock, VoteFile,
+    checkpoint,
 };
 
 /// Everything that a member runs on.
 pub(super) struct Opened {
-    pub(super) store: StoreFile,
+    pub(super) store: HeldStore,
     pub(super) log: CommitLog,
     pub(super) votes: VoteFile,
     pub(super) machine: StateMachine,
     pub(super) parts: StoreParts,
 }
 
+/// A store that no other process can open as long as this lives.
+pub(super) struct HeldStore {
+    pub(super) stamp: StoreFile,
+    _lock: StoreLock,
+}
+
 /// Opens and recovers a store.
 pub(super) fn open(files: Arc<dyn Files>, options: &GroupOptions) -> Result<Opened, StartError> {
     let dir = options.dir.clone();
-    let stamp = StoreStamp {
-        cluster: options.cluster.clone(),
-        group: options.group.clone(),
-        member: options.member.clone(),
-        segment_bytes: options.segment_bytes,
-    };
-    let store = StoreFile::open(&*files, &dir, stamp)?;
-    let votes = VoteFile::open(Arc::clone(&files), &dir)?;
+    let lock = StoreLock::take(&*files, &dir)?;
+    let store = open_stamp(&files, options)?;
+    let votes = VoteFile::open(&*files, &dir)?;
     let snapshots = SnapshotFiles::open(Arc::clone(&files), dir.join("snapshots"))?;
     let start = load_checkpoint(&*files, options)?;
-    let log = open_log(&files, options, &votes, &start)?;
+    let log = open_log(&files, options, &votes, &start, store.previous_life())?;
     let retained = log.first_position()..start.progress.position;
     let queue_options =
         queues::Options { dir: dir.join("consumequeue"), segment_bytes: options.segment_bytes };
@@ -54,7 +57,19 @@ pub(super) fn open(files: Arc<dyn Files>, options: &GroupOptions) -> Result<Open
     let parts = StoreParts { files, dir, log: log.clone(), queues, snapshots };
     let machine = StateMachine::new(state, parts.clone(), options.segment_bytes);
     offer_snapshot(&parts.snapshots, &machine, log.first_position(), options)?;
-    Ok(Opened { store, log, votes, machine, parts })
+    Ok(Opened { store: HeldStore { stamp: store, _lock: lock }, log, votes, machine, parts })
+}
+
+fn open_stamp(files: &Arc<dyn Files>, options: &GroupOptions) -> Result<StoreFile, StartError> {
+    let identity = Identity {
+        cluster: options.cluster.clone(),
+        group: options.group.clone(),
+        member: options.member.clone(),
+        segment_bytes: options.segment_bytes,
+    };
+    let listed = files.list(&options.log_dir).unwrap_or_default();
+    let used = !listed.is_empty();
+    Ok(StoreFile::open(Arc::clone(files), &options.dir, identity, used, clock::wall_ms())?)
 }
 
 fn unusable(options: &GroupOptions, why: impl std::fmt::Display) -> StartError {
@@ -77,13 +92,17 @@ fn open_log(
     options: &GroupOptions,
     votes: &VoteFile,
     start: &Captured,
+    previous_life: PreviousLife,
 ) -> Result<CommitLog, StartError> {
     let next = start.progress.last.map_or(EntryIndex(0), |last| EntryIndex(last.index.0 + 1));
-    let from = ReplayFrom { position: start.progress.position, index: next };
+    let progress = &start.progress;
+    let from =
+        ReplayFrom { position: progress.position, index: next, previous: progress.last };
     let log_options = LogOptions {
         dir: options.log_dir.clone(),
         segment_bytes: options.segment_bytes,
         durability: options.durability,
+        previous_life,
     };
     let (log, recovery) =
         CommitLog::open(Arc::clone(files), log_options, from, votes.committed())?;
@@ -94,12 +113,6 @@ fn open_log(
         took = ?recovery.took,
         "recovered the log"
     );
-    // An installed snapshot that the log was not yet moved to.
-    if let Some(last) = start.progress.last
-        && log.last().or(log.purged()).is_none_or(|have| have.index < last.index)
-    {
-        log.reset(start.progress.position, last)?;
-    }
     Ok(log)
 }
 

@@ -110,7 +110,7 @@ struct Member {
 impl Member {
     async fn start(options: &GroupOptions, opened: Opened) -> Result<Self, StartError> {
         let Opened { store, log, votes, machine, parts } = opened;
-        let store_id = store.id();
+        let store_id = store.stamp.id();
         let own = introduction(options, store_id);
         let network = Network::new(own.clone(), options.peers.clone());
         let state = machine.state().clone();

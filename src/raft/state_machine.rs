@@ -385,7 +385,11 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         }
         let position = captured.progress.position;
         self.snapshots.save(position, &bytes).map_err(io::Error::other)?;
-        // From here on a start begins at the snapshot, whatever of the former log is left.
+        // From the checkpoint on a start begins at the snapshot, whatever of the former log is
+        // left; openraft's purge then resets the log.
+        if let Some(last) = captured.progress.last {
+            self.parts.log.begin_reset(position, last).map_err(io::Error::other)?;
+        }
         self.parts.write_checkpoint(position, &bytes).map_err(io::Error::other)?;
         self.snapshots.keep_only(position).map_err(io::Error::other)?;
         {

@@ -1,0 +1,270 @@
+//! Members in one process, over real sockets and files.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use smallvec::smallvec;
+use tempfile::TempDir;
+
+use super::command::{Command, OffsetCommit};
+use super::{Group, GroupOptions, Limits, PeerAddress, Peers, ProposeError, Proposal, Receipt, Timing};
+use crate::ids::QueueOffset;
+use crate::protocol::message::{self, Draft};
+use crate::store::Durability;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn until<T>(what: &str, mut check: impl FnMut() -> Option<T>) -> T {
+    let start = crate::clock::now();
+    loop {
+        if let Some(found) = check() {
+            return found;
+        }
+        assert!(start.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
+        std::thread::yield_now();
+    }
+}
+
+fn draft(topic: &str, queue_id: u32, body: &str) -> Draft {
+    let host: SocketAddr = "127.0.0.1:10911".parse().unwrap();
+    let body = Bytes::copy_from_slice(body.as_bytes());
+    Draft {
+        topic: Arc::from(topic),
+        queue_id,
+        flag: 0,
+        sys_flag: 0,
+        born_timestamp: 1,
+        born_host: host,
+        store_host: host,
+        reconsume_times: 0,
+        prepared_transaction_offset: 0,
+        body_crc: message::body_crc(&body),
+        body,
+        properties: Bytes::new(),
+    }
+}
+
+fn propose(
+    group: &Group,
+    messages: Vec<Draft>,
+    commands: Vec<Command>,
+) -> mpsc::Receiver<Result<Receipt, ProposeError>> {
+    let (answer, wait) = mpsc::sync_channel(1);
+    group.propose(Proposal {
+        messages: messages.into(),
+        commands,
+        done: Box::new(move |result| answer.send(result).unwrap()),
+    });
+    wait
+}
+
+fn send(group: &Group, topic: &str, queue_id: u32, body: &str) -> Receipt {
+    propose(group, vec![draft(topic, queue_id, body)], vec![])
+        .recv_timeout(PATIENCE)
+        .unwrap()
+        .unwrap()
+}
+
+/// Bodies of a queue, read as a pull reads them.
+fn bodies(group: &Group, topic: &str, queue_id: u32) -> Vec<String> {
+    let bounds = group.queues().bounds(topic, queue_id);
+    let mut units = Vec::new();
+    let max = usize::try_from(bounds.next.0 - bounds.min.0).unwrap();
+    group.queues().units(topic, queue_id, bounds.min, max, &mut units).unwrap();
+    units
+        .iter()
+        .map(|unit| {
+            let bytes = group.log().slice(unit.physical, unit.bytes).unwrap();
+            let record = message::Record::parse(&bytes).unwrap();
+            String::from_utf8(record.body().to_vec()).unwrap()
+        })
+        .collect()
+}
+
+struct Cluster {
+    dir: TempDir,
+    peers: Peers,
+    members: Vec<Option<Group>>,
+}
+
+impl Cluster {
+    fn new(size: usize) -> Self {
+        let holders: Vec<std::net::TcpListener> =
+            (0..size).map(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+        let peers = Peers::new(holders.iter().enumerate().map(|(i, holder)| {
+            let port = holder.local_addr().unwrap().port();
+            (format!("n{i}"), PeerAddress { host: "127.0.0.1".to_owned(), port })
+        }));
+        drop(holders);
+        let dir = tempfile::tempdir().unwrap();
+        let mut cluster = Self { dir, peers, members: vec![] };
+        cluster.members.resize_with(size, || None);
+        (0..size).for_each(|i| cluster.start(i));
+        cluster
+    }
+
+    fn options(&self, i: usize) -> GroupOptions {
+        let member = format!("n{i}");
+        let dir = self.dir.path().join(&member);
+        let port = self.peers.address(&member).unwrap().port;
+        GroupOptions {
+            cluster: "C".to_owned(),
+            group: "G".to_owned(),
+            listen: (self.peers.len() > 1).then(|| SocketAddr::from(([127, 0, 0, 1], port))),
+            member,
+            peers: self.peers.clone(),
+            log_dir: dir.join("commitlog"),
+            dir,
+            segment_bytes: 1024 * 1024,
+            durability: Durability::PageCache,
+            timing: Timing::default(),
+            limits: Limits::default(),
+        }
+    }
+
+    fn start(&mut self, i: usize) {
+        self.members[i] = Some(Group::start(self.options(i)).unwrap());
+    }
+
+    fn stop(&mut self, i: usize) {
+        if let Some(group) = self.members[i].take() {
+            group.stop();
+        }
+    }
+
+    fn running(&self) -> impl Iterator<Item = (usize, &Group)> {
+        self.members.iter().enumerate().filter_map(|(i, m)| Some((i, m.as_ref()?)))
+    }
+
+    fn leader(&self) -> (usize, Group) {
+        until("a leader", || {
+            let (i, group) = self.running().find(|(_, group)| group.role().is_leader())?;
+            Some((i, group.clone()))
+        })
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        (0..self.members.len()).for_each(|i| self.stop(i));
+    }
+}
+
+#[test]
+fn a_group_of_one_stores_and_remembers() {
+    let mut cluster = Cluster::new(1);
+    let (_, group) = cluster.leader();
+    for n in 0..10 {
+        let receipt = send(&group, "T", 3, &format!("m{n}"));
+        assert_eq!(receipt.places[0].queue_offset, QueueOffset(n));
+    }
+    let commit =
+        OffsetCommit { group: "g".to_owned(), topic: "T".to_owned(), queue_id: 3, offset: 7 };
+    let done = propose(&group, vec![], vec![Command::CommitOffsets(vec![commit])]);
+    done.recv_timeout(PATIENCE).unwrap().unwrap();
+    drop(group);
+    cluster.stop(0);
+    cluster.start(0);
+    let (_, group) = cluster.leader();
+    assert_eq!(group.tables().offset("g", "T", 3), Some(7));
+    let want: Vec<String> = (0..10).map(|n| format!("m{n}")).collect();
+    assert_eq!(bodies(&group, "T", 3), want);
+    assert_eq!(send(&group, "T", 3, "after").places[0].queue_offset, QueueOffset(10));
+}
+
+#[test]
+fn messages_and_commands_of_a_proposal_share_an_entry() {
+    let cluster = Cluster::new(1);
+    let (_, group) = cluster.leader();
+    let commit =
+        OffsetCommit { group: "g".to_owned(), topic: "T".to_owned(), queue_id: 0, offset: 2 };
+    let messages = vec![draft("T", 0, "a"), draft("T", 0, "b"), draft("U", 1, "c")];
+    let done = propose(&group, messages, vec![Command::CommitOffsets(vec![commit])]);
+    let receipt = done.recv_timeout(PATIENCE).unwrap().unwrap();
+    let offsets: Vec<u64> = receipt.places.iter().map(|place| place.queue_offset.0).collect();
+    assert_eq!(offsets, [0, 1, 0]);
+    assert_eq!(receipt.outcomes.len(), 1);
+    assert_eq!(bodies(&group, "T", 0), ["a", "b"]);
+}
+
+#[test]
+fn a_deleted_topic_starts_again_at_offset_0() {
+    let cluster = Cluster::new(1);
+    let (_, group) = cluster.leader();
+    send(&group, "T", 0, "old");
+    let delete = Command::DeleteTopic { topic: "T".to_owned() };
+    propose(&group, vec![], vec![delete]).recv_timeout(PATIENCE).unwrap().unwrap();
+    assert_eq!(send(&group, "T", 0, "new").places[0].queue_offset, QueueOffset(0));
+    assert_eq!(bodies(&group, "T", 0), ["new"]);
+}
+
+#[test]
+fn three_members_hold_the_same_and_survive_their_leader() {
+    let mut cluster = Cluster::new(3);
+    let (first, group) = cluster.leader();
+    (0..50).for_each(|n| drop(send(&group, "T", 0, &format!("a{n}"))));
+    drop(group);
+    cluster.stop(first);
+    let (second, group) = cluster.leader();
+    assert_ne!(first, second);
+    (0..50).for_each(|n| drop(send(&group, "T", 0, &format!("b{n}"))));
+    cluster.start(first);
+    let want: Vec<String> =
+        (0..50).map(|n| format!("a{n}")).chain((0..50).map(|n| format!("b{n}"))).collect();
+    for (i, member) in cluster.running() {
+        until(&format!("n{i} has everything"), || {
+            (member.queues().bounds("T", 0).next == QueueOffset(100)).then_some(())
+        });
+        assert_eq!(bodies(member, "T", 0), want, "n{i}");
+    }
+}
+
+#[test]
+fn a_follower_refuses_and_names_the_leader() {
+    let cluster = Cluster::new(3);
+    let (leader, _) = cluster.leader();
+    let (_, follower) = cluster.running().find(|(i, _)| *i != leader).unwrap();
+    until("the follower knows the leader", || {
+        let refused = propose(follower, vec![draft("T", 0, "x")], vec![]).recv().unwrap();
+        let named = format!("n{leader}");
+        matches!(refused, Err(ProposeError::NotLeader { leader: Some(name) }) if name == named)
+            .then_some(())
+    });
+}
+
+#[test]
+fn an_emptied_member_comes_back_by_itself() {
+    let mut cluster = Cluster::new(3);
+    let (leader, group) = cluster.leader();
+    (0..20).for_each(|n| drop(send(&group, "T", 0, &format!("a{n}"))));
+    let lost = (leader + 1) % 3;
+    cluster.stop(lost);
+    std::fs::remove_dir_all(cluster.dir.path().join(format!("n{lost}"))).unwrap();
+    cluster.start(lost);
+    let member = cluster.members[lost].clone().unwrap();
+    until("the emptied member has everything", || {
+        (member.queues().bounds("T", 0).next == QueueOffset(20)).then_some(())
+    });
+    until("the emptied member votes again", || {
+        let (_, leader) = cluster.leader();
+        let status = leader.status();
+        let voters = status.peers.iter().filter(|peer| peer.voter).count();
+        (status.peers.len() == 2 && voters == 2).then_some(())
+    });
+    let names: Vec<_> = cluster.leader().1.status().peers;
+    assert!(names.iter().any(|peer| peer.store_id == member.store_id()));
+}
+
+#[test]
+fn proposals_beyond_the_limit_are_refused_with_the_numbers() {
+    let cluster = Cluster::new(1);
+    let (_, group) = cluster.leader();
+    let huge = "x".repeat(9 * 1024 * 1024);
+    let refused = propose(&group, vec![draft("T", 0, &huge)], vec![]).recv().unwrap();
+    assert!(matches!(refused, Err(ProposeError::TooLarge { .. })), "{refused:?}");
+    let _: smallvec::SmallVec<[Draft; 1]> = smallvec![];
+    let _ = Instant::now;
+}
