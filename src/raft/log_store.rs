@@ -11,7 +11,7 @@ use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
 
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
-use openraft::{EntryPayload, OptionalSend};
+use openraft::OptionalSend;
 use parking_lot::Mutex;
 
 use crate::clock;
@@ -247,8 +247,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 
     async fn read_committed(&mut self) -> io::Result<Option<RaftLogId>> {
         let index = self.0.votes.committed();
-        let known = index.and_then(|index| self.0.log.id_of(index).or(self.0.log.last()));
-        Ok(known.or(self.0.log.purged()).map(log_id))
+        Ok(index.and_then(|index| self.0.log.id_of(index)).map(log_id))
     }
 
     async fn append<I>(&mut self, entries: I, flushed: IOFlushed<TypeConfig>) -> io::Result<()>

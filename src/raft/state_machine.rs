@@ -88,6 +88,16 @@ impl StateMachine {
         self.boundaries.lock().current.as_ref().map(|(position, _)| *position)
     }
 
+    /// Makes a snapshot as if a segment ended here.
+    #[cfg(test)]
+    pub fn store_boundary_here(&self) -> io::Result<()> {
+        let captured = self.state.capture();
+        let position = captured.progress.position;
+        self.snapshots.save(position, &snapshot::encode(&captured)).map_err(io::Error::other)?;
+        self.want_snapshot(position);
+        Ok(())
+    }
+
     fn apply_entry(&self, entry: &LogEntry, wanted: bool) -> io::Result<Applied> {
         let bytes = entry.stored.as_ref().map(AsRef::as_ref).ok_or_else(|| {
             io::Error::other(format!("entry {} is applied before it is stored", entry.log_id))

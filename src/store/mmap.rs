@@ -205,6 +205,17 @@ impl MappedBytes {
         Self { region: Arc::clone(&self.region), start: self.start + range.start, len: range.len() }
     }
 
+    /// This range and `next` as one, if `next` lies right behind it in the same file.
+    #[must_use]
+    pub fn join(&self, next: &Self) -> Option<Self> {
+        let adjacent = Arc::ptr_eq(&self.region, &next.region);
+        (adjacent && self.start + self.len == next.start).then(|| Self {
+            region: Arc::clone(&self.region),
+            start: self.start,
+            len: self.len + next.len,
+        })
+    }
+
     /// The same bytes for libraries that want [`Bytes`]; nothing is copied.
     pub fn into_bytes(self) -> Bytes {
         Bytes::from_owner(self)
