@@ -33,7 +33,7 @@ pub trait QueueListener: Send + Sync {
 
 /// Where the log stands right after the last applied entry.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Progress {
+pub(super) struct Progress {
     /// Last applied entry.
     pub last: Option<EntryId>,
     /// Position after it.
@@ -44,7 +44,7 @@ pub struct Progress {
 
 /// Everything that a checkpoint or a snapshot stores, as of one applied entry. Cheap to clone.
 #[derive(Clone)]
-pub struct Captured {
+pub(super) struct Captured {
     /// How far.
     pub progress: Progress,
     /// The tables there.
@@ -55,7 +55,7 @@ pub struct Captured {
 
 /// Shared state of apply. Cloning shares it.
 #[derive(Clone)]
-pub struct AppliedState(Arc<Shared>);
+pub(super) struct AppliedState(Arc<Shared>);
 
 struct Shared {
     queues: Queues,
@@ -73,7 +73,7 @@ struct Listener(Arc<dyn QueueListener>);
 
 impl AppliedState {
     /// State as of a checkpoint; `queues` must stand at the same place.
-    pub fn new(queues: Queues, tables: Tables, progress: Progress) -> Self {
+    pub(super) fn new(queues: Queues, tables: Tables, progress: Progress) -> Self {
         let shared = Shared {
             queues,
             tables: ArcSwap::from_pointee(tables),
@@ -88,39 +88,39 @@ impl AppliedState {
     }
 
     /// The tables as of the last applied entry.
-    pub fn tables(&self) -> Arc<Tables> {
+    pub(super) fn tables(&self) -> Arc<Tables> {
         self.0.tables.load_full()
     }
 
     /// The ConsumeQueues.
-    pub fn queues(&self) -> &Queues {
+    pub(super) fn queues(&self) -> &Queues {
         &self.0.queues
     }
 
     /// Index that will be applied next.
-    pub fn next_index(&self) -> EntryIndex {
+    pub(super) fn next_index(&self) -> EntryIndex {
         EntryIndex(self.0.next_index.load(Ordering::Acquire))
     }
 
     /// Term of the last applied entry.
-    pub fn term(&self) -> Term {
+    pub(super) fn term(&self) -> Term {
         Term(self.0.term.load(Ordering::Acquire))
     }
 
     /// How far it is.
-    pub fn progress(&self) -> Progress {
+    pub(super) fn progress(&self) -> Progress {
         self.0.progress.lock().clone()
     }
 
     /// The queues' next offsets, and the index of the first entry not in them.
-    pub fn next_offsets(&self) -> (NextOffsets, EntryIndex) {
+    pub(super) fn next_offsets(&self) -> (NextOffsets, EntryIndex) {
         let progress = self.0.progress.lock();
         let from = progress.last.map_or(EntryIndex(0), |last| EntryIndex(last.index.0 + 1));
         (self.0.queues.next_offsets(), from)
     }
 
     /// Everything, consistently: only apply changes it, and apply holds the same lock.
-    pub fn capture(&self) -> Captured {
+    pub(super) fn capture(&self) -> Captured {
         let progress = self.0.progress.lock();
         Captured {
             progress: progress.clone(),
@@ -150,7 +150,7 @@ impl AppliedState {
     }
 
     /// Who hears of committed messages; replaces a former listener.
-    pub fn set_listener(&self, listener: Arc<dyn QueueListener>) {
+    pub(super) fn set_listener(&self, listener: Arc<dyn QueueListener>) {
         self.0.listener.store(Some(Arc::new(Listener(listener))));
     }
 

@@ -12,14 +12,14 @@ use std::thread::JoinHandle;
 
 use crate::ids::PhysicalOffset;
 use crate::raft::applied::Captured;
+use crate::raft::error::StorageError;
 use crate::raft::snapshot::{self, SnapshotFiles};
 use crate::store::checkpoint;
 use crate::store::queues::Queues;
 use crate::store::{CommitLog, Files};
-use crate::raft::error::StorageError;
 
 /// Work for the store thread.
-pub enum Job {
+pub(super) enum Job {
     /// Write a checkpoint of this state, after these boundary snapshots.
     Checkpoint {
         /// State to start from; the queues are frozen there.
@@ -33,7 +33,7 @@ pub enum Job {
 
 /// What the store thread works on.
 #[derive(Clone)]
-pub struct StoreParts {
+pub(super) struct StoreParts {
     /// The disk.
     pub files: Arc<dyn Files>,
     /// Directory of the checkpoint.
@@ -47,14 +47,14 @@ pub struct StoreParts {
 }
 
 /// Hands jobs to the store thread.
-pub struct Checkpointer {
+pub(super) struct Checkpointer {
     jobs: Option<mpsc::SyncSender<Job>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Checkpointer {
     /// Starts the store thread.
-    pub fn start(parts: StoreParts) -> std::io::Result<Self> {
+    pub(super) fn start(parts: StoreParts) -> std::io::Result<Self> {
         let (jobs, inbox) = mpsc::sync_channel(1);
         let thread = std::thread::Builder::new()
             .name("store".to_owned())
@@ -63,7 +63,7 @@ impl Checkpointer {
     }
 
     /// Takes a job, or gives it back while another one waits.
-    pub fn offer(&self, job: Job) -> Result<(), Job> {
+    pub(super) fn offer(&self, job: Job) -> Result<(), Job> {
         match &self.jobs {
             Some(jobs) => jobs.try_send(job).map_err(|refused| match refused {
                 mpsc::TrySendError::Full(job) | mpsc::TrySendError::Disconnected(job) => job,
@@ -73,7 +73,7 @@ impl Checkpointer {
     }
 
     /// Does a last job and ends the thread.
-    pub fn finish(mut self, last: Job) {
+    pub(super) fn finish(mut self, last: Job) {
         if let Some(jobs) = self.jobs.take() {
             // A thread that is gone has said why.
             let _ = jobs.send(last);
@@ -107,7 +107,11 @@ fn merge(queues: &Queues, settled: PhysicalOffset) -> Result<(), StorageError> {
 
 impl StoreParts {
     /// Writes what a start at `captured` needs; everything is on disk when this returns.
-    pub fn checkpoint(&self, captured: &Captured, crossed: &[Captured]) -> Result<(), StorageError> {
+    pub(super) fn checkpoint(
+        &self,
+        captured: &Captured,
+        crossed: &[Captured],
+    ) -> Result<(), StorageError> {
         for boundary in crossed {
             self.snapshots.save(boundary.progress.position, &snapshot::encode(boundary))?;
         }
@@ -117,7 +121,11 @@ impl StoreParts {
     }
 
     /// Makes `state`, as of `position`, what a start begins with.
-    pub fn write_checkpoint(&self, position: PhysicalOffset, state: &[u8]) -> Result<(), StorageError> {
+    pub(super) fn write_checkpoint(
+        &self,
+        position: PhysicalOffset,
+        state: &[u8],
+    ) -> Result<(), StorageError> {
         Ok(checkpoint::write(&*self.files, &self.dir, position, state)?)
     }
 

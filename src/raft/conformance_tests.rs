@@ -20,11 +20,13 @@ use tempfile::TempDir;
 
 use super::group::{GroupOptions, Timing};
 use super::log_store::LogStore;
+use super::membership;
 use super::open;
 use super::proposer::Limits;
 use super::state_machine::StateMachine;
-use super::membership;
-use super::type_config::{Ballot, CommittedLeaderId, LogEntry, RaftLogId, Stored, StoredMembership, TypeConfig, entry_id};
+use super::type_config::{
+    Ballot, CommittedLeaderId, LogEntry, RaftLogId, Stored, StoredMembership, TypeConfig, entry_id,
+};
 use super::{PeerAddress, Peers};
 use crate::ids::PhysicalOffset;
 use crate::store::entry::{HEADER_BYTES, Header, Kind, crc32c, total_bytes};
@@ -177,7 +179,9 @@ impl RaftLogStorage<TypeConfig> for Padded {
         let empty = self.store.get_log_state().await?.last_log_id.is_none();
         let first = entries.first().map_or(0, |entry| entry.log_id.index);
         if empty && first > 0 {
-            let blank = |index| LogEntry::new(LogId::new(CommittedLeaderId::new(0), index), EntryPayload::Blank);
+            let blank = |index| {
+                LogEntry::new(LogId::new(CommittedLeaderId::new(0), index), EntryPayload::Blank)
+            };
             self.store.append((0..first).map(blank), IOFlushed::noop()).await?;
             self.first.store(first, Ordering::Relaxed);
         }

@@ -213,18 +213,18 @@ impl Group {
         let last = metrics.last_log_index;
         let replication = metrics.replication.unwrap_or_default();
         let voters: Vec<u64> = membership.voter_ids().collect();
-        let peers = membership.nodes().filter(|(id, _)| **id != metrics.id).filter_map(
-            |(id, member)| {
+        let peers =
+            membership.nodes().filter(|(id, _)| **id != metrics.id).filter_map(|(id, member)| {
                 let matched = replication.get(id)?.as_ref().map(|log_id| log_id.index);
                 Some(PeerStatus {
                     name: member.name.clone(),
                     store_id: StoreId(*id),
                     matched: matched.map(EntryIndex),
-                    behind: last.map_or(0, |l| (l + 1).saturating_sub(matched.map_or(0, |m| m + 1))),
+                    behind: last
+                        .map_or(0, |l| (l + 1).saturating_sub(matched.map_or(0, |m| m + 1))),
                     voter: voters.contains(id),
                 })
-            },
-        );
+            });
         let leader = metrics.current_leader.and_then(|id| membership.get_node(&id));
         Status {
             term: Term(metrics.current_term),

@@ -3,14 +3,15 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
-use smallvec::smallvec;
 use tempfile::TempDir;
 
 use super::command::{Command, OffsetCommit};
-use super::{Group, GroupOptions, Limits, PeerAddress, Peers, ProposeError, Proposal, Receipt, Timing};
+use super::{
+    Group, GroupOptions, Limits, PeerAddress, Peers, Proposal, ProposeError, Receipt, Timing,
+};
 use crate::ids::QueueOffset;
 use crate::protocol::message::{self, Draft};
 use crate::store::Durability;
@@ -265,6 +266,4 @@ fn proposals_beyond_the_limit_are_refused_with_the_numbers() {
     let huge = "x".repeat(9 * 1024 * 1024);
     let refused = propose(&group, vec![draft("T", 0, &huge)], vec![]).recv().unwrap();
     assert!(matches!(refused, Err(ProposeError::TooLarge { .. })), "{refused:?}");
-    let _: smallvec::SmallVec<[Draft; 1]> = smallvec![];
-    let _ = Instant::now;
 }

@@ -10,16 +10,16 @@ use tokio::time::Instant;
 
 use crate::ids::PhysicalOffset;
 use crate::raft::checkpointer::{Checkpointer, Job, StoreParts};
+use crate::raft::open::HeldStore;
 use crate::raft::state_machine::StateMachine;
 use crate::raft::type_config::TypeConfig;
-use crate::raft::open::HeldStore;
 use crate::store::queues::FlushPolicy;
 
 const TICK: Duration = Duration::from_millis(200);
 
 /// Decides and hands out the jobs. Cloning shares it.
 #[derive(Clone)]
-pub struct Housekeeping(Arc<Shared>);
+pub(super) struct Housekeeping(Arc<Shared>);
 
 struct Shared {
     parts: StoreParts,
@@ -41,7 +41,7 @@ struct State {
 
 impl Housekeeping {
     /// Starts the store thread. The store stays locked until [`Housekeeping::finish`].
-    pub fn start(
+    pub(super) fn start(
         parts: StoreParts,
         machine: StateMachine,
         raft: Raft<TypeConfig, StateMachine>,
@@ -60,7 +60,7 @@ impl Housekeeping {
     }
 
     /// Runs until the member ends.
-    pub async fn run(self) {
+    pub(super) async fn run(self) {
         let mut tick = tokio::time::interval(TICK);
         loop {
             tick.tick().await;
@@ -69,7 +69,7 @@ impl Housekeeping {
     }
 
     /// Everything up to `position` may go: offers the snapshot there and purges the log before it.
-    pub async fn purge_to(&self, position: PhysicalOffset) {
+    pub(super) async fn purge_to(&self, position: PhysicalOffset) {
         self.0.machine.want_snapshot(position);
         if let Err(error) = self.0.raft.trigger().snapshot().await {
             tracing::warn!(%error, %position, "could not purge");
@@ -105,7 +105,7 @@ impl Housekeeping {
     }
 
     /// Writes a last checkpoint, ends the store thread and marks the store as cleanly closed.
-    pub fn finish(&self) {
+    pub(super) fn finish(&self) {
         let mut state = self.0.state.lock();
         let last = self.checkpoint();
         if let Some(thread) = state.thread.take() {

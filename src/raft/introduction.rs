@@ -12,7 +12,7 @@ const KEY: &str = "rmq-caller-bin";
 
 /// The caller's view of itself and of its group.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
-pub struct Introduction {
+pub(super) struct Introduction {
     /// `brokerClusterName`.
     pub cluster: String,
     /// `dLegerGroup`.
@@ -37,7 +37,7 @@ impl Stored for Introduction {
 
 /// Why a call is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub(super) enum Refusal {
     /// The call does not say who calls.
     #[error("a call without a readable introduction: {0}")]
     NotIntroduced(String),
@@ -72,17 +72,17 @@ pub enum Refusal {
 
 impl Introduction {
     /// The same introduction, for a call to the store `callee`.
-    pub fn to(&self, callee: StoreId) -> Self {
+    pub(super) fn to(&self, callee: StoreId) -> Self {
         Self { callee: callee.0, ..self.clone() }
     }
 
     /// Adds it to a call.
-    pub fn put(&self, metadata: &mut MetadataMap) {
+    pub(super) fn put(&self, metadata: &mut MetadataMap) {
         metadata.insert_bin(KEY, MetadataValue::from_bytes(&codec::encode(self)));
     }
 
     /// The caller of a call, if this member may answer it.
-    pub fn check(&self, metadata: &MetadataMap) -> Result<Self, Refusal> {
+    pub(super) fn check(&self, metadata: &MetadataMap) -> Result<Self, Refusal> {
         let missing = |why: &str| Refusal::NotIntroduced(why.to_owned());
         let value = metadata.get_bin(KEY).ok_or_else(|| missing("none"))?;
         let bytes = value.to_bytes().map_err(|_| missing("not base64"))?;
@@ -92,7 +92,7 @@ impl Introduction {
     }
 
     /// Why `caller` is refused, if it is. Pure.
-    pub fn refusal(&self, caller: &Self) -> Option<Refusal> {
+    pub(super) fn refusal(&self, caller: &Self) -> Option<Refusal> {
         let pairs = [
             ("brokerClusterName", self.cluster.clone(), caller.cluster.clone()),
             ("dLegerGroup", self.group.clone(), caller.group.clone()),

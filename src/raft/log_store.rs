@@ -10,8 +10,8 @@ use std::io;
 use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
 
-use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 use openraft::OptionalSend;
+use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 use parking_lot::Mutex;
 
 use crate::clock;
@@ -33,7 +33,7 @@ const READ_BYTES_MAX: u64 = 2 * 1024 * 1024;
 
 /// openraft's view of this member's log. Cloning shares it.
 #[derive(Clone)]
-pub struct LogStore(Arc<Shared>);
+pub(super) struct LogStore(Arc<Shared>);
 
 struct Shared {
     store_id: StoreId,
@@ -52,7 +52,7 @@ struct Assigned {
 
 impl LogStore {
     /// The log, the vote beside it, and what is applied of it.
-    pub fn new(
+    pub(super) fn new(
         log: CommitLog,
         votes: VoteFile,
         applied: AppliedState,
@@ -93,8 +93,7 @@ impl LogStore {
         let next = &mut assigned.next;
         let body = Body::Data { drafts: &batch.messages, commands: &commands };
         let mut place = |draft: &Draft| next.assign(&draft.topic, draft.queue_id);
-        let stored =
-            self.0.log.append(id, body, &mut place, now_ms).map_err(io::Error::other)?;
+        let stored = self.0.log.append(id, body, &mut place, now_ms).map_err(io::Error::other)?;
         if !commands.is_empty() {
             forget_deleted(next, &stored.header, &commands)?;
         }
@@ -117,8 +116,7 @@ impl LogStore {
         let to = self.0.log.last().map_or(from, |last| EntryIndex(last.index.0 + 1));
         let mut at = from;
         while at < to {
-            let entries =
-                self.0.log.entries(at, to, READ_BYTES_MAX).map_err(io::Error::other)?;
+            let entries = self.0.log.entries(at, to, READ_BYTES_MAX).map_err(io::Error::other)?;
             let Some(last) = entries.last() else { break };
             at = EntryIndex(last.header.index.0 + 1);
             for entry in &entries {
@@ -265,7 +263,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn truncate_after(&mut self, last: Option<RaftLogId>) -> io::Result<()> {
-        let from = last.map_or(self.0.log.first_index(), |last| EntryIndex(last.index + 1));
+        let from = last.map_or_else(|| self.0.log.first_index(), |last| EntryIndex(last.index + 1));
         self.0.assigned.lock().term = None;
         self.0.log.truncate_from(from).map_err(io::Error::other)
     }

@@ -27,7 +27,7 @@ const CAUGHT_UP_ENTRIES: u64 = 1000;
 
 /// A member as it answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answered {
+pub(super) struct Answered {
     /// Its store.
     pub store_id: StoreId,
     /// Whether that store never saw a vote or an entry.
@@ -36,7 +36,7 @@ pub struct Answered {
 
 /// What to do about a group that this member is not yet part of.
 #[derive(Debug, PartialEq, Eq)]
-pub enum FirstStart {
+pub(super) enum FirstStart {
     /// All members are there, empty and agree: these are they.
     Initialize(BTreeMap<u64, Member>),
     /// Not this member's turn, or somebody is missing: the text says whom it waits for.
@@ -44,7 +44,7 @@ pub enum FirstStart {
 }
 
 /// Decides a first start from the answers of the other members. Pure.
-pub fn first_start(
+pub(super) fn first_start(
     own: (&str, StoreId),
     peers: &Peers,
     answers: &BTreeMap<String, Result<Answered, String>>,
@@ -82,7 +82,7 @@ pub fn first_start(
 
 /// What the leader does about one member that answers under another store id than recorded.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Replacement {
+pub(super) enum Replacement {
     /// It is recorded as it is.
     None,
     /// Replicate to the new store, without a vote.
@@ -97,7 +97,7 @@ pub enum Replacement {
 }
 
 /// Membership as recorded, and how far replication is.
-pub struct Recorded<'a> {
+pub(super) struct Recorded<'a> {
     /// Members by store id.
     pub members: &'a BTreeMap<u64, Member>,
     /// Who votes.
@@ -109,7 +109,7 @@ pub struct Recorded<'a> {
 }
 
 /// Decides the next step for the member `name` that answers with store `found`. Pure.
-pub fn replacement(recorded: &Recorded<'_>, name: &str, found: StoreId) -> Replacement {
+pub(super) fn replacement(recorded: &Recorded<'_>, name: &str, found: StoreId) -> Replacement {
     if recorded.voters.contains(&found.0) {
         return Replacement::None;
     }
@@ -129,7 +129,7 @@ pub fn replacement(recorded: &Recorded<'_>, name: &str, found: StoreId) -> Repla
 }
 
 /// Starts the group if it was never started, and replaces lost stores while this member leads.
-pub struct MemberKeeper {
+pub(super) struct MemberKeeper {
     /// This member.
     pub own: (String, StoreId),
     /// All members as configured.
@@ -142,7 +142,7 @@ pub struct MemberKeeper {
 
 impl MemberKeeper {
     /// Runs until the group ends.
-    pub async fn run(self) {
+    pub(super) async fn run(self) {
         let mut said = String::new();
         while let Ok(false) = self.raft.is_initialized().await {
             self.try_first_start(&mut said).await;
@@ -216,8 +216,7 @@ impl MemberKeeper {
             }
             Replacement::AddLearner => {
                 let address = self.peers.address(name).map(ToString::to_string);
-                let member =
-                    Member { name: name.to_owned(), address: address.unwrap_or_default() };
+                let member = Member { name: name.to_owned(), address: address.unwrap_or_default() };
                 tracing::info!(member = name, store = %found, "came back with a new store");
                 let added = self.raft.add_learner(found.0, member, false).await;
                 added.map(|_| ()).map_err(|error| error.to_string())
@@ -238,9 +237,10 @@ mod tests {
     use crate::raft::peers::PeerAddress;
 
     fn peers() -> Peers {
-        Peers::new(["n0", "n1", "n2"].map(|name| {
-            (name.to_owned(), PeerAddress { host: name.to_owned(), port: 1 })
-        }))
+        Peers::new(
+            ["n0", "n1", "n2"]
+                .map(|name| (name.to_owned(), PeerAddress { host: name.to_owned(), port: 1 })),
+        )
     }
 
     fn answered(store_id: u64, empty: bool) -> Result<Answered, String> {

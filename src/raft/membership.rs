@@ -9,7 +9,7 @@ use crate::raft::type_config::Membership;
 
 /// A member as others see it. Its Raft id is the id of its store.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Encode, Decode)]
-pub struct Member {
+pub(super) struct Member {
     /// `n0`, as in `dLegerPeers`.
     pub name: String,
     /// `host:port` for peers. The local configuration's address of that name goes first: names
@@ -19,7 +19,7 @@ pub struct Member {
 
 /// Stored membership bytes make no membership.
 #[derive(Debug, thiserror::Error)]
-pub enum Damaged {
+pub(super) enum Damaged {
     /// Not decodable.
     #[error(transparent)]
     Codec(#[from] CodecError),
@@ -41,7 +41,7 @@ impl Stored for StoredMembership {
 }
 
 /// The stored form.
-pub fn encode(membership: &Membership) -> Vec<u8> {
+pub(super) fn encode(membership: &Membership) -> Vec<u8> {
     codec::encode(&StoredMembership {
         voters: membership.get_joint_config().clone(),
         members: membership.nodes().map(|(id, member)| (*id, member.clone())).collect(),
@@ -49,7 +49,7 @@ pub fn encode(membership: &Membership) -> Vec<u8> {
 }
 
 /// From the stored form.
-pub fn decode(bytes: &[u8]) -> Result<Membership, Damaged> {
+pub(super) fn decode(bytes: &[u8]) -> Result<Membership, Damaged> {
     let stored: StoredMembership = codec::decode(bytes)?;
     Membership::new(stored.voters, stored.members)
         .map_err(|error| Damaged::Contradiction(error.to_string()))

@@ -11,11 +11,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
+use openraft::OptionalSend;
 use openraft::alias::{SnapshotOf, VoteOf};
 use openraft::base::{BoxFuture, BoxStream};
-use openraft::errors::{
-    NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable,
-};
+use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::network::{
     Backoff, NetBackoff, NetSnapshot, NetStreamAppend, NetTransferLeader, NetVote, RPCOption,
     RaftNetworkFactory,
@@ -24,7 +23,6 @@ use openraft::raft::{
     AppendEntriesRequest, SnapshotResponse, StreamAppendResult, TransferLeaderRequest,
     TransferLeaderResponse, VoteRequest, VoteResponse,
 };
-use openraft::OptionalSend;
 use parking_lot::Mutex;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
@@ -60,7 +58,7 @@ enum Purpose {
 
 /// Connections to all peers. Cloning shares them.
 #[derive(Clone)]
-pub struct Network {
+pub(super) struct Network {
     own: Arc<Introduction>,
     peers: Arc<Peers>,
     channels: Arc<Mutex<BTreeMap<(String, Purpose), Channel>>>,
@@ -68,12 +66,16 @@ pub struct Network {
 
 impl Network {
     /// Nothing is connected until the first call.
-    pub fn new(own: Introduction, peers: Peers) -> Self {
+    pub(super) fn new(own: Introduction, peers: Peers) -> Self {
         Self { own: Arc::new(own), peers: Arc::new(peers), channels: Arc::default() }
     }
 
     /// Asks a member who it is and how far; `callee` unknown.
-    pub async fn state(&self, name: &str, limit: Duration) -> Result<proto::StateResponse, Status> {
+    pub(super) async fn state(
+        &self,
+        name: &str,
+        limit: Duration,
+    ) -> Result<proto::StateResponse, Status> {
         let address = self.address(name, "");
         let channel = self.channel(name, &address, Purpose::Control)?;
         let mut request = Request::new(proto::StateRequest {});
@@ -138,7 +140,7 @@ impl RaftNetworkFactory<TypeConfig> for Network {
 }
 
 /// One purpose's connection to one peer.
-pub struct Connection {
+pub(super) struct Connection {
     introduction: Introduction,
     channel: Result<Channel, Status>,
     control: Result<Channel, Status>,

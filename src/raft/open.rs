@@ -5,17 +5,17 @@ use std::sync::Arc;
 use crate::clock;
 use crate::ids::{EntryIndex, PhysicalOffset};
 use crate::raft::StartError;
-use crate::raft::error::StorageError;
 use crate::raft::applied::{AppliedState, Captured, Progress};
 use crate::raft::checkpointer::StoreParts;
+use crate::raft::error::StorageError;
 use crate::raft::group::GroupOptions;
 use crate::raft::snapshot::{self, SnapshotFiles};
 use crate::raft::state_machine::{self, StateMachine};
 use crate::raft::tables::Tables;
 use crate::store::queues::{self, NextOffsets, Queues};
 use crate::store::{
-    CommitLog, Files, Identity, LogOptions, PreviousLife, ReplayFrom, StoreFile, StoreLock, VoteFile,
-    checkpoint,
+    CommitLog, Files, Identity, LogOptions, PreviousLife, ReplayFrom, StoreFile, StoreLock,
+    VoteFile, checkpoint,
 };
 
 /// Everything that a member runs on.
@@ -96,16 +96,14 @@ fn open_log(
 ) -> Result<CommitLog, StartError> {
     let next = start.progress.last.map_or(EntryIndex(0), |last| EntryIndex(last.index.0 + 1));
     let progress = &start.progress;
-    let from =
-        ReplayFrom { position: progress.position, index: next, previous: progress.last };
+    let from = ReplayFrom { position: progress.position, index: next, previous: progress.last };
     let log_options = LogOptions {
         dir: options.log_dir.clone(),
         segment_bytes: options.segment_bytes,
         durability: options.durability,
         previous_life,
     };
-    let (log, recovery) =
-        CommitLog::open(Arc::clone(files), log_options, from, votes.committed())?;
+    let (log, recovery) = CommitLog::open(Arc::clone(files), log_options, from, votes.committed())?;
     tracing::info!(
         entries = recovery.entries,
         bytes = recovery.bytes,

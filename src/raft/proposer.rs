@@ -63,7 +63,7 @@ struct Admitted {
 
 /// Takes proposals. Cloning shares it.
 #[derive(Clone)]
-pub struct Proposer {
+pub(super) struct Proposer {
     inbox: mpsc::Sender<Admitted>,
     budget: Arc<Semaphore>,
     limits: Limits,
@@ -71,14 +71,14 @@ pub struct Proposer {
 
 impl Proposer {
     /// A proposer and the inbox that [`run`] empties.
-    pub fn new(limits: Limits) -> (Self, Inbox) {
+    pub(super) fn new(limits: Limits) -> (Self, Inbox) {
         let (inbox, receiver) = mpsc::channel(INBOX);
         let budget = Arc::new(Semaphore::new(limits.waiting_bytes));
         (Self { inbox, budget, limits }, Inbox { receiver, limits })
     }
 
     /// Takes a proposal, or answers it at once with why not. Never blocks.
-    pub fn propose(&self, proposal: Proposal) {
+    pub(super) fn propose(&self, proposal: Proposal) {
         if let Err((error, done)) = self.admit(proposal) {
             done(Err(error));
         }
@@ -105,13 +105,13 @@ impl Proposer {
     }
 
     /// Bytes admitted and not yet answered.
-    pub fn waiting_bytes(&self) -> usize {
+    pub(super) fn waiting_bytes(&self) -> usize {
         self.limits.waiting_bytes - self.budget.available_permits()
     }
 }
 
 /// The proposer's end of the inbox.
-pub struct Inbox {
+pub(super) struct Inbox {
     receiver: mpsc::Receiver<Admitted>,
     limits: Limits,
 }
@@ -132,7 +132,7 @@ struct Share {
 type WaitingEntries = Arc<Mutex<Vec<Arc<Mutex<Option<Waiting>>>>>>;
 
 /// Turns proposals into entries until all [`Proposer`]s are gone.
-pub async fn run(mut inbox: Inbox, raft: Raft<TypeConfig, StateMachine>) {
+pub(super) async fn run(mut inbox: Inbox, raft: Raft<TypeConfig, StateMachine>) {
     let slots = Arc::new(Semaphore::new(ENTRIES_UNDER_WAY));
     let waiting = WaitingEntries::default();
     let sweeper = tokio::spawn(sweep(Arc::clone(&waiting), inbox.limits.patience));
@@ -170,8 +170,7 @@ fn fill(
     inbox: &mut mpsc::Receiver<Admitted>,
     next: &mut Option<Admitted>,
 ) -> Filled {
-    let mut filled =
-        Filled { batch: Batch::default(), shares: Vec::new(), permits: Vec::new() };
+    let mut filled = Filled { batch: Batch::default(), shares: Vec::new(), permits: Vec::new() };
     let mut bytes = first.bytes;
     filled.add(first);
     while filled.shares.len() < ENTRY_PROPOSALS {
@@ -213,10 +212,10 @@ async fn propose(
             settle(waiting.shares, result);
         }
     });
-    if let Err(fatal) = raft.client_write_ff(batch, Some(answer)).await {
-        if let Some(waiting) = mine.lock().take() {
-            refuse(waiting.shares, &ProposeError::StoreFailed { why: fatal.to_string() });
-        }
+    if let Err(fatal) = raft.client_write_ff(batch, Some(answer)).await
+        && let Some(waiting) = mine.lock().take()
+    {
+        refuse(waiting.shares, &ProposeError::StoreFailed { why: fatal.to_string() });
     }
 }
 

@@ -37,7 +37,7 @@ impl Role {
 
 /// What consensus reports at some moment.
 #[derive(Debug, Clone)]
-pub struct Seen {
+pub(super) struct Seen {
     /// Current term.
     pub term: Term,
     /// Whether this member was elected in it.
@@ -55,10 +55,10 @@ pub struct Seen {
 /// A leader that no quorum has answered for this long takes no writes: it may have been replaced.
 /// Nothing relies on it for safety; it makes a cut-off leader refuse instead of keeping clients
 /// waiting. Long enough that a busy machine's scheduling does not trip it.
-pub const QUORUM_SILENCE: Duration = Duration::from_secs(1);
+pub(super) const QUORUM_SILENCE: Duration = Duration::from_secs(1);
 
 /// The role. Pure.
-pub fn role_of(seen: &Seen) -> Role {
+pub(super) fn role_of(seen: &Seen) -> Role {
     let answered = seen.alone || seen.quorum_age.is_some_and(|age| age < QUORUM_SILENCE);
     if seen.elected && seen.applied_term == seen.term && answered {
         return Role::Leader { term: seen.term };

@@ -22,7 +22,7 @@ use crate::store::CommitLog;
 const SNAPSHOT_BYTES_MAX: u64 = 512 * 1024 * 1024;
 
 /// The peer service of one group.
-pub struct PeerService {
+pub(super) struct PeerService {
     raft: Raft<TypeConfig, StateMachine>,
     log: CommitLog,
     own: Arc<Introduction>,
@@ -30,7 +30,11 @@ pub struct PeerService {
 
 impl PeerService {
     /// Answers for `raft`, introduced as `own`.
-    pub fn new(raft: Raft<TypeConfig, StateMachine>, log: CommitLog, own: Introduction) -> Self {
+    pub(super) fn new(
+        raft: Raft<TypeConfig, StateMachine>,
+        log: CommitLog,
+        own: Introduction,
+    ) -> Self {
         Self { raft, log, own: Arc::new(own) }
     }
 
@@ -113,7 +117,12 @@ impl Peer for PeerService {
         let caller = self.check(&request)?;
         let (head, snapshot) = collect(request.into_inner()).await?;
         let last = head.last.map(wire::to_log_id);
-        tracing::info!(from = caller.member, ?last, bytes = snapshot.len(), "installing a snapshot");
+        tracing::info!(
+            from = caller.member,
+            ?last,
+            bytes = snapshot.len(),
+            "installing a snapshot"
+        );
         let vote = wire::to_vote(head.ballot).map_err(|error| malformed(&error))?;
         let members = membership::decode(&head.membership)
             .map_err(|error| Status::invalid_argument(error.to_string()))?;
@@ -156,10 +165,7 @@ impl Peer for PeerService {
             member: self.own.member.clone(),
             store_id: self.own.store_id,
             empty: !initialized,
-            last: self
-                .log
-                .last()
-                .map(|id| proto::LogId { term: id.term.0, index: id.index.0 }),
+            last: self.log.last().map(|id| proto::LogId { term: id.term.0, index: id.index.0 }),
             term: metrics.current_term,
             leader: leader.unwrap_or_default(),
         }))

@@ -37,7 +37,7 @@ impl Stored for StoredState {
 
 /// Stored state that cannot be read.
 #[derive(Debug, thiserror::Error)]
-pub enum StateError {
+pub(super) enum StateError {
     /// Not decodable.
     #[error(transparent)]
     Codec(#[from] CodecError),
@@ -50,7 +50,7 @@ pub enum StateError {
 }
 
 /// The stored form of a captured state.
-pub fn encode(captured: &Captured) -> Vec<u8> {
+pub(super) fn encode(captured: &Captured) -> Vec<u8> {
     let progress = &captured.progress;
     let pair = |id: EntryId| (id.term.0, id.index.0);
     codec::encode(&StoredState {
@@ -64,7 +64,7 @@ pub fn encode(captured: &Captured) -> Vec<u8> {
 }
 
 /// A captured state from its stored form.
-pub fn decode(bytes: &[u8]) -> Result<Captured, StateError> {
+pub(super) fn decode(bytes: &[u8]) -> Result<Captured, StateError> {
     let stored: StoredState = codec::decode(bytes)?;
     let id = |(term, index)| EntryId {
         index: EntryIndex(index),
@@ -73,8 +73,8 @@ pub fn decode(bytes: &[u8]) -> Result<Captured, StateError> {
     };
     let membership = membership::decode(&stored.membership)?;
     let membership_id = stored.membership_id.map(|pair| log_id(id(pair)));
-    let next =
-        NextOffsets::decode(&stored.next).map_err(|error| StateError::Offsets(error.to_string()))?;
+    let next = NextOffsets::decode(&stored.next)
+        .map_err(|error| StateError::Offsets(error.to_string()))?;
     Ok(Captured {
         progress: Progress {
             last: stored.last.map(id),
@@ -89,14 +89,14 @@ pub fn decode(bytes: &[u8]) -> Result<Captured, StateError> {
 /// The snapshot files of a member: one per segment boundary that is still in the log, in a
 /// directory of their own, named by position.
 #[derive(Clone)]
-pub struct SnapshotFiles {
+pub(super) struct SnapshotFiles {
     files: Arc<dyn Files>,
     dir: PathBuf,
 }
 
 impl SnapshotFiles {
     /// The snapshots in `dir`, which is created when it is missing.
-    pub fn open(files: Arc<dyn Files>, dir: PathBuf) -> Result<Self, Error> {
+    pub(super) fn open(files: Arc<dyn Files>, dir: PathBuf) -> Result<Self, Error> {
         files.create_dir(&dir).map_err(|e| Error::io("create directory", &dir, e))?;
         Ok(Self { files, dir })
     }
@@ -106,20 +106,20 @@ impl SnapshotFiles {
     }
 
     /// Writes a snapshot; it is on disk when this returns.
-    pub fn save(&self, position: PhysicalOffset, state: &[u8]) -> Result<(), Error> {
+    pub(super) fn save(&self, position: PhysicalOffset, state: &[u8]) -> Result<(), Error> {
         let path = self.path(position);
         self.files.replace(&path, state).map_err(|e| Error::io("write snapshot", &path, e))
     }
 
     /// The snapshot at `position`.
-    pub fn load(&self, position: PhysicalOffset) -> Result<Option<Bytes>, Error> {
+    pub(super) fn load(&self, position: PhysicalOffset) -> Result<Option<Bytes>, Error> {
         let path = self.path(position);
         let read = self.files.read(&path).map_err(|e| Error::io("read snapshot", &path, e))?;
         Ok(read.map(Bytes::from))
     }
 
     /// Positions of all snapshots, lowest first.
-    pub fn positions(&self) -> Result<Vec<PhysicalOffset>, Error> {
+    pub(super) fn positions(&self) -> Result<Vec<PhysicalOffset>, Error> {
         let files = self.files.list(&self.dir);
         let files = files.map_err(|e| Error::io("list snapshots", &self.dir, e))?;
         let mut positions: Vec<PhysicalOffset> =
@@ -129,7 +129,7 @@ impl SnapshotFiles {
     }
 
     /// Removes the snapshots below `position`.
-    pub fn remove_before(&self, position: PhysicalOffset) -> Result<(), Error> {
+    pub(super) fn remove_before(&self, position: PhysicalOffset) -> Result<(), Error> {
         for old in self.positions()?.into_iter().take_while(|at| *at < position) {
             self.remove(old)?;
         }
@@ -137,7 +137,7 @@ impl SnapshotFiles {
     }
 
     /// Removes all snapshots but the one at `position`: the log before it is gone.
-    pub fn keep_only(&self, position: PhysicalOffset) -> Result<(), Error> {
+    pub(super) fn keep_only(&self, position: PhysicalOffset) -> Result<(), Error> {
         for other in self.positions()?.into_iter().filter(|at| *at != position) {
             self.remove(other)?;
         }

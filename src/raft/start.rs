@@ -117,10 +117,9 @@ impl Member {
         let log_store = LogStore::new(log.clone(), votes, state.clone(), store_id);
         let core = |why: String| StartError::Core { why };
         let config = config(options).map_err(core)?;
-        let raft =
-            Raft::new(store_id.0, config, network.clone(), log_store, machine.clone())
-                .await
-                .map_err(|fatal| core(fatal.to_string()))?;
+        let raft = Raft::new(store_id.0, config, network.clone(), log_store, machine.clone())
+            .await
+            .map_err(|fatal| core(fatal.to_string()))?;
         let (mut tasks, ending) = (JoinSet::new(), CancellationToken::new());
         if let Some(address) = options.listen {
             let service = PeerService::new(raft.clone(), log.clone(), own);

@@ -9,12 +9,12 @@ use std::io;
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
+use openraft::EntryPayload;
 use openraft::OptionalSend;
 use openraft::alias::{SnapshotMetaOf, SnapshotOf};
 use openraft::storage::{
     EntryResponder, RaftSnapshotBuilder, RaftStateMachine, Snapshot, SnapshotMeta,
 };
-use openraft::EntryPayload;
 use parking_lot::Mutex;
 use std::sync::Arc;
 
@@ -24,8 +24,8 @@ use crate::protocol::message::{Record, records};
 use crate::raft::applied::{AppliedState, Captured, QueueAdvance};
 use crate::raft::checkpointer::StoreParts;
 use crate::raft::codec;
-use crate::raft::error::StorageError;
 use crate::raft::command::{Command, Commands, Outcome};
+use crate::raft::error::StorageError;
 use crate::raft::proposal::Place;
 use crate::raft::snapshot::{self, SnapshotFiles};
 use crate::raft::type_config::{
@@ -37,7 +37,7 @@ use crate::store::{CommitLog, StoredEntry};
 
 /// openraft's view of [`AppliedState`]. Cloning shares it.
 #[derive(Clone)]
-pub struct StateMachine {
+pub(super) struct StateMachine {
     state: AppliedState,
     snapshots: SnapshotFiles,
     boundaries: Arc<Mutex<Boundaries>>,
@@ -58,39 +58,39 @@ struct Boundaries {
 
 impl StateMachine {
     /// Applies to `state`, whose store consists of `parts`.
-    pub fn new(state: AppliedState, parts: StoreParts, segment_bytes: u64) -> Self {
+    pub(super) fn new(state: AppliedState, parts: StoreParts, segment_bytes: u64) -> Self {
         let snapshots = parts.snapshots.clone();
         Self { state, snapshots, boundaries: Arc::default(), segment_bytes, parts }
     }
 
     /// What it applies to.
-    pub fn state(&self) -> &AppliedState {
+    pub(super) fn state(&self) -> &AppliedState {
         &self.state
     }
 
     /// States at segment boundaries crossed since the last call, to be stored.
-    pub fn take_crossed(&self) -> Vec<Captured> {
+    pub(super) fn take_crossed(&self) -> Vec<Captured> {
         std::mem::take(&mut self.boundaries.lock().crossed)
     }
 
     /// Makes the snapshot at `position` the one to offer and to purge by.
-    pub fn want_snapshot(&self, position: PhysicalOffset) {
+    pub(super) fn want_snapshot(&self, position: PhysicalOffset) {
         self.boundaries.lock().wanted = Some(position);
     }
 
     /// Makes a stored snapshot the current one, as after a start.
-    pub fn offer(&self, position: PhysicalOffset, captured: &Captured) {
+    pub(super) fn offer(&self, position: PhysicalOffset, captured: &Captured) {
         self.boundaries.lock().current = Some((position, meta_of(captured)));
     }
 
     /// Position of the current snapshot.
-    pub fn offered(&self) -> Option<PhysicalOffset> {
+    pub(super) fn offered(&self) -> Option<PhysicalOffset> {
         self.boundaries.lock().current.as_ref().map(|(position, _)| *position)
     }
 
     /// Makes a snapshot as if a segment ended here.
     #[cfg(test)]
-    pub fn store_boundary_here(&self) -> io::Result<()> {
+    pub(super) fn store_boundary_here(&self) -> io::Result<()> {
         let captured = self.state.capture();
         let position = captured.progress.position;
         self.snapshots.save(position, &snapshot::encode(&captured)).map_err(io::Error::other)?;
@@ -264,7 +264,7 @@ impl<'a> Scan<'a> {
 }
 
 /// Feeds the derived data of the entries in `from..to` again, from the log.
-pub fn rebuild(
+pub(super) fn rebuild(
     log: &CommitLog,
     queues: &Queues,
     from: PhysicalOffset,
@@ -301,10 +301,7 @@ fn rebuild_entry(queues: &Queues, entry: &StoredEntry) -> Result<(), StorageErro
 }
 
 /// Index of the first entry at or after `position`: a search over the log's indexes.
-fn first_index_at(
-    log: &CommitLog,
-    position: PhysicalOffset,
-) -> Result<EntryIndex, StorageError> {
+fn first_index_at(log: &CommitLog, position: PhysicalOffset) -> Result<EntryIndex, StorageError> {
     let mut low = log.first_index().0;
     let mut high = log.last().map_or(low, |last| last.index.0 + 1);
     while low < high {

@@ -28,7 +28,7 @@ pub(super) type StoredMembership = openraft::alias::StoredMembershipOf<TypeConfi
 /// The types of a group's Raft. Written by hand: `declare_raft_types!` cannot set the generic
 /// responder.
 #[derive(Debug, Clone, Copy, Default, Eq, PartialEq, Ord, PartialOrd)]
-pub struct TypeConfig;
+pub(super) struct TypeConfig;
 
 impl openraft::RaftTypeConfig for TypeConfig {
     type D = Batch;
@@ -54,7 +54,7 @@ impl openraft::RaftTypeConfig for TypeConfig {
 
 /// The content of one proposed data entry: everything that waited while the last one was appended.
 #[derive(Default)]
-pub struct Batch {
+pub(super) struct Batch {
     /// Messages, in log order.
     pub messages: Vec<Draft>,
     /// Commands, applied after the messages.
@@ -75,7 +75,7 @@ impl fmt::Display for Batch {
 
 /// What applying an entry tells the proposer. Empty where nobody waits for it.
 #[derive(Debug, Default)]
-pub struct Applied {
+pub(super) struct Applied {
     /// Of the entry's messages, ms.
     pub store_timestamp: i64,
     /// One per message.
@@ -86,7 +86,7 @@ pub struct Applied {
 
 /// An entry's bytes: in this member's mapped log, or as they came from the leader.
 #[derive(Clone)]
-pub enum Stored {
+pub(super) enum Stored {
     /// Header and body in a segment.
     Mapped(StoredEntry),
     /// Header and body in a network buffer.
@@ -103,7 +103,7 @@ impl AsRef<[u8]> for Stored {
 }
 
 /// openraft's view of an entry. `stored` is missing only on the leader until it is appended.
-pub struct LogEntry {
+pub(super) struct LogEntry {
     /// Term and index.
     pub log_id: RaftLogId,
     /// What the entry says to Raft; of data, only that it is data.
@@ -114,7 +114,10 @@ pub struct LogEntry {
 
 impl LogEntry {
     /// The entry whose bytes are `stored` and whose header is `header`.
-    pub fn from_stored(header: &entry::Header, stored: Stored) -> Result<Self, membership::Damaged> {
+    pub(super) fn from_stored(
+        header: &entry::Header,
+        stored: Stored,
+    ) -> Result<Self, membership::Damaged> {
         let payload = match header.kind {
             Kind::Blank => EntryPayload::Blank,
             Kind::Data => EntryPayload::Normal(Batch::default()),
@@ -167,11 +170,11 @@ impl RaftEntry for LogEntry {
 }
 
 /// Answers by calling a closure where the entry is applied: no channel, no task to wake.
-pub struct Answer<T>(Box<dyn FnOnce(T) + Send>);
+pub(super) struct Answer<T>(Box<dyn FnOnce(T) + Send>);
 
 impl<T> Answer<T> {
     /// Calls `answer` with the result.
-    pub fn new(answer: impl FnOnce(T) + Send + 'static) -> Self {
+    pub(super) fn new(answer: impl FnOnce(T) + Send + 'static) -> Self {
         Self(Box::new(answer))
     }
 }

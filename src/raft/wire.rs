@@ -13,14 +13,14 @@ use crate::store::MappedBytes;
 use crate::store::entry::{EntryId, HEADER_BYTES, Header};
 
 /// Generated from `proto/raft.proto`.
-#[allow(missing_docs, unreachable_pub, clippy::all, clippy::too_many_lines)]
+#[allow(missing_docs, unreachable_pub, unused_qualifications, clippy::all, clippy::pedantic)]
 pub mod proto {
     tonic::include_proto!("rmq.raft.v1");
 }
 
 /// A peer sent something that is no message of this protocol.
 #[derive(Debug, thiserror::Error)]
-pub enum Malformed {
+pub(super) enum Malformed {
     /// A field that every such message has is missing.
     #[error("{0} is missing")]
     Missing(&'static str),
@@ -30,12 +30,12 @@ pub enum Malformed {
 }
 
 /// openraft → wire.
-pub fn log_id(id: RaftLogId) -> proto::LogId {
+pub(super) fn log_id(id: RaftLogId) -> proto::LogId {
     proto::LogId { term: id.leader_id.term, index: id.index }
 }
 
 /// Wire → openraft.
-pub fn to_log_id(id: proto::LogId) -> RaftLogId {
+pub(super) fn to_log_id(id: proto::LogId) -> RaftLogId {
     raft_log_id(EntryId {
         index: EntryIndex(id.index),
         term: Term(id.term),
@@ -44,7 +44,7 @@ pub fn to_log_id(id: proto::LogId) -> RaftLogId {
 }
 
 /// openraft → wire.
-pub fn vote(vote: &Ballot) -> proto::Ballot {
+pub(super) fn vote(vote: &Ballot) -> proto::Ballot {
     proto::Ballot {
         term: vote.leader_id.term,
         candidate: vote.leader_id.voted_for,
@@ -53,13 +53,13 @@ pub fn vote(vote: &Ballot) -> proto::Ballot {
 }
 
 /// Wire → openraft.
-pub fn to_vote(vote: Option<proto::Ballot>) -> Result<Ballot, Malformed> {
+pub(super) fn to_vote(vote: Option<proto::Ballot>) -> Result<Ballot, Malformed> {
     let vote = vote.ok_or(Malformed::Missing("ballot"))?;
     Ok(ballot(Term(vote.term), StoreId(vote.candidate), vote.committed))
 }
 
 /// An append as it goes out: neighbouring entries of a segment become one run, not copied.
-pub fn append_request(request: AppendEntriesRequest<TypeConfig>) -> proto::AppendRequest {
+pub(super) fn append_request(request: AppendEntriesRequest<TypeConfig>) -> proto::AppendRequest {
     proto::AppendRequest {
         ballot: Some(vote(&request.vote)),
         previous: request.prev_log_id.map(log_id),
@@ -95,7 +95,7 @@ fn runs(entries: Vec<LogEntry>) -> Vec<Bytes> {
 }
 
 /// An append as it came in. Headers are checked here, bodies when they are appended.
-pub fn to_append_request(
+pub(super) fn to_append_request(
     request: proto::AppendRequest,
 ) -> Result<AppendEntriesRequest<TypeConfig>, Malformed> {
     let mut entries = Vec::new();
@@ -124,7 +124,7 @@ pub fn to_append_request(
 }
 
 /// openraft → wire.
-pub fn append_response(result: StreamAppendResult<TypeConfig>) -> proto::AppendResponse {
+pub(super) fn append_response(result: StreamAppendResult<TypeConfig>) -> proto::AppendResponse {
     use proto::append_response::Result as Wire;
     let result = match result {
         Ok(Some(id)) => Wire::Matched(log_id(id)),
@@ -136,7 +136,7 @@ pub fn append_response(result: StreamAppendResult<TypeConfig>) -> proto::AppendR
 }
 
 /// Wire → openraft.
-pub fn to_append_response(
+pub(super) fn to_append_response(
     response: proto::AppendResponse,
 ) -> Result<StreamAppendResult<TypeConfig>, Malformed> {
     use proto::append_response::Result as Wire;
@@ -149,7 +149,10 @@ pub fn to_append_response(
 }
 
 /// openraft → wire.
-pub fn vote_request(request: &VoteRequest<TypeConfig>, pre_vote: bool) -> proto::VoteRequest {
+pub(super) fn vote_request(
+    request: &VoteRequest<TypeConfig>,
+    pre_vote: bool,
+) -> proto::VoteRequest {
     proto::VoteRequest {
         ballot: Some(vote(&request.vote)),
         last: request.last_log_id.map(log_id),
@@ -159,14 +162,16 @@ pub fn vote_request(request: &VoteRequest<TypeConfig>, pre_vote: bool) -> proto:
 }
 
 /// Wire → openraft.
-pub fn to_vote_request(request: proto::VoteRequest) -> Result<VoteRequest<TypeConfig>, Malformed> {
+pub(super) fn to_vote_request(
+    request: proto::VoteRequest,
+) -> Result<VoteRequest<TypeConfig>, Malformed> {
     let mut vote = VoteRequest::new(to_vote(request.ballot)?, request.last.map(to_log_id));
     vote.leadership_transfer = request.leadership_transfer;
     Ok(vote)
 }
 
 /// openraft → wire.
-pub fn vote_response(response: &VoteResponse<TypeConfig>) -> proto::VoteResponse {
+pub(super) fn vote_response(response: &VoteResponse<TypeConfig>) -> proto::VoteResponse {
     proto::VoteResponse {
         ballot: Some(vote(&response.vote)),
         last: response.last_log_id.map(log_id),
@@ -175,7 +180,7 @@ pub fn vote_response(response: &VoteResponse<TypeConfig>) -> proto::VoteResponse
 }
 
 /// Wire → openraft.
-pub fn to_vote_response(
+pub(super) fn to_vote_response(
     response: proto::VoteResponse,
 ) -> Result<VoteResponse<TypeConfig>, Malformed> {
     Ok(VoteResponse {

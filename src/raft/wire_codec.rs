@@ -11,7 +11,7 @@ const BUFFER_BYTES: usize = 64 * 1024;
 const YIELD_BYTES: usize = 64 * 1024;
 
 /// Encodes `T`, decodes `U`.
-pub struct PeerCodec<T, U>(PhantomData<(T, U)>);
+pub(super) struct PeerCodec<T, U>(PhantomData<(T, U)>);
 
 impl<T, U> Default for PeerCodec<T, U> {
     fn default() -> Self {

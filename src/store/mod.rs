@@ -25,5 +25,8 @@ pub mod vote_file;
 pub use commit_log::{Body, CommitLog, LogOptions, ReplayFrom};
 pub use entry::{EntryId, StoredEntry};
 pub use error::Error;
+pub use files::{Files, RealFiles};
 pub use flush::{Durability, SyncDone};
 pub use mmap::MappedBytes;
+pub use store_file::{Identity, PreviousLife, StoreFile, StoreLock};
+pub use vote_file::{Vote, VoteFile};
