@@ -1,2 +1,64 @@
-//! Start-up only.
-fn main() {}
+//! The name server: command line, log, runtime, signals. Everything else is in the library.
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Parser;
+use rmq::{
+    config::{
+        NamesrvConfig,
+        broker::LogFormat,
+        cli::{self, NamesrvArgs, Prepared},
+        load::Loaded,
+    },
+    namesrv::start,
+    telemetry::logging,
+};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::{error, info, warn};
+
+fn main() -> ExitCode {
+    let loaded = match cli::prepare_namesrv(&NamesrvArgs::parse()) {
+        Prepared::Run(loaded) => *loaded,
+        Prepared::Exit(code) => return code,
+    };
+    match run(loaded) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(Loaded { config, notices, warnings }: Loaded<NamesrvConfig>) -> anyhow::Result<()> {
+    let format = match config.logging.format {
+        LogFormat::Text => logging::Format::Text,
+        LogFormat::Json => logging::Format::Json,
+    };
+    let variable = std::env::var("RUST_LOG").ok();
+    logging::start(&config.logging.level, variable.as_deref(), format)?;
+    notices.iter().for_each(|line| info!("{line}"));
+    warnings.iter().for_each(|line| warn!("{line}"));
+    // Everything is short work under one mutex: a second thread serves while the first one parses
+    // a large registration, more would only wait.
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?
+        .block_on(serve(config))
+}
+
+async fn serve(config: NamesrvConfig) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot watch for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot watch for SIGINT")?;
+    let running = start::start(config)?;
+    // Both are cancel-safe: a signal is kept until somebody receives it.
+    tokio::select! {
+        _ = terminate.recv() => info!("stopping, as SIGTERM asks"),
+        _ = interrupt.recv() => info!("stopping, as SIGINT asks"),
+    }
+    running.stop().await;
+    Ok(())
+}

@@ -1,8 +1,6 @@
 //! What the name server has done so far. Read by `/metrics`.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
-use crate::protocol::codes::RequestCode;
+use crate::{protocol::codes::RequestCode, telemetry::instruments::Counter};
 
 /// The requests that a name server serves, in order of their codes.
 pub const SERVED: [RequestCode; 22] = [
@@ -34,67 +32,33 @@ pub const SERVED: [RequestCode; 22] = [
 #[derive(Debug, Default)]
 pub struct Counters {
     /// By place in [`SERVED`].
-    requests: [AtomicU64; SERVED.len()],
-    requests_unsupported: AtomicU64,
-    requests_refused: AtomicU64,
-    registrations_fenced: AtomicU64,
-    routes_held: AtomicU64,
-    brokers_expired: AtomicU64,
+    requests: [Counter; SERVED.len()],
+    requests_unsupported: Counter,
+    /// Routes found.
+    pub routes_found: Counter,
+    /// Routes of topics that nobody serves.
+    pub routes_missing: Counter,
+    /// Routes asked for too early after the start, and not known at the end of the wait.
+    pub routes_not_ready: Counter,
+    /// Registrations entered.
+    pub registrations_entered: Counter,
+    /// Registrations of an older term than the one known.
+    pub registrations_fenced: Counter,
+    /// Registrations answered with an error.
+    pub registrations_refused: Counter,
 }
 
 impl Counters {
     /// A request came in.
     pub fn request(&self, code: RequestCode) {
         let place = SERVED.iter().position(|served| *served == code);
-        add(place.map_or(&self.requests_unsupported, |place| &self.requests[place]));
-    }
-
-    /// A request was answered with an error.
-    pub fn refused(&self) {
-        add(&self.requests_refused);
-    }
-
-    /// A registration came too late for its term.
-    pub fn fenced(&self) {
-        add(&self.registrations_fenced);
-    }
-
-    /// A route request waits for a better answer.
-    pub fn held(&self) {
-        add(&self.routes_held);
-    }
-
-    /// A broker was silent for too long.
-    pub fn expired(&self) {
-        add(&self.brokers_expired);
+        place.map_or(&self.requests_unsupported, |place| &self.requests[place]).increment();
     }
 
     /// Requests by code, and those of unknown codes.
     pub fn requests(&self) -> impl Iterator<Item = (&'static str, u64)> {
         let by_code = SERVED.iter().zip(&self.requests);
-        let by_name = by_code.map(|(code, count)| (code.name().unwrap_or("UNKNOWN"), read(count)));
-        by_name.chain([("UNSUPPORTED", read(&self.requests_unsupported))])
+        let by_name = by_code.map(|(code, count)| (code.name().unwrap_or("UNKNOWN"), count.get()));
+        by_name.chain([("UNSUPPORTED", self.requests_unsupported.get())])
     }
-
-    /// The other counts: name, meaning, value.
-    pub fn events(&self) -> [(&'static str, &'static str, u64); 4] {
-        [
-            ("requests_refused", "Requests answered with an error", read(&self.requests_refused)),
-            (
-                "registrations_fenced",
-                "Registrations of an older term than the one known",
-                read(&self.registrations_fenced),
-            ),
-            ("routes_held", "Route requests that waited", read(&self.routes_held)),
-            ("brokers_expired", "Brokers removed for silence", read(&self.brokers_expired)),
-        ]
-    }
-}
-
-fn add(counter: &AtomicU64) {
-    counter.fetch_add(1, Ordering::Relaxed);
-}
-
-fn read(counter: &AtomicU64) -> u64 {
-    counter.load(Ordering::Relaxed)
 }

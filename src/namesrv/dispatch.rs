@@ -5,7 +5,8 @@ use std::sync::Arc;
 use tracing::debug;
 
 use super::{
-    error::Refusal, handlers, name_server::NameServer, registering, route_request::RouteRequest,
+    error::Refusal, handlers, name_server, name_server::NameServer, registering,
+    route_request::RouteRequest,
 };
 use crate::{
     clock,
@@ -33,11 +34,11 @@ impl Handler for Dispatch {
                 let server = Arc::clone(&self.0);
                 Handled::Wait(Box::pin(async move {
                     let changed = handlers::kv::change(&server, &request).await;
-                    reply.answer(finish(&server, code, changed));
+                    reply.answer(finish(code, changed));
                 }))
             }
             _ => {
-                reply.answer(finish(&self.0, code, answer(&self.0, connection, &request)));
+                reply.answer(finish(code, answer(&self.0, connection, &request)));
                 Handled::Done
             }
         }
@@ -79,12 +80,8 @@ fn answer(
 }
 
 /// Turns a refusal into an answer; answers of some requests always have a header object.
-fn finish(
-    server: &NameServer,
-    code: RequestCode,
-    answer: Result<RemotingCommand, Refusal>,
-) -> RemotingCommand {
-    let mut answer = answer.unwrap_or_else(|refusal| server.refusal(&refusal));
+fn finish(code: RequestCode, answer: Result<RemotingCommand, Refusal>) -> RemotingCommand {
+    let mut answer = answer.unwrap_or_else(|refusal| name_server::refusal(&refusal));
     if matches!(
         code,
         RequestCode::REGISTER_BROKER

@@ -14,6 +14,10 @@ use crate::protocol::{
     bodies::{self, BrokerMemberGroupBody, NumericKeys, QueueData, TopicList, TopicRouteData},
     codes::RequestCode,
     command::RemotingCommand,
+    headers::namesrv::{
+        AddWritePerm, DeleteTopicInNamesrv, GetBrokerMemberGroup, GetTopicsByCluster,
+        RegisterTopic, WipeWritePerm,
+    },
 };
 
 type Answer = Result<RemotingCommand, Refusal>;
@@ -26,45 +30,44 @@ pub(super) fn cluster_info(server: &NameServer) -> RemotingCommand {
 
 /// GET_BROKER_MEMBER_GROUP. An unknown group has no members.
 pub(super) fn member_group(server: &NameServer, request: &RemotingCommand) -> Answer {
-    let cluster = request.ext.required_str("clusterName")?;
-    let name = request.ext.required_str("brokerName")?;
-    let broker_member_group = server.state.lock().table.member_group(cluster, name);
+    let GetBrokerMemberGroup { cluster_name, broker_name } = GetBrokerMemberGroup::parse(request)?;
+    let broker_member_group = server.state.lock().table.member_group(&cluster_name, &broker_name);
     let body = BrokerMemberGroupBody { broker_member_group };
     Ok(success().with_body(bodies::encode_with(&body, NumericKeys::Bare)))
 }
 
 /// WIPE_WRITE_PERM_OF_BROKER.
 pub(super) fn wipe_write_perm(server: &NameServer, request: &RemotingCommand) -> Answer {
-    let group = request.ext.required_str("brokerName")?;
-    let topics = server.state.lock().table.wipe_write_perm(group);
+    let WipeWritePerm { broker_name: group } = WipeWritePerm::parse(request)?;
+    let topics = server.state.lock().table.wipe_write_perm(&group);
     info!(group, topics, "write permission taken");
     Ok(success().with_field("wipeTopicCount", topics))
 }
 
 /// ADD_WRITE_PERM_OF_BROKER.
 pub(super) fn add_write_perm(server: &NameServer, request: &RemotingCommand) -> Answer {
-    let group = request.ext.required_str("brokerName")?;
-    let topics = server.state.lock().table.add_write_perm(group);
+    let AddWritePerm { broker_name: group } = AddWritePerm::parse(request)?;
+    let topics = server.state.lock().table.add_write_perm(&group);
     info!(group, topics, "write permission given");
     Ok(success().with_field("addTopicCount", topics))
 }
 
 /// DELETE_TOPIC_IN_NAMESRV.
 pub(super) fn delete_topic(server: &NameServer, request: &RemotingCommand) -> Answer {
-    let topic = request.ext.required_str("topic")?;
-    let cluster = request.ext.get("clusterName").filter(|cluster| !cluster.is_empty());
-    server.state.lock().table.delete_topic(topic, cluster);
+    let DeleteTopicInNamesrv { topic, cluster_name } = DeleteTopicInNamesrv::parse(request)?;
+    let cluster = cluster_name.as_deref().filter(|cluster| !cluster.is_empty());
+    server.state.lock().table.delete_topic(&topic, cluster);
     info!(topic, cluster, "topic deleted");
     Ok(success())
 }
 
 /// REGISTER_TOPIC_IN_NAMESRV.
 pub(super) fn register_topic(server: &NameServer, request: &RemotingCommand) -> Answer {
-    let topic = request.ext.required_str("topic")?;
-    names::check_topic(topic)?;
+    let RegisterTopic { topic } = RegisterTopic::parse(request)?;
+    names::check_topic(&topic)?;
     let body: TopicRouteData = bodies::decode(&request.body)?;
     let queues: Vec<_> = body.queue_datas.iter().map(queues).collect();
-    server.state.lock().table.register_topic(&Arc::from(topic), &queues)?;
+    server.state.lock().table.register_topic(&Arc::from(topic.as_str()), &queues)?;
     Ok(success())
 }
 
@@ -80,8 +83,8 @@ pub(super) fn all_topics(server: &NameServer) -> Answer {
 /// GET_TOPICS_BY_CLUSTER.
 pub(super) fn topics_of_cluster(server: &NameServer, request: &RemotingCommand) -> Answer {
     check_lists_enabled(server)?;
-    let cluster = request.ext.required_str("cluster")?;
-    let topics = server.state.lock().table.topics_of_cluster(cluster);
+    let GetTopicsByCluster { cluster } = GetTopicsByCluster::parse(request)?;
+    let topics = server.state.lock().table.topics_of_cluster(&cluster);
     Ok(topic_list(&topics))
 }
 

@@ -129,10 +129,7 @@ impl NameServer {
             ticket: HeldRequest { reply, request },
         };
         match state.held.hold(held, wait_until) {
-            Ok(()) => {
-                self.counters.held();
-                self.changed.notify_one();
-            }
+            Ok(()) => self.changed.notify_one(),
             Err(Held { ticket: HeldRequest { reply, request }, .. }) => {
                 let answer = self.route_answer(&state, &request, now);
                 drop(state);
@@ -175,7 +172,6 @@ impl NameServer {
             let channels = departed.iter().filter_map(|gone| state.channels.get(&gone.channel));
             let connections: Vec<_> = channels.map(Arc::clone).collect();
             drop(state);
-            departed.iter().for_each(|_| self.counters.expired());
             log_departed(&departed, "silent for too long");
             connections.iter().for_each(|connection| connection.close());
         }
@@ -235,20 +231,23 @@ impl NameServer {
     fn route_answer(&self, state: &State, request: &RouteRequest, now: Instant) -> RemotingCommand {
         let order = self.switches().order_messages.then(|| self.kv.current());
         match state.table.route_of(&request.topic, request.zone.as_deref()) {
-            Some(route) => request.answer(route, order.as_deref()),
-            None if now < state.readiness.ready_at() => self.refusal(&Refusal::NotReady),
-            None => self.refusal(&Refusal::NoRoute(request.topic.clone())),
+            Some(route) => {
+                self.counters.routes_found.increment();
+                request.answer(route, order.as_deref())
+            }
+            None if now < state.readiness.ready_at() => {
+                self.counters.routes_not_ready.increment();
+                refusal(&Refusal::NotReady)
+            }
+            None => {
+                self.counters.routes_missing.increment();
+                refusal(&Refusal::NoRoute(request.topic.clone()))
+            }
         }
     }
 
     pub(super) fn switches(&self) -> Switches {
         self.settings.lock().current().switches
-    }
-
-    /// The answer that says why not.
-    pub(super) fn refusal(&self, refusal: &Refusal) -> RemotingCommand {
-        self.counters.refused();
-        RemotingCommand::error(super::error::response_code(refusal), refusal.to_string())
     }
 }
 
@@ -273,6 +272,11 @@ fn wait_until(
         Prospect::Settled => None,
         Prospect::Electing { until } => Some(until),
     }
+}
+
+/// The answer that says why not.
+pub(super) fn refusal(refusal: &Refusal) -> RemotingCommand {
+    RemotingCommand::error(super::error::response_code(refusal), refusal.to_string())
 }
 
 /// The connection as the table knows it.

@@ -19,6 +19,7 @@ use crate::{
         bodies::{self, DataVersion, KVTable},
         codes::ResponseCode,
         command::RemotingCommand,
+        headers::namesrv::{BrokerHeartbeat, QueryDataVersion, UnregisterBroker},
     },
 };
 
@@ -33,7 +34,12 @@ pub(super) fn register(
     connection: &Arc<Connection>,
     request: &RemotingCommand,
 ) -> Result<RemotingCommand, Refusal> {
-    let Parsed { registration, topics_skipped } = registration_request::parse(request)?;
+    let refused = |refusal| {
+        server.counters.registrations_refused.increment();
+        refusal
+    };
+    let parsed = registration_request::parse(request).map_err(refused)?;
+    let Parsed { registration, topics_skipped } = parsed;
     let group = &*registration.group;
     if topics_skipped > 0 {
         warn!(group, topics_skipped, "topics with unusable names are not entered");
@@ -41,8 +47,10 @@ pub(super) fn register(
     let switches = server.switches();
     let now = clock::now();
     let mut state = server.state.lock();
-    let registered =
-        state.table.register(&registration, switches.rules(), channel(connection), now)?;
+    let registered = state
+        .table
+        .register(&registration, switches.rules(), channel(connection), now)
+        .map_err(refused)?;
     if let Registered::Entered { .. } = registered {
         server.broker_entered(&mut state, connection, now);
     }
@@ -51,13 +59,14 @@ pub(super) fn register(
     let mut answer = success();
     let entered = match registered {
         Registered::Fenced { newer } => {
-            server.counters.fenced();
+            server.counters.registrations_fenced.increment();
             let (broker_id, term) = (registration.broker_id, registration.version.state_version);
             let address = &*registration.address;
             info!(group, broker_id, address, term, newer, "registration of an older term ignored");
             false
         }
         Registered::Entered { leader, change } => {
+            server.counters.registrations_entered.increment();
             log_change(&registration, change);
             if let Some(leader) = leader {
                 answer = answer
@@ -80,8 +89,9 @@ pub(super) fn unregister(
     server: &NameServer,
     request: &RemotingCommand,
 ) -> Result<RemotingCommand, Refusal> {
-    let (group, address) = names(request)?;
-    let departed = server.state.lock().table.unregister(group, address, clock::now());
+    let UnregisterBroker { broker_name, broker_addr, .. } = UnregisterBroker::parse(request)?;
+    let now = clock::now();
+    let departed = server.state.lock().table.unregister(&broker_name, &broker_addr, now);
     log_departed(departed.as_slice(), "unregistered");
     Ok(success())
 }
@@ -92,10 +102,9 @@ pub(super) fn heartbeat(
     connection: &Arc<Connection>,
     request: &RemotingCommand,
 ) -> Result<RemotingCommand, Refusal> {
-    let (group, address) = names(request)?;
-    let mut state = server.state.lock();
-    let known = state.table.heartbeat(group, address, channel(connection), clock::now());
-    drop(state);
+    let BrokerHeartbeat { broker_name, broker_addr, .. } = BrokerHeartbeat::parse(request)?;
+    let (channel, now) = (channel(connection), clock::now());
+    let known = server.state.lock().table.heartbeat(&broker_name, &broker_addr, channel, now);
     Ok(tell(success(), request, known))
 }
 
@@ -104,10 +113,11 @@ pub(super) fn query_data_version(
     server: &NameServer,
     request: &RemotingCommand,
 ) -> Result<RemotingCommand, Refusal> {
-    let (group, address) = names(request)?;
+    let QueryDataVersion { broker_name, broker_addr, .. } = QueryDataVersion::parse(request)?;
     let theirs: DataVersion = bodies::decode(&request.body)?;
-    let known = server.state.lock().table.query_version(group, address, clock::now());
-    let answer = success().with_field("changed", known.as_ref() != Some(&theirs));
+    let now = clock::now();
+    let known = server.state.lock().table.query_version(&broker_name, &broker_addr, now);
+    let answer = success().with_field("changed", known != Some(theirs));
     Ok(match known {
         Some(version) => answer.with_body(bodies::encode(&version)),
         None => answer,
@@ -116,10 +126,6 @@ pub(super) fn query_data_version(
 
 pub(super) fn success() -> RemotingCommand {
     RemotingCommand::response(ResponseCode::SUCCESS)
-}
-
-fn names(request: &RemotingCommand) -> Result<(&str, &str), Refusal> {
-    Ok((request.ext.required_str("brokerName")?, request.ext.required_str("brokerAddr")?))
 }
 
 fn tell(answer: RemotingCommand, request: &RemotingCommand, entered: bool) -> RemotingCommand {

@@ -13,7 +13,7 @@ use super::{
 use crate::protocol::{
     bodies::{self, DataVersion, RegisterBrokerBody, TopicConfigTable},
     command::RemotingCommand,
-    ext_fields::ExtFields,
+    headers::namesrv::RegisterBroker,
     message,
 };
 use flate2::read::ZlibDecoder;
@@ -37,51 +37,44 @@ pub struct Parsed {
 
 /// Reads header and body.
 pub fn parse(request: &RemotingCommand) -> Result<Parsed, Refusal> {
-    let ext = &request.ext;
-    let crc = ext.optional::<u32>("bodyCrc32")?.unwrap_or(0);
+    let header = RegisterBroker::parse(request)?;
+    let crc = u32::try_from(header.body_crc32).map_err(|_| Refusal::ChecksumMismatch)?;
     if crc != 0 && crc != message::body_crc(&request.body) {
         return Err(Refusal::ChecksumMismatch);
     }
-    let name = |field| checked(ext, field, names::check_name);
-    let address = |field| checked(ext, field, names::check_address);
-    let (cluster, group) = (name("clusterName")?, name("brokerName")?);
-    let (own, ha) = (address("brokerAddr")?, address("haServerAddr")?);
-    let broker_id = ext.required::<u64>("brokerId")?;
-    let silence_max = ext.optional::<u64>("heartbeatTimeoutMillis")?;
-    let silence_max = silence_max.map_or(BROKER_SILENCE_MAX, Duration::from_millis);
-    let zone = ext.get("__ZONE_NAME").filter(|zone| !zone.is_empty());
-    zone.map_or(Ok(()), |zone| names::check_name("__ZONE_NAME", zone))?;
-    let complete = ext.optional::<bool>(TOPICS_COMPLETE)?.unwrap_or(false);
+    names::check_name("clusterName", &header.cluster_name)?;
+    names::check_name("brokerName", &header.broker_name)?;
+    names::check_address("brokerAddr", &header.broker_addr)?;
+    names::check_address("haServerAddr", &header.ha_server_addr)?;
+    let zone = header.zone_name.filter(|zone| !zone.is_empty());
+    zone.as_deref().map_or(Ok(()), |zone| names::check_name("__ZONE_NAME", zone))?;
+    let complete = request.ext.optional::<bool>(TOPICS_COMPLETE)?.unwrap_or(false);
 
-    let body = body(request)?;
+    let body = body(request, header.compressed)?;
     let sent = body.topics.len();
     let topics: Vec<_> =
         body.topics.into_iter().filter(|t| names::check_topic(&t.topic).is_ok()).collect();
     let topics_skipped = sent - topics.len();
     let registration = Registration {
-        cluster,
-        group,
-        address: own,
-        ha_address: ha,
-        broker_id,
+        cluster: header.cluster_name.into(),
+        group: header.broker_name.into(),
+        address: header.broker_addr.into(),
+        ha_address: header.ha_server_addr.into(),
+        broker_id: header.broker_id,
         version: body.version,
         topics,
         extent: if complete { Extent::Complete } else { Extent::Unstated },
-        acting_master: ext.optional::<bool>("enableActingMaster")?,
+        acting_master: header.enable_acting_master,
         zone: zone.map(Arc::from),
-        silence_max: silence_max.clamp(SILENCE_RANGE.0, SILENCE_RANGE.1),
+        silence_max: silence_max(header.heartbeat_timeout_millis),
     };
     Ok(Parsed { registration, topics_skipped })
 }
 
-fn checked(
-    ext: &ExtFields,
-    field: &'static str,
-    check: impl Fn(&'static str, &str) -> Result<(), Refusal>,
-) -> Result<Arc<str>, Refusal> {
-    let value = ext.required_str(field)?;
-    check(field, value)?;
-    Ok(Arc::from(value))
+/// Whatever a broker asks for, a silent one goes some day, and a stuttering one stays.
+fn silence_max(asked_ms: Option<i64>) -> Duration {
+    let asked = asked_ms.map(|ms| Duration::from_millis(u64::try_from(ms).unwrap_or(0)));
+    asked.unwrap_or(BROKER_SILENCE_MAX).clamp(SILENCE_RANGE.0, SILENCE_RANGE.1)
 }
 
 /// The part of a body that routes need.
@@ -91,12 +84,12 @@ struct Body {
     topics: Vec<TopicEntry>,
 }
 
-fn body(request: &RemotingCommand) -> Result<Body, Refusal> {
+fn body(request: &RemotingCommand, compressed: bool) -> Result<Body, Refusal> {
     let bytes = &request.body;
     if bytes.is_empty() {
         return Ok(Body::default());
     }
-    if request.ext.optional::<bool>("compressed")?.unwrap_or(false) {
+    if compressed {
         return unpack(bytes);
     }
     let table = if request.version < WRAPPED_SINCE {
@@ -216,7 +209,7 @@ mod tests {
         let body = r#"{"filterServerList":[]}"#;
         let crc = message::body_crc(body.as_bytes());
         assert!(parse(&request(body).with_field("bodyCrc32", crc)).is_ok());
-        let clamped = parse(&request("").with_field("heartbeatTimeoutMillis", u64::MAX)).unwrap();
+        let clamped = parse(&request("").with_field("heartbeatTimeoutMillis", i64::MAX)).unwrap();
         assert_eq!(clamped.registration.silence_max, Duration::from_secs(3600));
     }
 

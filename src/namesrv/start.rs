@@ -1,6 +1,11 @@
 //! Starts a name server from its configuration, and stops it.
 
-use std::{collections::BTreeMap, fmt::Write, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tokio::{net::TcpListener, task::JoinSet};
 use tracing::info;
@@ -15,8 +20,12 @@ use super::{
 };
 use crate::{
     clock,
-    config::{NamesrvConfig, update::UpdateError},
+    config::{NamesrvConfig, cli, update::UpdateError},
     net::{self, BindError, HttpHandler, HttpResponse, Server, ServerOptions},
+    telemetry::{
+        self, Metric, Observed, Samples,
+        http::{Answer, Health},
+    },
 };
 
 /// Route requests that may wait at a time; more are answered at once.
@@ -66,12 +75,12 @@ pub fn start(config: NamesrvConfig) -> Result<Running, StartError> {
 
 fn serve(config: NamesrvConfig, kv: KvStore, listener: TcpListener) -> Result<Running, StartError> {
     let options = Options { patience: patience(&config), held_routes_max: HELD_ROUTES_MAX };
-    let name_server =
-        Arc::new(NameServer::new(options, settings(config.clone()), kv, clock::now()));
+    let started = clock::now();
+    let name_server = Arc::new(NameServer::new(options, settings(config.clone()), kv, started));
     let server_options = ServerOptions {
         connections_max: config.connections.connections_max as usize,
         idle: config.connections.idle,
-        plain_http: Some(Arc::new(Http(Arc::clone(&name_server)))),
+        plain_http: Some(Arc::new(Http { name_server: Arc::clone(&name_server), started })),
         ..ServerOptions::default()
     };
     let handler = Arc::new(Dispatch(Arc::clone(&name_server)));
@@ -143,48 +152,54 @@ fn refusal(error: UpdateError) -> Refusal {
 }
 
 /// `/metrics` and `/healthz` on the name server's own port.
-struct Http(Arc<NameServer>);
+struct Http {
+    name_server: Arc<NameServer>,
+    started: Instant,
+}
 
 impl HttpHandler for Http {
     fn get(&self, path: &str) -> HttpResponse {
-        let text = "text/plain; version=0.0.4; charset=utf-8";
-        let answer =
-            |status, body: String| HttpResponse { status, content_type: text, body: body.into() };
-        match path {
-            "/metrics" => answer(200, metrics(&self.0)),
-            "/healthz" if self.0.gauges(clock::now()).ready => answer(200, "ok\n".to_owned()),
-            "/healthz" => answer(503, "waiting for brokers\n".to_owned()),
-            _ => answer(404, "try /metrics or /healthz\n".to_owned()),
-        }
+        let Answer { status, content_type, body } = telemetry::respond(path, self);
+        HttpResponse { status, content_type, body: body.into() }
     }
 }
 
-/// The counts in Prometheus' text format.
-fn metrics(server: &NameServer) -> String {
-    let gauges = server.gauges(clock::now());
-    let gauges = [
-        ("brokers", "Live brokers", gauges.brokers),
-        ("topics", "Topics in routes", gauges.topics),
-        ("held_routes", "Route requests waiting for a better answer", gauges.held_routes),
-        ("ready", "Whether brokers have had time to report", usize::from(gauges.ready)),
-    ];
-    let mut out = String::new();
-    for (name, help, value) in gauges {
-        let name = format!("rmq_namesrv_{name}");
-        // Writing to a string cannot fail.
-        let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}");
+impl Observed for Http {
+    fn sample(&self, samples: &mut Samples) {
+        let (now, counters) = (clock::now(), self.name_server.counters());
+        let gauges = self.name_server.gauges(now);
+        samples.put_build(cli::version(), "namesrv");
+        samples.put_number(Metric::UptimeSeconds, now.duration_since(self.started).as_secs_f64());
+        for (metric, value) in [
+            (Metric::Brokers, gauges.brokers),
+            (Metric::Topics, gauges.topics),
+            (Metric::HeldRoutes, gauges.held_routes),
+        ] {
+            samples.put(metric, value as i128);
+        }
+        for (code, count) in counters.requests() {
+            samples.put_of(Metric::Requests, ("code", code), count);
+        }
+        for (metric, result, counter) in [
+            (Metric::Registrations, "entered", &counters.registrations_entered),
+            (Metric::Registrations, "fenced", &counters.registrations_fenced),
+            (Metric::Registrations, "refused", &counters.registrations_refused),
+            (Metric::Routes, "found", &counters.routes_found),
+            (Metric::Routes, "missing", &counters.routes_missing),
+            (Metric::Routes, "not_ready", &counters.routes_not_ready),
+        ] {
+            samples.put_of(metric, ("result", result), counter.get());
+        }
     }
-    for (name, help, value) in server.counters().events() {
-        let name = format!("rmq_namesrv_{name}_total");
-        let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} counter\n{name} {value}");
+
+    fn health(&self) -> Health {
+        let gauges = self.name_server.gauges(clock::now());
+        if gauges.ready {
+            Health::Serves(format!("{} brokers, {} topics", gauges.brokers, gauges.topics))
+        } else {
+            Health::Waits("waits for brokers to report".to_owned())
+        }
     }
-    let name = "rmq_namesrv_requests_total";
-    let _ = writeln!(out, "# HELP {name} Requests by code\n# TYPE {name} counter");
-    let counts: BTreeMap<_, _> = server.counters().requests().collect();
-    for (code, count) in counts {
-        let _ = writeln!(out, "{name}{{code=\"{code}\"}} {count}");
-    }
-    out
 }
 
 /// A name server on a free port of this machine, with its files in `home`.

@@ -295,7 +295,7 @@ async fn metrics_and_health_are_served_on_the_same_port() {
         answer
     };
     let metrics = get("/metrics").await;
-    for line in ["rmq_namesrv_brokers 1\n", "requests_total{code=\"REGISTER_BROKER\"} 1\n"] {
+    for line in ["rmq_brokers 1\n", "requests_total{code=\"REGISTER_BROKER\"} 1\n"] {
         assert!(metrics.contains(line), "{line} in {metrics}");
     }
     loop {
