@@ -54,7 +54,7 @@ pub(super) struct Totals {
     pub(super) acknowledged: u64,
     /// Of them given up after retrying.
     pub(super) failed: u64,
-    /// Tries that failed and were repeated.
+    /// Sends that failed and may be tried again.
     pub(super) retries: u64,
     /// Different messages consumed.
     pub(super) consumed: u64,
@@ -86,7 +86,7 @@ impl Account {
         self.arrived += u64::from(arrived);
     }
 
-    /// A try failed and will be repeated.
+    /// A send failed and may be tried again.
     pub(super) fn retried(&mut self) {
         self.totals.retries += 1;
     }

@@ -94,7 +94,7 @@ fn summary(shown: Shown, account: &Account) -> String {
         rows.push(("sent", totals.sent.to_string()));
         rows.push(("acknowledged", totals.acknowledged.to_string()));
         rows.push(("given up", totals.failed.to_string()));
-        rows.push(("sends that clients repeated", totals.retries.to_string()));
+        rows.push(("sends that failed, tried again", totals.retries.to_string()));
     }
     if shown != Shown::Producer {
         rows.push(("consumed", totals.consumed.to_string()));

@@ -108,13 +108,13 @@ impl Producer {
                     return;
                 }
                 Tried::Refused => break,
-                Tried::Again => {}
+                Tried::Again => self.account.lock().retried(),
+                Tried::NobodyLeads => {}
             }
             tries += 1;
             if clock::now() >= until {
                 break;
             }
-            self.account.lock().retried();
             routes.doubt();
             routes.changed(backoff(tries)).await;
         }
@@ -124,7 +124,7 @@ impl Producer {
     async fn try_once(&self, routes: &Routes, seq: u64, tries: u64, body: &Bytes) -> Tried {
         let route = routes.current();
         let Some((leader, queue)) = route.writable_queue(seq.wrapping_add(tries)) else {
-            return Tried::Again;
+            return Tried::NobodyLeads;
         };
         let request = requests::send(&requests::Outgoing {
             topic: &self.load.topic,
@@ -150,6 +150,8 @@ impl Producer {
 enum Tried {
     Acknowledged,
     Again,
+    /// Nothing was sent: no broker takes writes.
+    NobodyLeads,
     Refused,
 }
 
