@@ -61,8 +61,7 @@ struct Shared {
     queues: Queues,
     tables: ArcSwap<Tables>,
     progress: Mutex<Progress>,
-    /// Index after the last applied entry, and its term: read without the lock.
-    next_index: AtomicU64,
+    /// Of the last applied entry: read without the lock.
     term: AtomicU64,
     term_applied: tokio::sync::Notify,
     listener: ArcSwapOption<Listener>,
@@ -77,7 +76,6 @@ impl AppliedState {
         let shared = Shared {
             queues,
             tables: ArcSwap::from_pointee(tables),
-            next_index: AtomicU64::new(progress.last.map_or(0, |last| last.index.0 + 1)),
             term: AtomicU64::new(progress.last.map_or(0, |last| last.term.0)),
             progress: Mutex::new(progress),
             term_applied: tokio::sync::Notify::new(),
@@ -95,11 +93,6 @@ impl AppliedState {
     /// The ConsumeQueues.
     pub(super) fn queues(&self) -> &Queues {
         &self.0.queues
-    }
-
-    /// Index that will be applied next.
-    pub(super) fn next_index(&self) -> EntryIndex {
-        EntryIndex(self.0.next_index.load(Ordering::Acquire))
     }
 
     /// Term of the last applied entry.
@@ -189,7 +182,6 @@ impl AppliedState {
 impl Shared {
     fn reached(&self, last: EntryId) {
         let former = self.term.swap(last.term.0, Ordering::AcqRel);
-        self.next_index.store(last.index.0 + 1, Ordering::Release);
         if former != last.term.0 {
             self.term_applied.notify_one();
         }

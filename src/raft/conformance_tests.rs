@@ -30,6 +30,7 @@ use super::type_config::{
 use super::{PeerAddress, Peers};
 use crate::ids::PhysicalOffset;
 use crate::store::entry::{HEADER_BYTES, Header, Kind, crc32c, total_bytes};
+use crate::store::retention::Rules;
 use crate::store::{Durability, RealFiles};
 
 /// The suite applies entries that it never appended. A group does not: so this gives them the
@@ -217,6 +218,7 @@ impl StoreBuilder<TypeConfig, Padded, Storing, (TempDir, open::HeldStore)> for B
             durability: Durability::PageCache,
             timing: Timing::default(),
             limits: Limits::default(),
+            retention: Rules::default(),
         };
         let opened = open::open(Arc::new(RealFiles), &options).unwrap();
         let state = opened.machine.state().clone();

@@ -15,6 +15,7 @@ use tokio::sync::{oneshot, watch};
 use crate::ids::{EntryIndex, PhysicalOffset, StoreId, Term};
 use crate::raft::applied::{AppliedState, QueueListener};
 use crate::raft::command::{Command, Outcome};
+use crate::raft::housekeeping::Room;
 use crate::raft::peers::Peers;
 use crate::raft::proposal::Proposal;
 use crate::raft::proposer::{Limits, Proposer};
@@ -25,6 +26,7 @@ use crate::raft::tables::Tables;
 use crate::raft::type_config::TypeConfig;
 use crate::raft::{ProposeError, StartError};
 use crate::store::queues::Queues;
+use crate::store::retention::Rules;
 use crate::store::{CommitLog, Durability};
 
 /// How a group is set up. All members must agree on cluster, group, peers and segment size.
@@ -52,6 +54,8 @@ pub struct GroupOptions {
     pub timing: Timing,
     /// Bounds of what may wait for a quorum.
     pub limits: Limits,
+    /// When old segments go, and when the disk counts as full.
+    pub retention: Rules,
 }
 
 /// One trade-off: how fast a dead leader is replaced, against how long a stall is tolerated.
@@ -130,6 +134,7 @@ pub(super) struct Shared {
     pub(super) log: CommitLog,
     pub(super) role: watch::Receiver<Role>,
     pub(super) store_id: StoreId,
+    pub(super) room: Arc<Room>,
     pub(super) stop: Mutex<Option<oneshot::Sender<()>>>,
     pub(super) thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -159,7 +164,9 @@ impl Group {
     /// is refused at once, else on the raft thread.
     pub fn propose(&self, proposal: Proposal) {
         let refusal = match &*self.0.role.borrow() {
-            Role::Leader { .. } => None,
+            Role::Leader { .. } if proposal.messages.is_empty() => None,
+            // What frees space (deleting, committing offsets) is taken from a full disk too.
+            Role::Leader { .. } => self.0.room.refusal().map(|why| ProposeError::DiskFull { why }),
             Role::Follower { leader, .. } => {
                 Some(ProposeError::NotLeader { leader: leader.clone() })
             }
@@ -203,6 +210,11 @@ impl Group {
     /// Who hears of committed messages.
     pub fn set_listener(&self, listener: Arc<dyn QueueListener>) {
         self.0.state.set_listener(listener);
+    }
+
+    /// Lets old segments go now, whatever the hour (request code 329).
+    pub fn purge_now(&self) {
+        self.0.room.ask();
     }
 
     /// Where this member and its peers stand.

@@ -15,6 +15,7 @@ use super::{
 use crate::ids::QueueOffset;
 use crate::protocol::message::{self, Draft};
 use crate::store::Durability;
+use crate::store::retention::Rules;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -123,6 +124,7 @@ impl Cluster {
             durability: Durability::PageCache,
             timing: Timing::default(),
             limits: Limits::default(),
+            retention: Rules { reserved: Duration::ZERO, ..Rules::default() },
         }
     }
 
@@ -266,4 +268,31 @@ fn proposals_beyond_the_limit_are_refused_with_the_numbers() {
     let huge = "x".repeat(9 * 1024 * 1024);
     let refused = propose(&group, vec![draft("T", 0, &huge)], vec![]).recv().unwrap();
     assert!(matches!(refused, Err(ProposeError::TooLarge { .. })), "{refused:?}");
+}
+
+#[test]
+fn purged_segments_are_not_missed_by_an_emptied_member() {
+    let mut cluster = Cluster::new(3);
+    let (leader, group) = cluster.leader();
+    let body = "x".repeat(64 * 1024);
+    (0..60).for_each(|n| drop(send(&group, "T", 0, &format!("{n} {body}"))));
+    let first = until("the leader purged", || {
+        group.purge_now();
+        let first = group.status().first_position;
+        (first.0 > 0).then_some(first)
+    });
+    let lost = (leader + 1) % 3;
+    cluster.stop(lost);
+    std::fs::remove_dir_all(cluster.dir.path().join(format!("n{lost}"))).unwrap();
+    cluster.start(lost);
+    let member = cluster.members[lost].clone().unwrap();
+    until("the emptied member has the rest", || {
+        (member.queues().bounds("T", 0).unwrap().next == QueueOffset(60)).then_some(())
+    });
+    assert!(member.status().first_position >= first);
+    let min = member.queues().bounds("T", 0).unwrap().min;
+    assert!(min > QueueOffset(0) && min < QueueOffset(60), "{min}");
+    for (n, body) in (min.0..).zip(bodies(&member, "T", 0)) {
+        assert!(body.starts_with(&format!("{n} ")));
+    }
 }

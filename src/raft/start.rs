@@ -17,7 +17,7 @@ use tonic::transport::server::TcpIncoming;
 use crate::ids::{StoreId, Term};
 use crate::raft::StartError;
 use crate::raft::group::{Group, GroupOptions, Shared};
-use crate::raft::housekeeping::Housekeeping;
+use crate::raft::housekeeping::{Housekeeping, Room};
 use crate::raft::introduction::Introduction;
 use crate::raft::log_store::LogStore;
 use crate::raft::members::MemberKeeper;
@@ -56,9 +56,9 @@ pub(super) fn start(options: GroupOptions) -> Result<Group, StartError> {
     let parts = started.recv().map_err(|_| StartError::Core {
         why: "the raft thread ended before it had started".to_owned(),
     })??;
-    let Parts { raft, proposer, state, log, role, store_id } = parts;
+    let Parts { raft, proposer, state, log, role, store_id, room } = parts;
     let (stop, thread) = (Mutex::new(Some(stop)), Mutex::new(Some(thread)));
-    Ok(Group(Arc::new(Shared { raft, proposer, state, log, role, store_id, stop, thread })))
+    Ok(Group(Arc::new(Shared { raft, proposer, state, log, role, store_id, room, stop, thread })))
 }
 
 /// What the raft thread hands out once it runs.
@@ -69,6 +69,7 @@ struct Parts {
     log: crate::store::CommitLog,
     role: watch::Receiver<Role>,
     store_id: StoreId,
+    room: Arc<Room>,
 }
 
 async fn run(
@@ -133,8 +134,9 @@ impl Member {
         let keeper =
             MemberKeeper { own, peers: options.peers.clone(), network, raft: raft.clone() };
         tasks.spawn(keeper.run());
-        let housekeeping = Housekeeping::start(parts, machine.clone(), raft.clone(), store)
-            .map_err(|error| StartError::Core { why: error.to_string() })?;
+        let housekeeping =
+            Housekeeping::start(parts, machine.clone(), raft.clone(), store, options)
+                .map_err(|error| StartError::Core { why: error.to_string() })?;
         tasks.spawn(housekeeping.clone().run());
         Ok(Self {
             raft,
@@ -158,6 +160,7 @@ impl Member {
             log: self.log.clone(),
             role: self.role.clone(),
             store_id: self.store_id,
+            room: self.housekeeping.room(),
         }
     }
 

@@ -68,9 +68,19 @@ impl StateMachine {
         &self.state
     }
 
+    /// Size of a segment.
+    pub(super) fn segment_bytes(&self) -> u64 {
+        self.segment_bytes
+    }
+
     /// States at segment boundaries crossed since the last call, to be stored.
     pub(super) fn take_crossed(&self) -> Vec<Captured> {
         std::mem::take(&mut self.boundaries.lock().crossed)
+    }
+
+    /// Whether a segment boundary was crossed whose state is not yet handed out.
+    pub(super) fn has_crossed(&self) -> bool {
+        !self.boundaries.lock().crossed.is_empty()
     }
 
     /// Makes the snapshot at `position` the one to offer and to purge by.
