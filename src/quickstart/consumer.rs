@@ -10,16 +10,16 @@ use tokio_util::sync::CancellationToken;
 use super::{
     account::Account,
     payload, requests,
-    route::{Group, LEADER, Routes},
+    route::{Group, Routes},
 };
 use crate::{
     clock,
     net::Client,
-    protocol::{codes::ResponseCode, command::RemotingCommand, message},
+    protocol::{codes::ResponseCode, command::RemotingCommand, headers::pull::PullAnswer, message},
 };
 
 /// How long a pull may wait at the broker, and how long the answer may take.
-const WAIT_MS: u64 = 5_000;
+const WAIT: Duration = Duration::from_secs(5);
 const ANSWER: Duration = Duration::from_secs(8);
 /// After something failed.
 const BACKOFF: Duration = Duration::from_millis(50);
@@ -129,27 +129,26 @@ impl Target {
     }
 }
 
-/// What an answer to a pull means.
-enum Pulled {
-    /// Records from here on, and where to go on.
-    Found(Bytes, u64),
-    /// Nothing yet; where to go on.
-    Nothing(u64),
-    /// Not from here, not now.
-    Refused,
+/// What an answer to a pull means: what was found from here on, where to go on, whom to ask then.
+struct Pulled {
+    records: Bytes,
+    next: u64,
+    suggested: u64,
 }
 
-fn understood(answer: RemotingCommand, offset: u64) -> Pulled {
+/// `None`: not from here, not now. Pure.
+fn understood(answer: RemotingCommand, offset: u64) -> Option<Pulled> {
+    let header = PullAnswer::parse(&answer).ok()?;
     // Never back: a member that lags behind must not have messages delivered twice.
-    let next = answer.ext.optional::<u64>("nextBeginOffset").ok().flatten();
-    let next = next.unwrap_or(offset).max(offset);
-    match answer.response_code() {
-        ResponseCode::SUCCESS => Pulled::Found(answer.body, next),
+    let next = u64::try_from(header.next_begin_offset).unwrap_or_default().max(offset);
+    let records = match answer.response_code() {
+        ResponseCode::SUCCESS => answer.body,
         ResponseCode::PULL_NOT_FOUND
         | ResponseCode::PULL_RETRY_IMMEDIATELY
-        | ResponseCode::PULL_OFFSET_MOVED => Pulled::Nothing(next),
-        _ => Pulled::Refused,
-    }
+        | ResponseCode::PULL_OFFSET_MOVED => Bytes::new(),
+        _ => return None,
+    };
+    Some(Pulled { records, next, suggested: header.suggest_which_broker_id })
 }
 
 impl<I: Inbox> Consumer<I> {
@@ -158,27 +157,17 @@ impl<I: Inbox> Consumer<I> {
         let mut target = Target::default();
         let mut offset = self.first_offset(&queue, &mut routes).await;
         loop {
-            let request = requests::pull(&self.topic, queue.id, offset, WAIT_MS);
-            let Some(answer) = self.ask(&queue, &routes, target, request).await else {
+            let request = requests::pull(&self.topic, queue.id, offset, WAIT);
+            let answer = self.ask(&queue, &routes, target, request).await;
+            if let Some(pulled) = answer.and_then(|answer| understood(answer, offset)) {
+                self.deliver(&pulled.records, offset);
+                offset = pulled.next;
+                target = Target { suggested: pulled.suggested, failures: 0 };
+            } else {
                 target.failures = target.failures.wrapping_add(1);
                 routes.doubt();
                 routes.changed(BACKOFF).await;
-                continue;
-            };
-            let suggested = answer.ext.optional("suggestWhichBrokerId").ok().flatten();
-            match understood(answer, offset) {
-                Pulled::Found(records, next) => {
-                    self.deliver(&records, offset);
-                    (offset, target.failures) = (next, 0);
-                }
-                Pulled::Nothing(next) => (offset, target.failures) = (next, 0),
-                Pulled::Refused => {
-                    target.failures = target.failures.wrapping_add(1);
-                    routes.doubt();
-                    routes.changed(BACKOFF).await;
-                }
             }
-            target.suggested = suggested.unwrap_or(LEADER);
         }
     }
 
@@ -247,23 +236,22 @@ mod tests {
 
     #[test]
     fn no_answer_moves_the_offset_back() {
-        let found = |code: ResponseCode, next: &str| {
-            let answer = RemotingCommand::response(code).with_field("nextBeginOffset", next);
-            match understood(answer, 7) {
-                Pulled::Found(_, next) | Pulled::Nothing(next) => Some(next),
-                Pulled::Refused => None,
-            }
+        let next = |code: ResponseCode, next: i64| {
+            let header = PullAnswer { next_begin_offset: next, ..PullAnswer::default() };
+            understood(header.answer(code, ""), 7).map(|pulled| pulled.next)
         };
         let rows = [
-            (ResponseCode::SUCCESS, "9", Some(9)),
-            (ResponseCode::SUCCESS, "junk", Some(7)),
-            (ResponseCode::PULL_NOT_FOUND, "3", Some(7)),
-            (ResponseCode::PULL_RETRY_IMMEDIATELY, "8", Some(8)),
-            (ResponseCode::PULL_OFFSET_MOVED, "20", Some(20)),
-            (ResponseCode::SYSTEM_BUSY, "20", None),
+            (ResponseCode::SUCCESS, 9, Some(9)),
+            (ResponseCode::SUCCESS, -1, Some(7)),
+            (ResponseCode::PULL_NOT_FOUND, 3, Some(7)),
+            (ResponseCode::PULL_RETRY_IMMEDIATELY, 8, Some(8)),
+            (ResponseCode::PULL_OFFSET_MOVED, 20, Some(20)),
+            (ResponseCode::SYSTEM_BUSY, 20, None),
         ];
-        for (code, next, want) in rows {
-            assert_eq!(found(code, next), want, "{code} {next}");
+        for (code, begin, want) in rows {
+            assert_eq!(next(code, begin), want, "{code} {begin}");
         }
+        let bare = RemotingCommand::response(ResponseCode::SUCCESS);
+        assert!(understood(bare, 7).is_none(), "an answer without its header");
     }
 }

@@ -1,12 +1,22 @@
 //! The few requests that the quickstart makes, and what it reads of their answers.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use super::payload;
 use crate::protocol::{
     codes::{RequestCode, ResponseCode},
     command::RemotingCommand,
+    headers::{
+        offset::GetMinOffset,
+        pull::{self, PullRequest},
+        route::GetRoute,
+        send::SendRequest,
+        topic::CreateTopic,
+    },
     message::properties,
+    perm,
 };
 
 /// The group as which the producer sends.
@@ -14,16 +24,20 @@ pub(super) const PRODUCER_GROUP: &str = "rmq_quickstart_producer";
 /// The group as which the consumer pulls. It commits no offsets: each run reads from the start.
 pub(super) const CONSUMER_GROUP: &str = "rmq_quickstart_consumer";
 
+/// The topic after which brokers model new ones.
+const TEMPLATE: &str = "TBW102";
 /// Messages of one pull.
-const PULL_MESSAGES_MAX: u32 = 64;
-/// Pull flags: the request may wait at the broker, and carries its subscription.
-const SUSPEND_AND_SUBSCRIPTION: i32 = 0b110;
+const PULL_MESSAGES_MAX: i32 = 64;
 
 /// Where is `topic`?
 pub(super) fn route(topic: &str) -> RemotingCommand {
-    RemotingCommand::request(RequestCode::GET_ROUTEINFO_BY_TOPIC)
-        .with_field("topic", topic)
-        .with_field("acceptStandardJsonOnly", true)
+    let header = GetRoute {
+        topic: topic.to_owned(),
+        accept_standard_json_only: Some(true),
+        zone_name: None,
+        zone_mode: None,
+    };
+    header.request()
 }
 
 /// Who is there?
@@ -33,15 +47,19 @@ pub(super) fn cluster() -> RemotingCommand {
 
 /// Creates `topic` with this many queues.
 pub(super) fn create_topic(topic: &str, queues: u32) -> RemotingCommand {
-    RemotingCommand::request(RequestCode::UPDATE_AND_CREATE_TOPIC)
-        .with_field("topic", topic)
-        .with_field("defaultTopic", "TBW102")
-        .with_field("readQueueNums", queues)
-        .with_field("writeQueueNums", queues)
-        .with_field("perm", 6)
-        .with_field("topicFilterType", "SINGLE_TAG")
-        .with_field("topicSysFlag", 0)
-        .with_field("order", false)
+    let header = CreateTopic {
+        topic: topic.to_owned(),
+        default_topic: TEMPLATE.to_owned(),
+        read_queue_nums: queues,
+        write_queue_nums: queues,
+        perm: perm::READ | perm::WRITE,
+        topic_filter_type: "SINGLE_TAG".to_owned(),
+        topic_sys_flag: Some(0),
+        order: false,
+        attributes: None,
+        force: false,
+    };
+    header.request()
 }
 
 /// A message on its way to one queue.
@@ -54,27 +72,29 @@ pub(super) struct Outgoing<'a> {
     pub(super) born_ms: i64,
 }
 
-/// Stores one message; the short field names are those of version 2 of the request.
+/// Stores one message.
 pub(super) fn send(message: &Outgoing<'_>) -> RemotingCommand {
     let mut carried = properties::Builder::new();
     carried
         .push(properties::names::UNIQ_KEY, &payload::unique_key(message.run, message.seq))
         .push(properties::names::WAIT, "true");
     let carried = carried.build();
-    RemotingCommand::request(RequestCode::SEND_MESSAGE_V2)
-        .with_field("a", PRODUCER_GROUP)
-        .with_field("b", message.topic)
-        .with_field("c", "TBW102")
-        .with_field("d", 4)
-        .with_field("e", message.queue)
-        .with_field("f", 0)
-        .with_field("g", message.born_ms)
-        .with_field("h", 0)
-        .with_field("i", String::from_utf8_lossy(&carried))
-        .with_field("j", 0)
-        .with_field("k", false)
-        .with_field("m", false)
-        .with_body(message.body.clone())
+    let header = SendRequest {
+        producer_group: PRODUCER_GROUP,
+        topic: message.topic,
+        default_topic: TEMPLATE,
+        default_topic_queue_nums: 4,
+        queue_id: wire_queue(message.queue),
+        sys_flag: 0,
+        born_timestamp: message.born_ms,
+        flag: 0,
+        properties: &String::from_utf8_lossy(&carried),
+        reconsume_times: 0,
+        unit_mode: false,
+        max_reconsume_times: None,
+        batch: false,
+    };
+    header.request(RequestCode::SEND_MESSAGE_V2).with_body(message.body.clone())
 }
 
 /// Whether a send that was refused like this may succeed elsewhere or later. The list is that of
@@ -94,23 +114,29 @@ pub(super) fn is_worth_repeating(code: ResponseCode) -> bool {
 
 /// The first offset that a queue still has.
 pub(super) fn min_offset(topic: &str, queue: u32) -> RemotingCommand {
-    RemotingCommand::request(RequestCode::GET_MIN_OFFSET)
-        .with_field("topic", topic)
-        .with_field("queueId", queue)
+    GetMinOffset { topic: topic.to_owned(), queue_id: wire_queue(queue) }.request()
 }
 
 /// Messages of a queue from `offset` on; waits at the broker for the first one.
-pub(super) fn pull(topic: &str, queue: u32, offset: u64, wait_ms: u64) -> RemotingCommand {
-    RemotingCommand::request(RequestCode::PULL_MESSAGE)
-        .with_field("consumerGroup", CONSUMER_GROUP)
-        .with_field("topic", topic)
-        .with_field("queueId", queue)
-        .with_field("queueOffset", offset)
-        .with_field("maxMsgNums", PULL_MESSAGES_MAX)
-        .with_field("sysFlag", SUSPEND_AND_SUBSCRIPTION)
-        .with_field("commitOffset", 0)
-        .with_field("suspendTimeoutMillis", wait_ms)
-        .with_field("subscription", "*")
-        .with_field("subVersion", 0)
-        .with_field("expressionType", "TAG")
+pub(super) fn pull(topic: &str, queue: u32, offset: u64, wait: Duration) -> RemotingCommand {
+    let header = PullRequest {
+        consumer_group: CONSUMER_GROUP,
+        topic,
+        queue_id: wire_queue(queue),
+        queue_offset: i64::try_from(offset).unwrap_or(i64::MAX),
+        max_msg_nums: PULL_MESSAGES_MAX,
+        sys_flag: pull::flag::SUSPEND | pull::flag::SUBSCRIPTION,
+        commit_offset: 0,
+        suspend_timeout_millis: i64::try_from(wait.as_millis()).unwrap_or(i64::MAX),
+        subscription: Some("*"),
+        sub_version: 0,
+        expression_type: Some("TAG"),
+        max_msg_bytes: None,
+    };
+    header.request(RequestCode::PULL_MESSAGE)
+}
+
+/// Queue ids are small; one that is not exists nowhere.
+fn wire_queue(queue: u32) -> i32 {
+    i32::try_from(queue).unwrap_or(i32::MAX)
 }
