@@ -12,7 +12,7 @@ use super::{
     part::{List, ListKey, Part},
     run::{Run, RunList, alive_list},
     state::{Queue, State, Topic},
-    unit::{Bounds, UNIT_BYTES, Unit},
+    unit::{Bounds, KeyEntry, UNIT_BYTES, Unit},
 };
 use crate::ids::{PhysicalOffset, QueueOffset};
 
@@ -237,29 +237,30 @@ impl Queues {
     /// Positions of messages filed under a key, newest first. Candidates: another key can have the
     /// same hash, and the topic can have been deleted since; the caller compares the record.
     pub fn by_key(&self, wanted: &KeyRange) -> Result<Vec<PhysicalOffset>, Error> {
-        let mut found = Vec::new();
+        let mut found: Vec<PhysicalOffset> = Vec::new();
+        let mut add = |entry: KeyEntry| {
+            let new = found.last() != Some(&entry.physical); // a message can have a key twice
+            if new && found.len() < wanted.max && wanted.stored_ms.contains(&entry.store_timestamp)
+            {
+                found.push(entry.physical);
+            }
+            found.len() < wanted.max
+        };
         let (runs, floor) = {
             let state = self.0.state.read();
             let parts = std::iter::once(&state.active);
-            for part in parts.chain(state.frozen.iter().rev().map(|part| &**part)) {
-                let entries = part.keys_with(wanted.hash);
-                let entries = entries.filter(|e| wanted.stored_ms.contains(&e.store_timestamp));
-                found.extend(entries.map(|e| e.physical).take(wanted.max - found.len()));
-            }
+            let mut parts = parts.chain(state.frozen.iter().rev().map(|part| &**part));
+            parts.all(|part| part.keys_with(wanted.hash).all(|entry| add(*entry)));
             (Arc::clone(&state.runs), state.floor)
         };
-        for run in runs.iter().rev() {
-            if found.len() == wanted.max {
-                break;
-            }
+        'runs: for run in runs.iter().rev() {
             let times = run.footer().times;
             if !times.overlap(*wanted.stored_ms.start(), *wanted.stored_ms.end()) {
                 continue;
             }
             for number in run.keys_with(wanted.hash)?.rev() {
-                let entry = run.key_at(number)?;
-                if found.len() < wanted.max && wanted.stored_ms.contains(&entry.store_timestamp) {
-                    found.push(entry.physical);
+                if !add(run.key_at(number)?) {
+                    break 'runs;
                 }
             }
         }

@@ -38,6 +38,13 @@ mod run_writer;
 mod state;
 mod unit;
 
+#[cfg(test)]
+mod faulty_files;
+#[cfg(test)]
+mod model_tests;
+#[cfg(test)]
+mod tests;
+
 use std::{
     ops::Range,
     path::{Path, PathBuf},

@@ -1,0 +1,215 @@
+//! What a model cannot show: sizes, refusals, damage found while reading, what a crash leaves.
+
+use std::{fs, ops::Range, path::Path, sync::Arc, time::Duration};
+
+use super::{
+    Bounds, Cut, Error, FlushPolicy, IndexedMessage, KEYS_INDEXED_MAX, KeyRange, NextOffsets,
+    Options, Queues, Unit, faulty_files::FaultyFiles,
+};
+use crate::{
+    ids::{PhysicalOffset, QueueOffset},
+    store::files::Files,
+};
+
+const SEGMENT_BYTES: u64 = 1 << 20;
+
+fn open(dir: &Path, files: &Arc<FaultyFiles>, from: &Cut) -> (Queues, super::Opening) {
+    let options = Options { dir: dir.to_owned(), segment_bytes: SEGMENT_BYTES };
+    let files: Arc<dyn Files> = Arc::<FaultyFiles>::clone(files);
+    let retained = PhysicalOffset(0)..from.position;
+    Queues::open(files, options, retained, from.next.clone()).unwrap()
+}
+
+fn open_new(dir: &Path) -> Queues {
+    let start = Cut { position: PhysicalOffset(0), next: NextOffsets::default() };
+    open(dir, &FaultyFiles::healthy(), &start).0
+}
+
+fn entry(from: u64, to: u64) -> Range<PhysicalOffset> {
+    PhysicalOffset(from)..PhysicalOffset(to)
+}
+
+fn message(topic: &str, queue_id: u32, offset: u64, physical: u64) -> IndexedMessage<'_> {
+    let unit = Unit { physical: PhysicalOffset(physical), bytes: 100, tags_code: 0 };
+    let queue_offset = QueueOffset(offset);
+    IndexedMessage { topic, queue_id, queue_offset, unit, store_timestamp: 1, keys: &[] }
+}
+
+/// Entries of one message each, of 200 bytes, from the end of what is applied.
+fn fill(queues: &Queues, count: u64) {
+    for _ in 0..count {
+        let at = queues.applied_to().0;
+        let offset = queues.bounds("T", 0).unwrap().next.0;
+        queues.apply(entry(at, at + 200), &[message("T", 0, offset, at + 64)]).unwrap();
+    }
+}
+
+fn units(queues: &Queues) -> Result<usize, Error> {
+    let mut out = Vec::new();
+    queues.units("T", 0, QueueOffset(0), usize::MAX, &mut out).map(|()| out.len())
+}
+
+#[test]
+fn eighty_thousand_queues_cost_well_under_twenty_megabytes() {
+    let dir = tempfile::tempdir().unwrap();
+    let queues = open_new(dir.path());
+    let topics: Vec<_> = (0..10_000).map(|n| format!("a-topic-with-a-usual-name-{n:05}")).collect();
+    let mut at = 0;
+    for topic in &topics {
+        let messages: Vec<_> = (0..8).map(|q| message(topic, q, 0, at + u64::from(q))).collect();
+        queues.apply(entry(at, at + 64), &messages).unwrap();
+        at += 64;
+    }
+    let busy = queues.memory_bytes();
+    let cut = queues.freeze().unwrap();
+    queues.flush().unwrap();
+    let idle = queues.memory_bytes();
+    assert!(idle < 12_000_000, "{idle} bytes after the flush");
+    assert!(busy < 40_000_000, "{busy} bytes with a message in each");
+    assert_eq!(cut.next.iter().count(), 80_000);
+
+    let files = fs::read_dir(dir.path()).unwrap().count();
+    assert_eq!(files, 1, "one run, whatever the number of queues");
+    let (again, opening) = open(dir.path(), &FaultyFiles::healthy(), &cut);
+    assert_eq!(opening.replay_from, cut.position);
+    for topic in topics.iter().step_by(997) {
+        let want = Bounds { min: QueueOffset(0), next: QueueOffset(1) };
+        assert_eq!(again.bounds(topic, 7).unwrap(), want);
+        assert!(again.unit(topic, 7, QueueOffset(0)).unwrap().is_some());
+    }
+}
+
+#[test]
+fn a_skipped_entry_or_offset_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let queues = open_new(dir.path());
+    fill(&queues, 2);
+    let gap = queues.apply(entry(600, 800), &[]);
+    assert!(matches!(gap, Err(Error::NotContiguous { .. })), "{gap:?}");
+    let backwards = queues.apply(entry(200, 400), &[]);
+    assert!(matches!(backwards, Err(Error::NotContiguous { .. })));
+    let two_segments_on = queues.apply(entry(2 * SEGMENT_BYTES, 2 * SEGMENT_BYTES + 64), &[]);
+    assert!(matches!(two_segments_on, Err(Error::NotContiguous { .. })));
+    for offset in [1, 3] {
+        let result = queues.apply(entry(400, 600), &[message("T", 0, offset, 464)]);
+        assert!(matches!(result, Err(Error::NotDense { .. })), "{offset}: {result:?}");
+    }
+    queues.apply(entry(SEGMENT_BYTES, SEGMENT_BYTES + 64), &[]).unwrap(); // the next segment
+}
+
+#[test]
+fn no_run_crosses_a_segment_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let queues = open_new(dir.path());
+    fill(&queues, 5);
+    let at = SEGMENT_BYTES;
+    queues.apply(entry(at, at + 200), &[message("T", 0, 5, at + 64)]).unwrap();
+    queues.freeze().unwrap();
+    queues.flush().unwrap();
+    let mut names: Vec<_> =
+        fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    names.sort();
+    let name = |from: u64, to: u64| format!("{from:020}-{to:020}.run");
+    assert_eq!(names, [name(0, at), name(at, at + 200)].map(Into::<std::ffi::OsString>::into));
+    assert_eq!(units(&queues).unwrap(), 6);
+}
+
+#[test]
+fn what_cannot_be_written_stays_readable_and_is_written_later() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = FaultyFiles::dying_after(0);
+    let start = Cut { position: PhysicalOffset(0), next: NextOffsets::default() };
+    let (queues, _) = open(dir.path(), &files, &start);
+    fill(&queues, 5);
+    let cut = queues.freeze().unwrap();
+    assert!(matches!(queues.flush(), Err(Error::Disk(_))));
+    assert_eq!(units(&queues).unwrap(), 5);
+    files.die_after(i64::MAX);
+    assert_eq!(queues.flush().unwrap(), cut.position);
+    assert_eq!(units(&queues).unwrap(), 5);
+    assert_eq!(open(dir.path(), &files, &cut).1.replay_from, cut.position);
+}
+
+#[test]
+fn a_crash_after_any_step_of_a_merge_loses_nothing() {
+    for steps in 0..12 {
+        let dir = tempfile::tempdir().unwrap();
+        let queues = open_new(dir.path());
+        let mut cut = queues.freeze().unwrap();
+        for _ in 0..8 {
+            fill(&queues, 3);
+            cut = queues.freeze().unwrap();
+            queues.flush().unwrap();
+        }
+        let files = FaultyFiles::healthy();
+        let (queues, _) = open(dir.path(), &files, &cut);
+        files.die_after(steps);
+        let merged = queues.merge(cut.position);
+        assert_eq!(merged.is_ok(), steps > 8, "one file written, eight removed: {merged:?}");
+        assert_eq!(units(&queues).unwrap(), 24, "while it goes on");
+
+        let (after, opening) = open(dir.path(), &FaultyFiles::healthy(), &cut);
+        assert_eq!((opening.replay_from, opening.damage), (cut.position, vec![]), "{steps}");
+        assert_eq!(opening.runs, if steps > 0 { 1 } else { 8 });
+        assert_eq!(units(&after).unwrap(), 24);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), opening.runs, "the rest is gone");
+    }
+}
+
+#[test]
+fn a_merge_does_not_reach_beyond_the_checkpoint() {
+    let dir = tempfile::tempdir().unwrap();
+    let queues = open_new(dir.path());
+    for _ in 0..9 {
+        fill(&queues, 1);
+        queues.freeze().unwrap();
+    }
+    queues.flush().unwrap();
+    assert!(!queues.merge(PhysicalOffset(7 * 200)).unwrap());
+    assert!(queues.merge(PhysicalOffset(8 * 200)).unwrap());
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
+    assert_eq!(units(&queues).unwrap(), 9);
+}
+
+#[test]
+fn a_flipped_bit_is_an_error_and_never_a_wrong_unit() {
+    let dir = tempfile::tempdir().unwrap();
+    let queues = open_new(dir.path());
+    fill(&queues, 5);
+    let cut = queues.freeze().unwrap();
+    queues.flush().unwrap();
+    drop(queues);
+    let path = fs::read_dir(dir.path()).unwrap().next().unwrap().unwrap().path();
+    let whole = fs::read(&path).unwrap();
+    for bit in (0..whole.len() * 8).step_by(3) {
+        let mut flawed = whole.clone();
+        flawed[bit / 8] ^= 1 << (bit % 8);
+        fs::write(&path, flawed).unwrap();
+        let (queues, opening) = open(dir.path(), &FaultyFiles::healthy(), &cut);
+        match units(&queues) {
+            Err(Error::Damaged { .. }) => {}
+            other => assert_eq!(opening.replay_from.0, 0, "bit {bit}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_message_with_absurdly_many_keys_is_indexed_in_part() {
+    let dir = tempfile::tempdir().unwrap();
+    let queues = open_new(dir.path());
+    let keys: Vec<u64> = (0..10_000).collect();
+    let with_keys = IndexedMessage { keys: &keys, ..message("T", 0, 0, 64) };
+    queues.apply(entry(0, 200), &[with_keys]).unwrap();
+    let found = |hash| queues.by_key(&KeyRange { hash, stored_ms: 0..=9, max: 9 }).unwrap().len();
+    assert_eq!(found(KEYS_INDEXED_MAX as u64 - 1), 1);
+    assert_eq!(found(KEYS_INDEXED_MAX as u64), 0);
+}
+
+#[test]
+fn a_flush_is_due_by_bytes_or_by_time() {
+    let policy = FlushPolicy { bytes: 100, interval: Duration::from_secs(5) };
+    let rows = [(0, 9, false), (1, 4, false), (1, 5, true), (99, 0, false), (100, 0, true)];
+    for (bytes, seconds, want) in rows {
+        assert_eq!(policy.due(bytes, Duration::from_secs(seconds)), want, "{bytes} {seconds}");
+    }
+}
