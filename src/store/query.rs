@@ -110,3 +110,183 @@ pub fn offset_by_time(
     let (topic, queue_id) = queue;
     queues.offset_by_time(topic, queue_id, timestamp, boundary, &|unit| store_time(log, unit))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::{
+        ids::{EntryIndex, StoreId, Term},
+        protocol::message::{Draft, body_crc, records},
+        store::{
+            Body, Durability, EntryId, LogOptions, ReplayFrom,
+            files::RealFiles,
+            queues::{IndexedMessage, NextOffsets, Options},
+            store_file::PreviousLife,
+        },
+    };
+
+    const SEGMENT_BYTES: u64 = 1 << 20;
+
+    struct Store {
+        _dir: tempfile::TempDir,
+        log: CommitLog,
+        queues: Queues,
+        next: NextOffsets,
+    }
+
+    impl Store {
+        fn new() -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let options = LogOptions {
+                dir: dir.path().join("commitlog"),
+                segment_bytes: SEGMENT_BYTES,
+                durability: Durability::PageCache,
+                previous_life: PreviousLife::Clean,
+            };
+            let from = ReplayFrom::default();
+            let (log, _) = CommitLog::open(Arc::new(RealFiles), options, from, None).unwrap();
+            let options =
+                Options { dir: dir.path().join("consumequeue"), segment_bytes: SEGMENT_BYTES };
+            let retained = PhysicalOffset(0)..PhysicalOffset(0);
+            let next = NextOffsets::default();
+            let (queues, _) =
+                Queues::open(Arc::new(RealFiles), options, retained, next.clone()).unwrap();
+            Self { _dir: dir, log, queues, next }
+        }
+
+        /// An entry of messages (topic, properties), all of queue 0.
+        fn append(&mut self, messages: &[(&str, &str)], now_ms: i64) {
+            let drafts: Vec<_> = messages.iter().map(|m| draft(m.0, m.1)).collect();
+            let id = EntryId { index: self.log.next_index(), term: Term(1), proposer: StoreId(1) };
+            let body = Body::Data { drafts: &drafts, commands: b"commands" };
+            let place = &mut |draft: &Draft| self.next.assign(&draft.topic, draft.queue_id);
+            let entry = self.log.append(id, body, place, now_ms).unwrap();
+            let stored = entry.records();
+            let parsed: Vec<_> = records(&stored).map(Result::unwrap).collect();
+            let keys: Vec<Vec<u64>> = parsed.iter().map(keys_of).collect();
+            let messages: Vec<_> = parsed
+                .iter()
+                .zip(&keys)
+                .map(|(record, keys)| IndexedMessage {
+                    topic: record.topic(),
+                    queue_id: record.queue_id(),
+                    queue_offset: QueueOffset(record.queue_offset()),
+                    unit: Unit {
+                        physical: PhysicalOffset(record.physical()),
+                        bytes: u32::try_from(record.stored_bytes()).unwrap(),
+                        tags_code: 0,
+                    },
+                    store_timestamp: record.store_timestamp(),
+                    keys,
+                })
+                .collect();
+            let range = entry.header.position..entry.header.end();
+            self.queues.apply(range, &messages).unwrap();
+        }
+
+        fn found(&self, topic: &str, key: &str, max: usize, bytes_max: usize) -> Vec<u64> {
+            let query = KeyQuery { topic, key, stored_ms: 0..=i64::MAX, max, bytes_max };
+            let found = by_key(&self.queues, &self.log, &query).unwrap();
+            found.iter().map(|m| Record::parse(m).unwrap().queue_offset()).collect()
+        }
+    }
+
+    fn keys_of(record: &Record<'_>) -> Vec<u64> {
+        let properties = record.indexed();
+        let keys = properties.keys.into_iter().flat_map(key::split_keys);
+        let keys = keys.chain(properties.uniq_key);
+        keys.map(|key| key_hash(record.topic(), key)).collect()
+    }
+
+    fn draft(topic: &str, properties: &str) -> Draft {
+        let body = Bytes::from_static(b"body");
+        Draft {
+            topic: topic.into(),
+            queue_id: 0,
+            flag: 0,
+            sys_flag: 0,
+            born_timestamp: 0,
+            born_host: "127.0.0.1:1".parse().unwrap(),
+            store_host: "127.0.0.1:2".parse().unwrap(),
+            reconsume_times: 0,
+            prepared_transaction_offset: 0,
+            body_crc: body_crc(&body),
+            body,
+            properties: Bytes::copy_from_slice(properties.as_bytes()),
+        }
+    }
+
+    #[test]
+    fn messages_are_found_by_each_of_their_keys_newest_first() {
+        let mut store = Store::new();
+        store.append(&[("T", "KEYS\x01a b\x02UNIQ_KEY\x01U1\x02"), ("V", "KEYS\x01a\x02")], 1);
+        store.append(&[("T", "KEYS\x01b b\x02UNIQ_KEY\x01b\x02")], 2);
+        store.append(&[("T", "TAGS\x01a\x02")], 3);
+        let all = usize::MAX;
+        let rows = [
+            (("T", "a", 9, all), vec![0]),
+            (("T", "b", 9, all), vec![1, 0]), // once each, whatever the repetition
+            (("T", "b", 1, all), vec![1]),
+            (("T", "b", 9, 1), vec![1]), // the first in any case
+            (("T", "U1", 9, all), vec![0]),
+            (("V", "a", 9, all), vec![0]),
+            (("V", "b", 9, all), vec![]),
+            (("T", "a b", 9, all), vec![]),
+        ];
+        for ((topic, key, max, bytes_max), want) in rows {
+            assert_eq!(store.found(topic, key, max, bytes_max), want, "{topic} {key}");
+        }
+        let query =
+            KeyQuery { topic: "T", key: "b", stored_ms: 0..=1, max: 9, bytes_max: usize::MAX };
+        assert_eq!(by_key(&store.queues, &store.log, &query).unwrap().len(), 1);
+
+        store.queues.forget_topic("T", store.queues.applied_to());
+        assert_eq!(store.found("T", "b", 9, all), [0; 0], "of a deleted topic");
+        assert_eq!(store.found("V", "a", 9, all), [0]);
+    }
+
+    #[test]
+    fn only_the_start_of_a_committed_record_is_a_record() {
+        let mut store = Store::new();
+        for now_ms in 0..3 {
+            store.append(&[("T", ""), ("T", "KEYS\x01k\x02")], now_ms);
+        }
+        let applied_to = store.queues.applied_to();
+        let mut units = Vec::new();
+        store.queues.units("T", 0, QueueOffset(0), 99, &mut units).unwrap();
+        let starts: Vec<_> = units.iter().map(|unit| unit.physical).collect();
+        let tail = store.log.tail().0;
+        let found = (0..tail + 99).map(PhysicalOffset);
+        let found = found.filter(|at| at_position(&store.log, applied_to, *at).is_some());
+        assert_eq!(found.collect::<Vec<_>>(), starts);
+        assert!(at_position(&store.log, applied_to, PhysicalOffset(u64::MAX)).is_none());
+        let not_committed = PhysicalOffset(units[5].physical.0 + 20);
+        assert!(at_position(&store.log, not_committed, units[5].physical).is_none());
+        assert!(at_position(&store.log, not_committed, units[4].physical).is_some());
+    }
+
+    #[test]
+    fn offsets_are_found_by_the_time_in_the_records() {
+        let mut store = Store::new();
+        for now_ms in [10, 20, 20, 30] {
+            store.append(&[("T", "")], now_ms);
+        }
+        let rows =
+            [(5, 0, 0), (10, 0, 0), (15, 1, 0), (20, 1, 2), (25, 3, 2), (30, 3, 3), (31, 4, 3)];
+        for (timestamp, lower, upper) in rows {
+            let get = |boundary| {
+                offset_by_time(&store.queues, &store.log, ("T", 0), timestamp, boundary).unwrap().0
+            };
+            assert_eq!((get(Boundary::Lower), get(Boundary::Upper)), (lower, upper), "{timestamp}");
+        }
+        let earliest = |topic| earliest_store_time(&store.queues, &store.log, topic, 0).unwrap();
+        assert_eq!((earliest("T"), earliest("none")), (Some(10), None));
+        let nowhere = offset_by_time(&store.queues, &store.log, ("none", 3), 0, Boundary::Upper);
+        assert_eq!(nowhere.unwrap(), QueueOffset(0));
+        assert_eq!(store.log.first_index(), EntryIndex(0));
+    }
+}

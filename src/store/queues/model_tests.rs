@@ -343,7 +343,7 @@ fn damage(path: &Path, bit: Option<usize>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 192, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
     #[test]
     fn queues_hold_what_the_model_holds(steps in steps()) {

@@ -14,7 +14,7 @@ use std::{
     },
 };
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, hash_map::EntryRef};
 
 use super::{
     Error,
@@ -50,6 +50,7 @@ pub(super) struct State {
 }
 
 pub(super) struct Topic {
+    name: Arc<str>,
     pub(super) number: u32,
     alive_from: PhysicalOffset,
     changed: bool,
@@ -94,9 +95,10 @@ impl State {
             epoch: 0,
             replaced: Vec::new(),
         };
-        for (name, offsets) in next.topics() {
-            let topic = Topic::new(state.take_topic_number(), offsets);
+        for ((name, offsets), number) in next.topics().zip(0..) {
+            let topic = Topic::new(Arc::clone(name), number, offsets);
             state.topics.insert(Arc::clone(name), topic);
+            state.next_topic_number = number + 1;
         }
         state.snapshot = next;
         state
@@ -131,12 +133,17 @@ impl State {
 
     pub(super) fn add(&mut self, message: &IndexedMessage<'_>) -> Result<(), Error> {
         let counted = message.unit.physical < self.counted_to;
-        if !self.topics.contains_key(message.topic) && !counted {
-            let new = Topic::new(self.take_topic_number(), &TopicOffsets::default());
-            self.topics.insert(message.topic.into(), new);
-        }
-        let Some((name, topic)) = self.topics.get_key_value_mut(message.topic) else {
-            return Ok(()); // counted, but not in the table: its topic was deleted later on
+        let topic = match self.topics.entry_ref(message.topic) {
+            EntryRef::Occupied(known) => known.into_mut(),
+            // counted, but not in the table: its topic was deleted later on
+            EntryRef::Vacant(_) if counted => return Ok(()),
+            EntryRef::Vacant(vacant) => {
+                let name: Arc<str> = message.topic.into();
+                let number = self.next_topic_number;
+                self.next_topic_number += 1;
+                let new = Topic::new(Arc::clone(&name), number, &TopicOffsets::default());
+                vacant.insert_with_key(name, new)
+            }
         };
         let known = topic.queues.get(message.queue_id).is_some();
         if counted && (message.unit.physical < topic.alive_from || !known) {
@@ -159,27 +166,25 @@ impl State {
                 *queue.min_place.get_mut() = message.unit.physical.0 + 1;
             }
             if !std::mem::replace(&mut topic.changed, true) {
-                self.changed.push(Arc::clone(name));
+                self.changed.push(Arc::clone(&topic.name));
             }
         }
-        self.active.push(name, key, message);
+        self.active.push(&topic.name, key, message);
         Ok(())
     }
 
     pub(super) fn forget_topic(&mut self, name: &str, at: PhysicalOffset) {
-        let number = self.next_topic_number;
-        let Some((name, topic)) = self.topics.get_key_value_mut(name) else { return };
+        let Some(topic) = self.topics.get_mut(name) else { return };
         if at <= topic.alive_from {
             return; // replayed: the table knows
         }
         self.active.forget_topic(topic.number);
-        let alive_from = at;
-        let was_changed = topic.changed;
-        *topic = Topic::new(number, &TopicOffsets { alive_from, next: ById::default() });
-        topic.changed = true;
-        if !was_changed {
-            self.changed.push(Arc::clone(name));
+        if !topic.changed {
+            self.changed.push(Arc::clone(&topic.name));
         }
+        let (name, number) = (Arc::clone(&topic.name), self.next_topic_number);
+        *topic = Topic::new(name, number, &TopicOffsets { alive_from: at, next: ById::default() });
+        topic.changed = true;
         self.next_topic_number += 1;
     }
 
@@ -258,18 +263,12 @@ impl State {
         let parts: usize = self.frozen.iter().map(|part| part.heap_bytes()).sum();
         topics + queues + names + snapshot + parts + self.active.heap_bytes()
     }
-
-    fn take_topic_number(&mut self) -> u32 {
-        let number = self.next_topic_number;
-        self.next_topic_number += 1;
-        number
-    }
 }
 
 impl Topic {
-    fn new(number: u32, offsets: &TopicOffsets) -> Self {
+    fn new(name: Arc<str>, number: u32, offsets: &TopicOffsets) -> Self {
         let queues = offsets.next.iter().map(|(id, next)| (id, Queue::stored(*next))).collect();
-        Self { number, alive_from: offsets.alive_from, changed: false, queues }
+        Self { name, number, alive_from: offsets.alive_from, changed: false, queues }
     }
 }
 

@@ -194,6 +194,81 @@ fn a_flipped_bit_is_an_error_and_never_a_wrong_unit() {
 }
 
 #[test]
+fn a_log_that_starts_within_a_stretch_hides_what_lies_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let queues = open_new(dir.path());
+    fill(&queues, 10); // messages at 64, 264, …
+    let bounds = |min| Bounds { min: QueueOffset(min), next: QueueOffset(10) };
+    queues.drop_before(PhysicalOffset(200)).unwrap();
+    assert_eq!(queues.bounds("T", 0).unwrap(), bounds(1));
+    let cut = queues.freeze().unwrap();
+    queues.drop_before(PhysicalOffset(500)).unwrap();
+    assert_eq!(queues.bounds("T", 0).unwrap(), bounds(3));
+    queues.flush().unwrap();
+    queues.drop_before(PhysicalOffset(900)).unwrap();
+    assert_eq!(queues.bounds("T", 0).unwrap(), bounds(5));
+    let (mut out, want) = (Vec::new(), PhysicalOffset(1064));
+    queues.units("T", 0, QueueOffset(4), 9, &mut out).unwrap();
+    assert_eq!(out, vec![]);
+    queues.units("T", 0, QueueOffset(5), 9, &mut out).unwrap();
+    assert_eq!((out.len(), out[0].physical), (5, want));
+
+    let options = Options { dir: dir.path().to_owned(), segment_bytes: SEGMENT_BYTES };
+    let retained = PhysicalOffset(900)..cut.position;
+    let (again, _) = Queues::open(FaultyFiles::healthy(), options, retained, cut.next).unwrap();
+    assert_eq!(again.bounds("T", 0).unwrap(), bounds(5));
+    assert_eq!(again.unit("T", 0, QueueOffset(5)).unwrap().unwrap().physical, want);
+}
+
+/// Unit `n` lies at a place that only `n` determines, so a reader notices any mix-up.
+#[test]
+fn readers_see_a_dense_queue_whatever_is_flushed_merged_and_dropped_meanwhile() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options { dir: dir.path().to_owned(), segment_bytes: 1 << 12 };
+    let start = PhysicalOffset(0)..PhysicalOffset(0);
+    let (queues, _) =
+        Queues::open(FaultyFiles::healthy(), options, start, NextOffsets::default()).unwrap();
+    let done = std::sync::atomic::AtomicBool::new(false);
+    let read = || {
+        let mut read = 0;
+        while !done.load(std::sync::atomic::Ordering::Acquire) {
+            let Bounds { min, next } = queues.bounds("T", 0).unwrap();
+            assert!(min <= next);
+            let mut out = Vec::new();
+            queues.units("T", 0, min, 7, &mut out).unwrap(); // may be gone by now
+            queues.units("T", 0, QueueOffset(next.0.saturating_sub(3)), 7, &mut out).unwrap();
+            for unit in &out {
+                assert_eq!(unit.physical.0 % 256, 64);
+                assert_eq!(u64::try_from(unit.tags_code).unwrap() * 256 + 64, unit.physical.0);
+            }
+            assert!(next.0 < 1000 || !out.is_empty());
+            let later = queues.bounds("T", 0).unwrap();
+            assert!(min <= later.min && next <= later.next, "{min} {next} {later:?}");
+            read += out.len();
+        }
+        read
+    };
+    std::thread::scope(|scope| {
+        let readers = [scope.spawn(read), scope.spawn(read)];
+        for n in 0..20_000 {
+            let mut next = message("T", 0, n, n * 256 + 64);
+            next.unit.tags_code = i64::try_from(n).unwrap();
+            queues.apply(entry(n * 256, n * 256 + 256), &[next]).unwrap();
+            if n % 5 == 0 {
+                let settled = queues.freeze().unwrap().position;
+                queues.flush().unwrap();
+                queues.merge(settled).unwrap();
+                queues.drop_before(PhysicalOffset((n * 256).saturating_sub(1 << 16))).unwrap();
+            }
+        }
+        done.store(true, std::sync::atomic::Ordering::Release);
+        for reader in readers {
+            assert!(reader.join().unwrap() > 0);
+        }
+    });
+}
+
+#[test]
 fn a_message_with_absurdly_many_keys_is_indexed_in_part() {
     let dir = tempfile::tempdir().unwrap();
     let queues = open_new(dir.path());
