@@ -17,6 +17,7 @@ use openraft::storage::{
 };
 use parking_lot::Mutex;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::ids::{EntryIndex, PhysicalOffset, QueueOffset};
 use crate::protocol::message::key::split_keys;
@@ -32,7 +33,7 @@ use crate::raft::type_config::{
     Applied, LogEntry, RaftLogId, StoredMembership, TypeConfig, entry_id, log_id,
 };
 use crate::store::entry::{HEADER_BYTES, Header, Kind};
-use crate::store::queues::{self, IndexedMessage, Queues, Unit, key_hash};
+use crate::store::queues::{self, FlushPolicy, IndexedMessage, Queues, Unit, key_hash};
 use crate::store::{CommitLog, StoredEntry};
 
 /// openraft's view of [`AppliedState`]. Cloning shares it.
@@ -293,6 +294,10 @@ pub(super) fn rebuild(
         }
         if entries.is_empty() {
             return Ok(());
+        }
+        if FlushPolicy::default().due(queues.unfrozen_bytes(), Duration::ZERO) {
+            queues.freeze(); // or a large log piles up in memory
+            queues.flush()?;
         }
     }
 }

@@ -69,7 +69,7 @@ pub fn load(files: &dyn Files, dir: &Path) -> Result<Option<Checkpoint>, Error> 
             Some(Ok(state)) => return Ok(Some(Checkpoint { position, state })),
             Some(Err(why)) => {
                 warn!(path = %path.display(), why, "checkpoint is damaged, trying the one before");
-                newest_error.get_or_insert(Error::bad_file(&path, why));
+                newest_error.get_or_insert_with(|| Error::bad_file(&path, why));
             }
         }
     }

@@ -104,12 +104,12 @@ fn write_merged(
     let mut damage = None;
     let written = shared.files.replace_with(&path, &mut |out| {
         let alive_from = |topic: &str| shared.state.read().alive_from(topic);
-        copy(inputs, range, &alive_from, out).or_else(|problem| match problem {
-            Problem::Disk(error) => Err(error),
+        copy(inputs, range, &alive_from, out).map_err(|problem| match problem {
+            Problem::Disk(error) => error,
             Problem::Input(error) => {
                 let text = error.to_string();
                 damage = Some(error);
-                Err(std::io::Error::other(text))
+                std::io::Error::other(text)
             }
         })
     });
