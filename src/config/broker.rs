@@ -82,8 +82,6 @@ pub struct ElectionTiming {
 pub struct ConnectionLimits {
     /// `serverChannelMaxIdleTimeSeconds`: a silent connection is closed.
     pub idle: Duration,
-    /// `serverSocketBacklog`.
-    pub backlog: u32,
     /// `connectionsMax`: more connections are refused.
     pub connections_max: u32,
     /// `shutdownWaitTimeSeconds`: how long a stop waits for answers under way.
@@ -261,7 +259,6 @@ impl ConnectionLimits {
     pub(super) fn of(s: &Settings) -> Self {
         Self {
             idle: Duration::from_secs(s.number("serverChannelMaxIdleTimeSeconds")),
-            backlog: s.number("serverSocketBacklog"),
             connections_max: s.number("connectionsMax"),
             stop_grace: Duration::from_secs(s.number("shutdownWaitTimeSeconds")),
         }

@@ -20,6 +20,9 @@ pub mod settings;
 pub mod update;
 pub mod value;
 
+#[cfg(test)]
+mod tests;
+
 pub use address::{Endpoint, Peers};
 pub use broker::{BrokerConfig, BrokerPolicy};
 pub use load::Loaded;

@@ -67,7 +67,7 @@ impl ConfigErrors {
     pub fn new(mut problems: Vec<Problem>) -> Self {
         problems.sort_by_key(|problem| match problem.place {
             Place::CommandLine | Place::Environment => 0,
-            Place::File { line, .. } => line.unwrap_or(0),
+            Place::File { line, .. } => line.unwrap_or(u32::MAX),
             Place::Request | Place::Missing => u32::MAX,
         });
         Self(problems)

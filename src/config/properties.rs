@@ -150,11 +150,13 @@ fn utf16_unit(rest: &mut Peekable<Chars<'_>>) -> Result<u32, &'static str> {
 mod tests {
     use super::*;
 
+    type Row = (&'static str, &'static [(u32, &'static str, &'static str)]);
+
     /// The right side is what `java.util.Properties.load` of JDK 17 made of the left side, except
     /// for blanks at the end of a value, which we drop.
     #[test]
     fn pairs_are_those_java_reads() {
-        let rows: &[(&str, &[(u32, &str, &str)])] = &[
+        let rows: &[Row] = &[
             ("a=1", &[(1, "a", "1")]),
             ("a = 1", &[(1, "a", "1")]),
             ("a:1", &[(1, "a", "1")]),

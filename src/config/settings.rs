@@ -193,9 +193,11 @@ impl Settings {
         self.values.get(name).unwrap_or_else(|| panic!("{name} is not in the table of keys"))
     }
 
-    /// Whether somebody wrote the key, rather than leaving it at its default.
+    /// Whether somebody gave the key a value, rather than leaving it at its default.
     pub fn is_written(&self, name: &str) -> bool {
-        matches!(self.get(name).source, Source::Written(_) | Source::Changed)
+        let setting = self.get(name);
+        let written = matches!(setting.source, Source::Written(_) | Source::Changed);
+        written && setting.value != Value::Unset
     }
 
     /// Where a key was written, to point at it.

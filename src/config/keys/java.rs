@@ -272,7 +272,8 @@ pub(super) const BROKER: &[Group] = &[
     },
     Group {
         reason: "always as with RocketMQ's default value",
-        keys: "realTimeNotifyConsumerChange=true useServerSideResetOffset=true \
+        keys: "serverSocketBacklog=1024 \
+               realTimeNotifyConsumerChange=true useServerSideResetOffset=true \
              enableBroadcastOffsetStore=true rejectPullConsumerEnable=false \
              storeReplyMessageEnable=true useStaticSubscription=false \
              validateSystemTopicWhenUpdateTopic=true maxTopicLength=127 \
@@ -309,6 +310,7 @@ pub(super) const BROKER: &[Group] = &[
 
 /// The name server's.
 pub(super) const NAMESRV: &[Group] = &[
+    Group { reason: "always as with RocketMQ's default value", keys: "serverSocketBacklog=1024" },
     Group {
         reason: "requests are served by a few event loops: there are no thread pools to size",
         keys: "clientRequestThreadPoolNums=8 defaultThreadPoolNums=16 \

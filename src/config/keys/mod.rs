@@ -180,7 +180,6 @@ const SHARED: &[Key] = &[
         "s",
         "a connection that is silent for so long is closed",
     ),
-    key("serverSocketBacklog", int(1, 65_535), "1024", "", "connections waiting to be accepted"),
     key(
         "connectionsMax",
         int(16, 1_000_000),

@@ -61,7 +61,7 @@ impl Table {
 fn ignored(name: &'static str, default: &'static str, reason: &'static str) -> Key {
     let kind = if matches!(default, "true" | "false") {
         Kind::Bool
-    } else if default.parse::<i64>().is_ok() {
+    } else if default.parse::<i64>().is_ok_and(|n| n.to_string() == default) {
         Kind::Int { min: i64::MIN, max: i64::MAX }
     } else {
         Kind::Text
