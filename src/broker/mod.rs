@@ -1,8 +1,106 @@
 //! What a broker does with requests.
+//!
+//! ```text
+//!  net ─► dispatch ─► handlers::… ─ reads ─► tables, queues, log of the raft group
+//!                        │                        ▲
+//!                        └─ changes ─► propose ───┘ ─ done ─► answer
+//!  raft thread ─ queues grew ─► wakeup ─► held pulls ─► answer
+//! ```
+//!
+//! A handler is a function over [`Broker`]. What it may decide alone it answers at once; what
+//! changes replicated state it proposes, and the answer goes out when that is committed. Nothing
+//! here blocks, and no task is spawned per request.
 
+pub mod channels;
+pub mod consumers;
+pub mod dispatch;
+pub mod error;
 pub mod groups;
+pub mod handlers;
 pub mod hold;
+pub mod members;
+pub mod offset_commits;
+pub mod settings;
 pub mod stats;
 pub mod subscription;
 pub mod system_topics;
 pub mod topics;
+pub mod wakeup;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+
+use crate::raft::command::Command;
+use crate::raft::tables::Tables;
+use crate::raft::{Group, Outcome, Role};
+
+use channels::Channels;
+use consumers::Consumers;
+use error::RequestError;
+use handlers::pull::HeldPull;
+use members::Members;
+use offset_commits::OffsetCommits;
+use settings::LiveSettings;
+use stats::Stats;
+use system_topics::SystemTopics;
+use wakeup::Wakeups;
+
+/// Who this broker is.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    /// The cluster's name.
+    pub cluster: String,
+    /// The broker group's name, which clients call the broker's name.
+    pub group: String,
+    /// This member's name in the group.
+    pub member: String,
+    /// `host:port` that clients are told.
+    pub address: String,
+    /// The same as stored in messages and ids, which have room for an IP address only.
+    pub store_host: SocketAddr,
+    /// The port on which pulls are not served.
+    pub vip_port: u16,
+}
+
+/// A running broker: what its handlers share.
+pub struct Broker {
+    identity: Identity,
+    group: Group,
+    settings: LiveSettings,
+    system_topics: SystemTopics,
+    consumers: RwLock<Consumers>,
+    producers: RwLock<Members>,
+    channels: Channels,
+    wakeups: Arc<Wakeups<HeldPull>>,
+    offset_commits: OffsetCommits,
+    stats: Arc<Stats>,
+    booted_ms: i64,
+}
+
+impl Broker {
+    /// The replicated tables as of now.
+    fn tables(&self) -> Arc<Tables> {
+        self.group.tables()
+    }
+
+    /// Whether this member takes writes. What needs the leader asks here first, so that whoever
+    /// wants requests held during an election, or passed on to the leader, changes this place.
+    fn require_leader(&self) -> Result<(), RequestError> {
+        match self.group.role() {
+            Role::Leader { .. } => Ok(()),
+            Role::Follower { leader, .. } => Err(RequestError::NotLeader { leader }),
+        }
+    }
+
+    /// Whether this member takes writes.
+    fn is_leader(&self) -> bool {
+        self.group.role().is_leader()
+    }
+
+    /// Changes replicated state and waits until that is committed.
+    async fn change(&self, commands: Vec<Command>) -> Result<Vec<Outcome>, RequestError> {
+        Ok(self.group.run(commands).await?)
+    }
+}

@@ -1,0 +1,94 @@
+//! Consumer offsets on their way into the log.
+//!
+//! Consumers commit the same offset over and over; what is stored already is not proposed again.
+//! That may only be decided while no other commit of the same queue is under way: it would come
+//! after what is stored, and the last commit has to win.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::raft::command::{Command, OffsetCommit};
+use crate::raft::proposal::Proposal;
+use crate::raft::tables::Tables;
+use crate::raft::{Group, ProposeError};
+
+/// How many commits of each (group, topic, queue) are under way.
+#[derive(Debug, Clone, Default)]
+pub struct OffsetCommits(Arc<Mutex<HashMap<Key, u32>>>);
+
+type Key = (String, String, u32);
+
+impl OffsetCommits {
+    /// Stores an offset and calls `done`, here if it is stored already, else on the raft thread.
+    pub fn commit(
+        &self,
+        group: &Group,
+        tables: &Tables,
+        commit: OffsetCommit,
+        done: impl FnOnce(Result<(), ProposeError>) + Send + 'static,
+    ) {
+        if !self.enter(tables, &commit) {
+            return done(Ok(()));
+        }
+        let under_way = self.clone();
+        let key = (commit.group.clone(), commit.topic.clone(), commit.queue_id);
+        group.propose(Proposal {
+            messages: smallvec::SmallVec::new(),
+            commands: vec![Command::CommitOffsets(vec![commit])],
+            done: Box::new(move |result| {
+                under_way.leave(&key);
+                done(result.map(drop));
+            }),
+        });
+    }
+
+    /// Whether the offset has to be proposed; if so it counts as under way.
+    fn enter(&self, tables: &Tables, commit: &OffsetCommit) -> bool {
+        let stored = tables.offset(&commit.group, &commit.topic, commit.queue_id);
+        let mut under_way = self.0.lock();
+        let key = (commit.group.clone(), commit.topic.clone(), commit.queue_id);
+        if stored == Some(commit.offset) && !under_way.contains_key(&key) {
+            return false;
+        }
+        *under_way.entry(key).or_default() += 1;
+        true
+    }
+
+    fn leave(&self, key: &Key) {
+        let mut under_way = self.0.lock();
+        if let Some(count) = under_way.get_mut(key) {
+            *count -= 1;
+            if *count == 0 {
+                under_way.remove(key);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn commit(offset: u64) -> OffsetCommit {
+        OffsetCommit { group: "g".to_owned(), topic: "T".to_owned(), queue_id: 0, offset }
+    }
+
+    #[test]
+    fn an_offset_that_is_stored_already_is_not_proposed_unless_another_is_under_way() {
+        let commits = OffsetCommits::default();
+        let mut tables = Tables::default();
+        tables.apply(Command::CommitOffsets(vec![commit(3)]), 1);
+        let key = ("g".to_owned(), "T".to_owned(), 0);
+        assert!(!commits.enter(&tables, &commit(3)), "stored");
+        assert!(commits.enter(&tables, &commit(5)), "new");
+        assert!(commits.enter(&tables, &commit(3)), "5 is under way: 3 has to come after it");
+        commits.leave(&key);
+        assert!(commits.enter(&tables, &commit(3)), "one is still under way");
+        commits.leave(&key);
+        commits.leave(&key);
+        assert!(commits.0.lock().is_empty());
+        assert!(!commits.enter(&tables, &commit(3)));
+    }
+}
