@@ -5,7 +5,6 @@
 //! all of them: consumers send heartbeats to every broker they know.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::time::{Duration, Instant};
 
 use crate::net::ConnectionId;
 use crate::protocol::bodies::{ConsumeFromWhere, ConsumeType, MessageModel};
@@ -107,11 +106,6 @@ impl Consumers {
         groups
     }
 
-    /// Connections without heartbeat for `limit` at `now`.
-    pub fn silent(&self, now: Instant, limit: Duration) -> BTreeSet<ConnectionId> {
-        self.members.silent(now, limit)
-    }
-
     /// Who is in which group.
     pub fn members(&self) -> &Members {
         &self.members
@@ -127,12 +121,16 @@ impl Consumers {
         self.by_topic.get(topic).into_iter().flatten().map(String::as_str)
     }
 
-    /// Notes the fingerprint of a group's heartbeat. Whether it differs from the last one.
-    pub fn fingerprint_changed(&mut self, group: &str, fingerprint: i32) -> bool {
-        if !self.wants.contains_key(group) {
-            return true; // kept only for groups with members
+    /// Whether the fingerprint of a group's subscriptions is the one of the last full heartbeat.
+    pub fn has_fingerprint(&self, group: &str, fingerprint: i32) -> bool {
+        self.fingerprints.get(group) == Some(&fingerprint)
+    }
+
+    /// Keeps the fingerprint of a full heartbeat, as long as the group has members.
+    pub fn keep_fingerprint(&mut self, group: &str, fingerprint: i32) {
+        if self.wants.contains_key(group) {
+            self.fingerprints.insert(group.to_owned(), fingerprint);
         }
-        self.fingerprints.insert(group.to_owned(), fingerprint) != Some(fingerprint)
     }
 
     fn drop_if_empty(&mut self, group: &str) {
@@ -266,7 +264,9 @@ mod tests {
         consumers.beat(a, client("a"), beat("g", &[("T", "*", 1)])).unwrap();
         consumers.beat(b, client("b"), beat("g", &[("T", "*", 1)])).unwrap();
         consumers.beat(b, client("b"), beat("h", &[("T", "*", 1)])).unwrap();
-        assert!(consumers.fingerprint_changed("g", 7) && !consumers.fingerprint_changed("g", 7));
+        consumers.keep_fingerprint("g", 7);
+        consumers.keep_fingerprint("unknown", 7);
+        assert!(consumers.has_fingerprint("g", 7) && !consumers.has_fingerprint("g", 8));
         assert_eq!(consumers.groups_of("T").collect::<Vec<_>>(), ["g", "h"]);
         assert!(consumers.leave("g", a) && !consumers.leave("g", a));
         assert!(consumers.wants("g").is_some());

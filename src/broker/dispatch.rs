@@ -3,13 +3,15 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
-use crate::net::{Connection, Handled, Handler, ReplyTo};
+use crate::net::{self, Connection, Handled, Handler, ReplyTo};
 use crate::protocol::codes::RequestCode;
 use crate::protocol::command::RemotingCommand;
 
 use super::Broker;
 use super::error::RequestError;
-use super::handlers::{client, config, group, lock, message, offset, pull, relay, send, stats, topic};
+use super::handlers::{
+    client, config, group, lock, message, offset, pull, relay, runtime_info, send, stats, topic,
+};
 
 /// A request that is being handled.
 pub struct Request {
@@ -20,7 +22,7 @@ pub struct Request {
 }
 
 /// What a handler comes to.
-pub type Answer = Result<RemotingCommand, RequestError>;
+pub type Answer = Result<net::Answer, RequestError>;
 type Answering = Pin<Box<dyn Future<Output = Answer> + Send>>;
 
 /// How a handler answers.
@@ -65,7 +67,7 @@ fn route(code: RequestCode) -> Option<Route> {
         RequestCode::UNLOCK_BATCH_MQ => Own(lock::unlock),
 
         RequestCode::QUERY_MESSAGE => Now(message::by_key),
-        RequestCode::VIEW_MESSAGE_BY_ID => Own(message::by_id),
+        RequestCode::VIEW_MESSAGE_BY_ID => Now(message::by_id),
         RequestCode::QUERY_CONSUME_QUEUE => Now(message::consume_queue),
 
         RequestCode::UPDATE_AND_CREATE_TOPIC => Later(topic::update),
@@ -86,7 +88,7 @@ fn route(code: RequestCode) -> Option<Route> {
 
         RequestCode::UPDATE_BROKER_CONFIG => Later(config::update),
         RequestCode::GET_BROKER_CONFIG => Now(config::get),
-        RequestCode::GET_BROKER_RUNTIME_INFO => Now(stats::runtime_info),
+        RequestCode::GET_BROKER_RUNTIME_INFO => Now(runtime_info::get),
         RequestCode::GET_TOPIC_STATS_INFO => Now(stats::of_topic),
         RequestCode::GET_CONSUME_STATS => Now(stats::of_group),
         RequestCode::VIEW_BROKER_STATS_DATA => Now(stats::counted),
@@ -147,10 +149,10 @@ impl Handler for Dispatcher {
     }
 }
 
-fn answer(code: RequestCode, answer: Answer) -> RemotingCommand {
+fn answer(code: RequestCode, answer: Answer) -> net::Answer {
     answer.unwrap_or_else(|error| {
         tracing::debug!(%code, %error, "request refused");
-        error.answer()
+        error.answer().into()
     })
 }
 

@@ -12,6 +12,7 @@ use crate::protocol::codes::ResponseCode;
 use crate::protocol::command::RemotingCommand;
 use crate::protocol::ext_fields::FieldError;
 use crate::raft::ProposeError;
+use crate::store;
 
 use super::members::TooManyGroups;
 use super::subscription::NoTag;
@@ -185,6 +186,9 @@ pub enum RequestError {
     /// The change was not made, or may have been made: see [`ProposeError`].
     #[error("{}", propose_remark(.0))]
     Propose(#[from] ProposeError),
+    /// The derived data cannot be read.
+    #[error("the consume queues cannot be read: {0}")]
+    Queues(#[from] store::queues::Error),
     /// Something that should not happen did.
     #[error("{0}")]
     Internal(String),
@@ -227,6 +231,7 @@ impl RequestError {
             | Self::NoProducers { .. }
             | Self::NoStats { .. }
             | Self::ClientOffline { .. }
+            | Self::Queues(_)
             | Self::Internal(_) => ResponseCode::SYSTEM_ERROR,
             Self::Parameter(_) | Self::TooManyGroups(_) => ResponseCode::INVALID_PARAMETER,
             Self::MessageIllegal(_) => ResponseCode::MESSAGE_ILLEGAL,

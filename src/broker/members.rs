@@ -90,14 +90,18 @@ impl Members {
         groups
     }
 
-    /// Connections without heartbeat for `limit` at `now`, in any group.
-    pub fn silent(&self, now: Instant, limit: Duration) -> BTreeSet<ConnectionId> {
-        self.groups
-            .values()
-            .flatten()
-            .filter(|(_, client)| now.saturating_duration_since(client.seen) >= limit)
-            .map(|(connection, _)| *connection)
-            .collect()
+    /// Members without heartbeat for `limit` at `now`. A client may be silent about one of its
+    /// groups only.
+    pub fn silent(&self, now: Instant, limit: Duration) -> Vec<(String, ConnectionId)> {
+        let mut silent = Vec::new();
+        for (group, members) in &self.groups {
+            for (connection, client) in members {
+                if now.saturating_duration_since(client.seen) >= limit {
+                    silent.push((group.clone(), *connection));
+                }
+            }
+        }
+        silent
     }
 
     /// The members of a group.
@@ -157,14 +161,14 @@ mod tests {
     }
 
     #[test]
-    fn silence_is_noticed_per_connection() {
+    fn silence_is_noticed_per_group_and_connection() {
         let (mut members, start) = (Members::default(), crate::clock::now());
         let at = |s| start + Duration::from_secs(s);
         members.enter("g", ConnectionId(1), client("a", at(0))).unwrap();
         members.enter("g", ConnectionId(2), client("b", at(50))).unwrap();
         let limit = Duration::from_secs(120);
         assert!(members.silent(at(119), limit).is_empty());
-        assert_eq!(members.silent(at(120), limit), BTreeSet::from([ConnectionId(1)]));
+        assert_eq!(members.silent(at(120), limit), [("g".to_owned(), ConnectionId(1))]);
         members.enter("g", ConnectionId(1), client("a", at(121))).unwrap();
         assert!(members.silent(at(121), limit).is_empty());
     }

@@ -33,7 +33,7 @@ impl OffsetCommits {
             return done(Ok(()));
         }
         let under_way = self.clone();
-        let key = (commit.group.clone(), commit.topic.clone(), commit.queue_id);
+        let key = key(&commit);
         group.propose(Proposal {
             messages: smallvec::SmallVec::new(),
             commands: vec![Command::CommitOffsets(vec![commit])],
@@ -44,11 +44,17 @@ impl OffsetCommits {
         });
     }
 
+    /// Whether the offset would have to be proposed.
+    pub fn is_new(&self, tables: &Tables, commit: &OffsetCommit) -> bool {
+        tables.offset(&commit.group, &commit.topic, commit.queue_id) != Some(commit.offset)
+            || self.0.lock().contains_key(&key(commit))
+    }
+
     /// Whether the offset has to be proposed; if so it counts as under way.
     fn enter(&self, tables: &Tables, commit: &OffsetCommit) -> bool {
         let stored = tables.offset(&commit.group, &commit.topic, commit.queue_id);
         let mut under_way = self.0.lock();
-        let key = (commit.group.clone(), commit.topic.clone(), commit.queue_id);
+        let key = key(commit);
         if stored == Some(commit.offset) && !under_way.contains_key(&key) {
             return false;
         }
@@ -67,6 +73,10 @@ impl OffsetCommits {
     }
 }
 
+fn key(commit: &OffsetCommit) -> Key {
+    (commit.group.clone(), commit.topic.clone(), commit.queue_id)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -80,7 +90,8 @@ mod tests {
         let commits = OffsetCommits::default();
         let mut tables = Tables::default();
         tables.apply(Command::CommitOffsets(vec![commit(3)]), 1);
-        let key = ("g".to_owned(), "T".to_owned(), 0);
+        let key = key(&commit(0));
+        assert!(!commits.is_new(&tables, &commit(3)) && commits.is_new(&tables, &commit(5)));
         assert!(!commits.enter(&tables, &commit(3)), "stored");
         assert!(commits.enter(&tables, &commit(5)), "new");
         assert!(commits.enter(&tables, &commit(3)), "5 is under way: 3 has to come after it");

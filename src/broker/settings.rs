@@ -8,6 +8,8 @@ use arc_swap::ArcSwap;
 use crate::config::{BrokerConfig, BrokerPolicy};
 use crate::raft::tables::{Tables, Version};
 
+use super::handlers::send::added_properties;
+
 /// The current configuration, kept in step with the replicated settings.
 pub struct LiveSettings {
     /// As read at start, without the group's changes.
@@ -20,6 +22,10 @@ pub struct Current {
     version: Version,
     /// The configuration.
     pub config: BrokerConfig,
+    /// `regionId`, as it is shared by all answers to sends.
+    pub region: Arc<str>,
+    /// Properties that this broker gives to every message it takes, as a property string.
+    pub added_properties: Vec<u8>,
 }
 
 impl LiveSettings {
@@ -48,5 +54,12 @@ impl LiveSettings {
 
 fn derive(base: &BrokerConfig, tables: &Tables) -> Current {
     let kept = tables.settings().map(|(key, value)| (&**key, &**value));
-    Current { version: tables.settings_version(), config: base.with_kept(kept) }
+    let config = base.with_kept(kept);
+    let policy = &config.policy;
+    Current {
+        version: tables.settings_version(),
+        region: policy.region.as_str().into(),
+        added_properties: added_properties(&policy.region, policy.trace_on, &config.cluster),
+        config,
+    }
 }

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::protocol::bodies::TopicConfig;
 use crate::protocol::{names, perm};
 use crate::raft::command::Topic;
 
@@ -45,6 +46,50 @@ pub fn dead_letter(group: &str) -> Topic {
     plain(&names::dlq_topic(group), 1, perm::READ | perm::WRITE)
 }
 
+/// The topic as it is shown to tools and name servers.
+pub fn to_config(topic: &Topic) -> TopicConfig {
+    TopicConfig {
+        attributes: topic.attributes.clone(),
+        order: topic.order,
+        perm: topic.perm,
+        read_queue_nums: topic.read_queues,
+        topic_filter_type: filter_type(topic).to_owned(),
+        topic_name: topic.name.clone(),
+        topic_sys_flag: topic.sys_flag,
+        write_queue_nums: topic.write_queues,
+    }
+}
+
+/// The topic that an operator asks for, or why not.
+pub fn from_config(config: TopicConfig) -> Result<Topic, String> {
+    names::validate_topic(&config.topic_name).map_err(|error| error.to_string())?;
+    let (read, write) = (config.read_queue_nums, config.write_queue_nums);
+    if read.max(write) == 0 || read.max(write) > QUEUES_MAX {
+        return Err(format!(
+            "a topic has 1 to {QUEUES_MAX} queues, not {read} for reading and {write} for writing"
+        ));
+    }
+    if config.perm & !perm::ALL != 0 {
+        return Err(format!("perm {} is no sum of 4 (read), 2 (write), 1 (inherit)", config.perm));
+    }
+    Ok(Topic {
+        name: config.topic_name,
+        read_queues: read,
+        write_queues: write,
+        perm: config.perm,
+        sys_flag: config.topic_sys_flag,
+        order: config.order,
+        multi_tag: config.topic_filter_type == MULTI_TAG,
+        attributes: config.attributes,
+    })
+}
+
+const MULTI_TAG: &str = "MULTI_TAG";
+
+fn filter_type(topic: &Topic) -> &'static str {
+    if topic.multi_tag { MULTI_TAG } else { "SINGLE_TAG" }
+}
+
 /// What a topic looks like in remarks and logs: as Java prints it, because scripts read it.
 pub fn text(topic: &Topic) -> String {
     format!(
@@ -54,7 +99,7 @@ pub fn text(topic: &Topic) -> String {
         topic.read_queues,
         topic.write_queues,
         perm::text(topic.perm),
-        if topic.multi_tag { "MULTI_TAG" } else { "SINGLE_TAG" },
+        filter_type(topic),
         topic.sys_flag,
         topic.order,
         topic.attributes.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>().join(", "),
@@ -125,6 +170,32 @@ mod tests {
                 all.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>().join(",")
             });
             assert_eq!(got.as_deref(), want.as_ref().map(|w| *w).map_err(|()| &()), "{change}");
+        }
+    }
+
+    #[test]
+    fn what_an_operator_asks_for_has_limits() {
+        let config = |name: &str, read, write, perm| TopicConfig {
+            read_queue_nums: read,
+            write_queue_nums: write,
+            perm,
+            ..TopicConfig::new(name, 0)
+        };
+        let rows = [
+            (config("T", 4, 4, 6), true),
+            (config("T", 4, 0, 6), true), // being emptied before it shrinks
+            (config("T", 0, 0, 6), false),
+            (config("T", 2_000_000_000, 4, 6), false),
+            (config("T", 4, 4, 64), false),
+            (config("a b", 4, 4, 6), false),
+            (config("", 4, 4, 6), false),
+        ];
+        for (config, good) in rows {
+            let made = from_config(config.clone());
+            assert_eq!(made.is_ok(), good, "{config:?} {made:?}");
+            if let Ok(topic) = made {
+                assert_eq!(to_config(&topic), config);
+            }
         }
     }
 

@@ -34,6 +34,7 @@ use crate::broker::error::RequestError;
 use crate::broker::settings::Current;
 use crate::broker::{Broker, groups, topics};
 
+pub(in crate::broker) use properties::added as added_properties;
 use properties::Sent;
 
 /// Handles a send of one message or a batch.

@@ -1,0 +1,126 @@
+//! LOCK_BATCH_MQ (41) and UNLOCK_BATCH_MQ (42): which client of an orderly group holds which
+//! queue. Replicated, so that a change of leader frees no lock and gives no queue to two clients.
+
+use std::sync::Arc;
+
+use crate::net::{Handled, ReplyTo};
+use crate::protocol::bodies::{self, LockBatch, LockedQueues, MessageQueue};
+use crate::protocol::codes::ResponseCode;
+use crate::protocol::command::RemotingCommand;
+use crate::raft::Outcome;
+use crate::raft::command::{Command, QueueName};
+use crate::raft::proposal::Proposal;
+
+use crate::broker::Broker;
+use crate::broker::error::RequestError;
+
+/// Most queues of one request.
+const QUEUES_MAX: usize = 100_000;
+/// Longest client id that is stored with a lock, bytes.
+const CLIENT_ID_BYTES_MAX: usize = 1024;
+
+/// Takes or renews locks; the answer lists those that the client holds now.
+pub(in crate::broker) fn lock(
+    broker: &Arc<Broker>,
+    reply: ReplyTo,
+    command: RemotingCommand,
+) -> Handled {
+    let LockBatch { client_id: client, consumer_group: group, mq_set, .. } =
+        match checked(broker, &command) {
+            Ok(batch) => batch,
+            Err(error) => return refused(reply, &error),
+        };
+    let queues = queues(broker, mq_set);
+    let broker_name = broker.identity.group.clone();
+    propose(broker, reply, Command::LockQueues { group, client, queues }, move |outcomes| {
+        let locked = outcomes.into_iter().find_map(|outcome| match outcome {
+            Outcome::Locked(queues) => Some(queues),
+            Outcome::Done => None,
+        });
+        let lock_ok_mq_set = locked
+            .unwrap_or_default()
+            .into_iter()
+            .map(|queue| MessageQueue {
+                broker_name: broker_name.clone(),
+                queue_id: i32::try_from(queue.queue_id).unwrap_or(i32::MAX),
+                topic: queue.topic,
+            })
+            .collect();
+        let body = bodies::encode(&LockedQueues { lock_ok_mq_set });
+        RemotingCommand::response(ResponseCode::SUCCESS).with_body(body)
+    });
+    Handled::Done
+}
+
+/// Releases locks of the client; those of others stay.
+pub(in crate::broker) fn unlock(
+    broker: &Arc<Broker>,
+    reply: ReplyTo,
+    command: RemotingCommand,
+) -> Handled {
+    let LockBatch { client_id: client, consumer_group: group, mq_set, .. } =
+        match checked(broker, &command) {
+            Ok(batch) => batch,
+            Err(error) => return refused(reply, &error),
+        };
+    let queues = queues(broker, mq_set);
+    propose(broker, reply, Command::UnlockQueues { group, client, queues }, |_| {
+        RemotingCommand::response(ResponseCode::SUCCESS)
+    });
+    Handled::Done
+}
+
+fn checked(broker: &Broker, command: &RemotingCommand) -> Result<LockBatch, RequestError> {
+    broker.require_leader()?;
+    let batch: LockBatch = bodies::decode(&command.body).map_err(|error| RequestError::Body {
+        what: "a batch of locks",
+        why: error.to_string(),
+    })?;
+    let reasonable = batch.mq_set.len() <= QUEUES_MAX
+        && !batch.client_id.is_empty()
+        && batch.client_id.len() <= CLIENT_ID_BYTES_MAX;
+    if !reasonable {
+        let text = "a lock needs a client id, and a request may have 100000 queues".to_owned();
+        return Err(RequestError::Parameter(text));
+    }
+    crate::protocol::names::validate_group(&batch.consumer_group)
+        .map_err(|error| RequestError::Parameter(error.to_string()))?;
+    Ok(batch)
+}
+
+/// The queues that exist: locks of others would never be missed.
+fn queues(broker: &Broker, asked: impl IntoIterator<Item = MessageQueue>) -> Vec<QueueName> {
+    let tables = broker.tables();
+    asked
+        .into_iter()
+        .filter_map(|queue| {
+            let topic = tables.topic(&queue.topic)?;
+            let queue_id = u32::try_from(queue.queue_id).ok()?;
+            let exists = queue_id < topic.read_queues.max(topic.write_queues);
+            exists.then_some(QueueName { topic: queue.topic, queue_id })
+        })
+        .collect()
+}
+
+fn refused(reply: ReplyTo, error: &RequestError) -> Handled {
+    reply.answer(error.answer());
+    Handled::Done
+}
+
+fn propose(
+    broker: &Broker,
+    reply: ReplyTo,
+    command: Command,
+    answer: impl FnOnce(Vec<Outcome>) -> RemotingCommand + Send + 'static,
+) {
+    broker.group.propose(Proposal {
+        messages: smallvec::SmallVec::new(),
+        commands: vec![command],
+        done: Box::new(move |result| {
+            reply.answer(match result {
+                Ok(receipt) => answer(receipt.outcomes),
+                Err(error) => RequestError::from(error).answer(),
+            });
+        }),
+    });
+}

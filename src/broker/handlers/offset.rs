@@ -1,0 +1,193 @@
+//! Consumer offsets (14, 15, 43) and the bounds of queues (29, 30, 31, 32).
+//!
+//! Consumer offsets are read and written on the leader only: a follower's are those of some
+//! earlier time, and a consumer that starts from them goes back.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::ids::QueueOffset;
+use crate::net::{Handled, ReplyTo};
+use crate::protocol::bodies::{self, ConsumerOffsetTable};
+use crate::protocol::codes::ResponseCode;
+use crate::protocol::command::RemotingCommand;
+use crate::protocol::headers::offset::{
+    Boundary, GetEarliestStoreTime, GetMaxOffset, GetMinOffset, OffsetAnswer, QueryConsumerOffset,
+    SearchOffset, TimestampAnswer, UpdateConsumerOffset,
+};
+use crate::raft::command::OffsetCommit;
+use crate::raft::proposal::Proposal;
+use crate::raft::tables::Tables;
+use crate::store::{self, query};
+
+use crate::broker::Broker;
+use crate::broker::dispatch::{Answer, Request};
+use crate::broker::error::RequestError;
+
+/// QUERY_CONSUMER_OFFSET. Goes through the log without changing anything, so that the answer holds
+/// every commit that was answered before, on this leader or an earlier one.
+pub(in crate::broker) fn query(
+    broker: &Arc<Broker>,
+    reply: ReplyTo,
+    command: RemotingCommand,
+) -> Handled {
+    let header = match QueryConsumerOffset::parse(&command) {
+        Ok(header) => header,
+        Err(error) => {
+            reply.answer(RequestError::from(error).answer());
+            return Handled::Done;
+        }
+    };
+    let asked = Arc::clone(broker);
+    broker.group.propose(Proposal {
+        messages: smallvec::SmallVec::new(),
+        commands: Vec::new(),
+        done: Box::new(move |result| {
+            let found = match result {
+                Ok(_) => stored_offset(&asked, &header),
+                Err(error) => Err(error.into()),
+            };
+            reply.answer(match found {
+                Ok(offset) => OffsetAnswer { offset }.answer(),
+                Err(error) => error.answer(),
+            });
+        }),
+    });
+    Handled::Done
+}
+
+fn stored_offset(broker: &Broker, header: &QueryConsumerOffset) -> Result<i64, RequestError> {
+    let tables = broker.tables();
+    let queue_id = queue_id(header.queue_id)?;
+    if let Some(offset) = tables.offset(&header.consumer_group, &header.topic, queue_id) {
+        return Ok(as_i64(offset));
+    }
+    if header.set_zero_if_not_found == Some(false) {
+        let text = "Not found, do not set to zero, maybe this group boot first";
+        return Err(RequestError::OffsetUnknown(text));
+    }
+    // A young queue, whose first message is still near: a new group gets all of it.
+    let queues = broker.group.queues();
+    let first = queues.unit(&header.topic, queue_id, QueueOffset(0))?;
+    let settings = broker.settings.current(&tables);
+    let kept = broker.memory_bytes / 100 * u64::from(settings.config.policy.pull.memory_percent);
+    let tail = broker.group.log().tail().0;
+    match first {
+        Some(first) if tail.saturating_sub(first.physical.0) <= kept => Ok(0),
+        Some(_) | None => {
+            Err(RequestError::OffsetUnknown("Not found, maybe this group consumer boot first"))
+        }
+    }
+}
+
+/// UPDATE_CONSUMER_OFFSET. Answered when it is committed.
+pub(in crate::broker) fn update(
+    broker: &Arc<Broker>,
+    reply: ReplyTo,
+    command: RemotingCommand,
+) -> Handled {
+    let tables = broker.tables();
+    match checked_commit(broker, &tables, &command) {
+        Ok(commit) => {
+            broker.offset_commits.commit(&broker.group, &tables, commit, move |result| {
+                reply.answer(match result {
+                    Ok(()) => RemotingCommand::response(ResponseCode::SUCCESS),
+                    Err(error) => RequestError::from(error).answer(),
+                });
+            });
+        }
+        Err(error) => reply.answer(error.answer()),
+    }
+    Handled::Done
+}
+
+fn checked_commit(
+    broker: &Broker,
+    tables: &Tables,
+    command: &RemotingCommand,
+) -> Result<OffsetCommit, RequestError> {
+    let header = UpdateConsumerOffset::parse(command)?;
+    broker.require_leader()?;
+    let (group, topic) = (header.consumer_group, header.topic);
+    if tables.group(&group).is_none() {
+        return Err(RequestError::GroupUnknown { group });
+    }
+    let Some(config) = tables.topic(&topic) else {
+        return Err(RequestError::TopicUnknown { topic });
+    };
+    let queue_id = queue_id(header.queue_id)?;
+    let queues = config.read_queues.max(config.write_queues);
+    if queue_id >= queues {
+        let text = format!("queueId [{queue_id}] is illegal, topic [{topic}] has {queues} queues");
+        return Err(RequestError::Parameter(text));
+    }
+    let offset = u64::try_from(header.commit_offset).map_err(|_| {
+        RequestError::Parameter(format!("commitOffset [{}] is illegal", header.commit_offset))
+    })?;
+    Ok(OffsetCommit { group, topic, queue_id, offset })
+}
+
+/// SEARCH_OFFSET_BY_TIMESTAMP.
+pub(in crate::broker) fn search_by_time(broker: &Broker, request: &Request) -> Answer {
+    let header = SearchOffset::parse(&request.command)?;
+    let boundary = match header.boundary {
+        Boundary::Lower => store::queues::Boundary::Lower,
+        Boundary::Upper => store::queues::Boundary::Upper,
+    };
+    let queue = (header.topic.as_str(), queue_id(header.queue_id)?);
+    let group = &broker.group;
+    let offset =
+        query::offset_by_time(group.queues(), group.log(), queue, header.timestamp, boundary)?;
+    Ok(OffsetAnswer { offset: as_i64(offset.0) }.answer().into())
+}
+
+/// GET_MAX_OFFSET.
+pub(in crate::broker) fn max(broker: &Broker, request: &Request) -> Answer {
+    let header = GetMaxOffset::parse(&request.command)?;
+    let bounds = broker.group.queues().bounds(&header.topic, queue_id(header.queue_id)?)?;
+    Ok(OffsetAnswer { offset: as_i64(bounds.next.0) }.answer().into())
+}
+
+/// GET_MIN_OFFSET.
+pub(in crate::broker) fn min(broker: &Broker, request: &Request) -> Answer {
+    let header = GetMinOffset::parse(&request.command)?;
+    let bounds = broker.group.queues().bounds(&header.topic, queue_id(header.queue_id)?)?;
+    Ok(OffsetAnswer { offset: as_i64(bounds.min.0) }.answer().into())
+}
+
+/// GET_EARLIEST_MSG_STORETIME.
+pub(in crate::broker) fn earliest_store_time(broker: &Broker, request: &Request) -> Answer {
+    let header = GetEarliestStoreTime::parse(&request.command)?;
+    let (queues, log) = (broker.group.queues(), broker.group.log());
+    let queue_id = queue_id(header.queue_id)?;
+    let earliest = query::earliest_store_time(queues, log, &header.topic, queue_id)?;
+    Ok(TimestampAnswer { timestamp: earliest.unwrap_or(-1) }.answer().into())
+}
+
+/// GET_ALL_CONSUMER_OFFSET.
+pub(in crate::broker) fn all(broker: &Broker, _: &Request) -> Answer {
+    let tables = broker.tables();
+    let offset_table = tables
+        .offsets()
+        .map(|(group, topic, queues)| {
+            let offsets: BTreeMap<i32, i64> = queues
+                .iter()
+                .map(|(id, offset)| (i32::try_from(*id).unwrap_or(i32::MAX), as_i64(*offset)))
+                .collect();
+            (format!("{topic}@{group}"), offsets)
+        })
+        .collect();
+    let data_version = broker.data_version(tables.offsets_version());
+    let body = bodies::encode(&ConsumerOffsetTable { data_version, offset_table });
+    Ok(RemotingCommand::response(ResponseCode::SUCCESS).with_body(body).into())
+}
+
+/// A queue id from the wire.
+pub(super) fn queue_id(id: i32) -> Result<u32, RequestError> {
+    u32::try_from(id).map_err(|_| RequestError::Parameter(format!("queueId [{id}] is illegal")))
+}
+
+/// Offsets on the wire are signed.
+pub(super) fn as_i64(offset: u64) -> i64 {
+    i64::try_from(offset).unwrap_or(i64::MAX)
+}
