@@ -1,2 +1,62 @@
-//! Start-up only.
-fn main() {}
+//! The broker: command line, log, runtime, signals. Everything else is in the library.
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Parser;
+use rmq::{
+    broker::start,
+    config::{
+        BrokerConfig,
+        broker::LogFormat,
+        cli::{self, BrokerArgs, Prepared},
+        load::Loaded,
+    },
+    telemetry::logging,
+};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::{error, info, warn};
+
+fn main() -> ExitCode {
+    let loaded = match cli::prepare_broker(&BrokerArgs::parse()) {
+        Prepared::Run(loaded) => *loaded,
+        Prepared::Exit(code) => return code,
+    };
+    match run(loaded) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(Loaded { config, notices, warnings }: Loaded<BrokerConfig>) -> anyhow::Result<()> {
+    let format = match config.logging.format {
+        LogFormat::Text => logging::Format::Text,
+        LogFormat::Json => logging::Format::Json,
+    };
+    let variable = std::env::var("RUST_LOG").ok();
+    logging::start(&config.logging.level, variable.as_deref(), format)?;
+    notices.iter().for_each(|line| info!("{line}"));
+    warnings.iter().for_each(|line| warn!("{line}"));
+    tokio::runtime::Builder::new_multi_thread()
+        .thread_name("net")
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?
+        .block_on(serve(config))
+}
+
+async fn serve(config: BrokerConfig) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot watch for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot watch for SIGINT")?;
+    let running = start::start(config).await?;
+    // Both are cancel-safe: a signal is kept until somebody receives it.
+    tokio::select! {
+        _ = terminate.recv() => info!("stopping, as SIGTERM asks"),
+        _ = interrupt.recv() => info!("stopping, as SIGINT asks"),
+    }
+    running.stop().await;
+    Ok(())
+}

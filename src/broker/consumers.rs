@@ -69,10 +69,10 @@ impl Consumers {
         beat: Beat,
     ) -> Result<bool, TooManyGroups> {
         let joined = self.members.enter(&beat.group, connection, client)?;
-        let known = self.wants.entry(beat.group.clone()).or_insert_with(|| Wants {
-            style: beat.style,
-            topics: BTreeMap::new(),
-        });
+        let known = self
+            .wants
+            .entry(beat.group.clone())
+            .or_insert_with(|| Wants { style: beat.style, topics: BTreeMap::new() });
         known.style = beat.style;
         let Some(subscriptions) = beat.subscriptions else { return Ok(joined) };
         let changed = replace(&mut known.topics, subscriptions);
@@ -184,14 +184,13 @@ fn replace(
         stays
     });
     for subscription in announced {
-        match known.get_mut(&subscription.topic) {
-            Some(old) if subscription.version > old.version => *old = subscription,
-            Some(_) => {}
-            None if known.len() < TOPICS_PER_GROUP_MAX => {
-                change.new.push(subscription.topic.clone());
-                known.insert(subscription.topic.clone(), subscription);
+        if let Some(old) = known.get_mut(&subscription.topic) {
+            if subscription.version > old.version {
+                *old = subscription;
             }
-            None => {}
+        } else if known.len() < TOPICS_PER_GROUP_MAX {
+            change.new.push(subscription.topic.clone());
+            known.insert(subscription.topic.clone(), subscription);
         }
     }
     change
@@ -233,12 +232,12 @@ mod tests {
         let mut consumers = Consumers::default();
         let (a, b) = (ConnectionId(1), ConnectionId(2));
         let rows = [
-            (a, beat("g", &[("T", "x", 1)]), true),              // joined
-            (a, beat("g", &[("T", "x", 1)]), false),             // nothing new
-            (b, beat("g", &[("T", "x", 1)]), true),              // another member
-            (a, beat("g", &[("T", "y", 2)]), false),             // same topics
+            (a, beat("g", &[("T", "x", 1)]), true),  // joined
+            (a, beat("g", &[("T", "x", 1)]), false), // nothing new
+            (b, beat("g", &[("T", "x", 1)]), true),  // another member
+            (a, beat("g", &[("T", "y", 2)]), false), // same topics
             (a, beat("g", &[("T", "y", 2), ("U", "*", 1)]), true), // one more
-            (a, beat("g", &[("U", "*", 1)]), true),              // one less
+            (a, beat("g", &[("U", "*", 1)]), true),  // one less
             (a, Beat { subscriptions: None, ..beat("g", &[]) }, false),
         ];
         for (row, (connection, beat, want)) in rows.into_iter().enumerate() {
@@ -252,7 +251,9 @@ mod tests {
     fn only_a_higher_version_replaces_a_subscription() {
         let mut consumers = Consumers::default();
         for (tags, version, want) in [("a", 5, "a"), ("b", 4, "a"), ("c", 5, "a"), ("d", 6, "d")] {
-            consumers.beat(ConnectionId(1), client("c"), beat("g", &[("T", tags, version)])).unwrap();
+            consumers
+                .beat(ConnectionId(1), client("c"), beat("g", &[("T", tags, version)]))
+                .unwrap();
             assert_eq!(expression(&consumers, "g", "T").as_deref(), Some(want), "{tags} {version}");
         }
     }

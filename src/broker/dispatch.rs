@@ -121,8 +121,8 @@ impl Handler for Dispatcher {
         let broker = &self.0;
         let code = command.request_code();
         let reply = ReplyTo::new(connection, &command);
-        let refused = is_refused_on_vip_port(code)
-            && connection.local().port() == broker.identity.vip_port;
+        let refused =
+            is_refused_on_vip_port(code) && connection.local().port() == broker.identity.vip_port;
         let Some(route) = route(code).filter(|_| !refused) else {
             reply.answer(RequestError::Unsupported { code: code.0 }.answer());
             return Handled::Done;

@@ -20,21 +20,26 @@ pub mod handlers;
 pub mod hold;
 pub mod members;
 pub mod offset_commits;
+pub mod role_change;
 pub mod settings;
+pub mod start;
 pub mod stats;
 pub mod subscription;
 pub mod system_topics;
 pub mod topics;
+pub mod unique_ids;
 pub mod wakeup;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use parking_lot::RwLock;
 
-use crate::raft::command::Command;
+use crate::raft::command::{Command, Outcome};
 use crate::raft::tables::Tables;
-use crate::raft::{Group, Outcome, Role};
+use crate::raft::{Group, Role};
+use crate::store::files::{Files, RealFiles, Space};
 
 use channels::Channels;
 use consumers::Consumers;
@@ -45,6 +50,7 @@ use offset_commits::OffsetCommits;
 use settings::LiveSettings;
 use stats::Stats;
 use system_topics::SystemTopics;
+use unique_ids::UniqueIds;
 use wakeup::Wakeups;
 
 /// Who this broker is.
@@ -75,8 +81,12 @@ pub struct Broker {
     channels: Channels,
     wakeups: Arc<Wakeups<HeldPull>>,
     offset_commits: OffsetCommits,
-    stats: Arc<Stats>,
+    stats: Stats,
+    unique_ids: UniqueIds,
     booted_ms: i64,
+    /// Of the machine: the newest part of the log lies in a share of it.
+    memory_bytes: u64,
+    store_dir: PathBuf,
 }
 
 impl Broker {
@@ -97,6 +107,11 @@ impl Broker {
     /// Whether this member takes writes.
     fn is_leader(&self) -> bool {
         self.group.role().is_leader()
+    }
+
+    /// Room on the store's disk.
+    fn disk_space(&self) -> Option<Space> {
+        RealFiles.space(&self.store_dir).ok()
     }
 
     /// Changes replicated state and waits until that is committed.

@@ -10,9 +10,8 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::raft::command::{Command, OffsetCommit};
-use crate::raft::proposal::Proposal;
 use crate::raft::tables::Tables;
-use crate::raft::{Group, ProposeError};
+use crate::raft::{Group, Proposal, ProposeError};
 
 /// How many commits of each (group, topic, queue) are under way.
 #[derive(Debug, Clone, Default)]

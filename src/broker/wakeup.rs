@@ -56,11 +56,7 @@ impl<P> Wakeups<P> {
     /// Keeps a request until its queue has grown beyond what it wants, or its deadline. `end` is
     /// asked for the queue's next offset after the request is in the table, so that a message
     /// applied meanwhile is not missed.
-    pub fn hold(
-        &self,
-        hold: Hold<P>,
-        end: impl FnOnce() -> QueueOffset,
-    ) -> Result<(), Full<P>> {
+    pub fn hold(&self, hold: Hold<P>, end: impl FnOnce() -> QueueOffset) -> Result<(), Full<P>> {
         if self.stopping.load(Ordering::SeqCst) {
             self.make_due([(hold.payload, Why::Expired)]);
             return Ok(());

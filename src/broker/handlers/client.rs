@@ -138,7 +138,8 @@ fn register(
     let mut send_in_full = fingerprint == 0;
     for consumer in data.consumer_data_set {
         let group = consumer.group_name.clone();
-        let may_be = tables.group(&group).is_some() || auto_create || names::is_system_group(&group);
+        let may_be =
+            tables.group(&group).is_some() || auto_create || names::is_system_group(&group);
         if !may_be {
             continue; // as in Java: a group that may not be created is passed over silently
         }

@@ -38,11 +38,9 @@ pub(in crate::broker) fn update(broker: Arc<Broker>, request: Request) -> Answer
 /// UPDATE_AND_CREATE_SUBSCRIPTIONGROUP_LIST: all of them or none.
 pub(in crate::broker) fn update_list(broker: Arc<Broker>, request: Request) -> Answering {
     Box::pin(async move {
-        let list: GroupConfigList =
-            bodies::decode(&request.command.body).map_err(|error| RequestError::Body {
-                what: "a list of consumer groups",
-                why: error.to_string(),
-            })?;
+        let list: GroupConfigList = bodies::decode(&request.command.body).map_err(|error| {
+            RequestError::Body { what: "a list of consumer groups", why: error.to_string() }
+        })?;
         put(&broker, list.group_config_list).await
     })
 }
@@ -52,9 +50,8 @@ async fn put(broker: &Broker, configs: Vec<SubscriptionGroupConfig>) -> Answer {
     let names: Vec<String> = configs.iter().map(|config| config.group_name.clone()).collect();
     let mut commands = Vec::with_capacity(configs.len());
     for config in configs {
-        commands.push(Command::PutGroup(
-            groups::from_config(config).map_err(RequestError::Parameter)?,
-        ));
+        commands
+            .push(Command::PutGroup(groups::from_config(config).map_err(RequestError::Parameter)?));
     }
     broker.change(commands).await?;
     tracing::info!(groups = names.join(","), "consumer groups created or changed");
@@ -129,6 +126,7 @@ pub(in crate::broker) fn subscription(broker: &Broker, request: &Request) -> Ans
         .wants(&header.group)
         .and_then(|wants| wants.topics.get(&topic))
         .map(crate::broker::subscription::Subscription::data);
-    let body = bodies::encode(&SubscriptionOfGroup { group: header.group, subscription_data, topic });
+    let body =
+        bodies::encode(&SubscriptionOfGroup { group: header.group, subscription_data, topic });
     Ok(RemotingCommand::response(ResponseCode::SUCCESS).with_body(body).into())
 }

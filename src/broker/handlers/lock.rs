@@ -7,9 +7,8 @@ use crate::net::{Handled, ReplyTo};
 use crate::protocol::bodies::{self, LockBatch, LockedQueues, MessageQueue};
 use crate::protocol::codes::ResponseCode;
 use crate::protocol::command::RemotingCommand;
-use crate::raft::Outcome;
-use crate::raft::command::{Command, QueueName};
-use crate::raft::proposal::Proposal;
+use crate::raft::Proposal;
+use crate::raft::command::{Command, Outcome, QueueName};
 
 use crate::broker::Broker;
 use crate::broker::error::RequestError;
@@ -72,10 +71,8 @@ pub(in crate::broker) fn unlock(
 
 fn checked(broker: &Broker, command: &RemotingCommand) -> Result<LockBatch, RequestError> {
     broker.require_leader()?;
-    let batch: LockBatch = bodies::decode(&command.body).map_err(|error| RequestError::Body {
-        what: "a batch of locks",
-        why: error.to_string(),
-    })?;
+    let batch: LockBatch = bodies::decode(&command.body)
+        .map_err(|error| RequestError::Body { what: "a batch of locks", why: error.to_string() })?;
     let reasonable = batch.mq_set.len() <= QUEUES_MAX
         && !batch.client_id.is_empty()
         && batch.client_id.len() <= CLIENT_ID_BYTES_MAX;

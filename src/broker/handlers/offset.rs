@@ -15,8 +15,8 @@ use crate::protocol::headers::offset::{
     Boundary, GetEarliestStoreTime, GetMaxOffset, GetMinOffset, OffsetAnswer, QueryConsumerOffset,
     SearchOffset, TimestampAnswer, UpdateConsumerOffset,
 };
+use crate::raft::Proposal;
 use crate::raft::command::OffsetCommit;
-use crate::raft::proposal::Proposal;
 use crate::raft::tables::Tables;
 use crate::store::{self, query};
 

@@ -132,7 +132,8 @@ fn check(
     let topic = topic_of(&tables, &request, reply)?;
     let messages_max = u32::try_from(request.max_msg_nums).unwrap_or(0);
     if messages_max == 0 {
-        let text = format!("maxMsgNums [{}] is illegal, it must be at least 1", request.max_msg_nums);
+        let text =
+            format!("maxMsgNums [{}] is illegal, it must be at least 1", request.max_msg_nums);
         return Err(RequestError::Parameter(text));
     }
     let filter = filter_of(broker, &request, &group)?;
@@ -184,8 +185,7 @@ fn group_of(
     if let Some(group) = tables.group(name) {
         return Ok(((**group).clone(), None));
     }
-    let may_be_created =
-        settings.config.policy.auto_create_group || names::is_system_group(name);
+    let may_be_created = settings.config.policy.auto_create_group || names::is_system_group(name);
     if !may_be_created || names::validate_group(name).is_err() {
         return Err(RequestError::GroupToPullUnknown { group: name.to_owned() });
     }
@@ -233,8 +233,10 @@ fn filter_of(
     let consumers = broker.consumers.read();
     let wants = consumers.wants(request.consumer_group).ok_or(RequestError::GroupNotConnected)?;
     if wants.style.message_model == MessageModel::Broadcasting && !group.consume_broadcast_enable {
-        let why =
-            format!("the consumer group[{}] can not consume by broadcast way", request.consumer_group);
+        let why = format!(
+            "the consumer group[{}] can not consume by broadcast way",
+            request.consumer_group
+        );
         return Err(RequestError::PullForbidden { kind: 4, why });
     }
     let subscription = wants.topics.get(request.topic).ok_or(RequestError::NotSubscribed)?;
@@ -314,8 +316,14 @@ fn hold(broker: &Broker, mut held: HeldPull, wants: QueueOffset, deadline: Insta
     held.pull.was_held = true;
     let (topic, queue_id) = (Arc::clone(&held.pull.topic), held.pull.queue_id);
     let owner = held.reply.connection_id();
-    let hold =
-        Hold { topic: Arc::clone(&topic), queue_id, wants, deadline, owner: owner.0, payload: held };
+    let hold = Hold {
+        topic: Arc::clone(&topic),
+        queue_id,
+        wants,
+        deadline,
+        owner: owner.0,
+        payload: held,
+    };
     // A queue that cannot be read is due at once, and the error is told then.
     let end = || {
         let bounds = broker.group.queues().bounds(&topic, queue_id);
@@ -410,9 +418,7 @@ fn verdict(outcome: Outcome, pull: &Pull, leads: bool) -> Verdict {
         }
         (Outcome::OverflowBadly { next }, _) => moved("OFFSET_OVERFLOW_BADLY", next),
         // The leader may still have it; the answer sends the consumer there.
-        (Outcome::TooSmall { min: _ }, Ok(_)) if !leads => {
-            again("OFFSET_TOO_SMALL", pull.offset)
-        }
+        (Outcome::TooSmall { min: _ }, Ok(_)) if !leads => again("OFFSET_TOO_SMALL", pull.offset),
         (Outcome::TooSmall { min }, _) => moved("OFFSET_TOO_SMALL", min),
         (Outcome::Removing, _) => again("MESSAGE_WAS_REMOVING", pull.offset),
     }

@@ -73,13 +73,15 @@ pub(in crate::broker) fn consumer_status(broker: Arc<Broker>, request: Request) 
             check_not_itself(&request, &client)?;
             let ask = GetClientStatus { topic: header.topic.clone(), group: header.group.clone() };
             let answer = client.call(ask.request(), RELAY_WITHIN).await.map_err(|error| {
-                RequestError::ClientSilent { group: header.group.clone(), client: id.clone(), error }
+                RequestError::ClientSilent {
+                    group: header.group.clone(),
+                    client: id.clone(),
+                    error,
+                }
             })?;
-            let status: ConsumerStatusTable =
-                bodies::decode(&answer.body).map_err(|error| RequestError::Body {
-                    what: "a consumer's status",
-                    why: error.to_string(),
-                })?;
+            let status: ConsumerStatusTable = bodies::decode(&answer.body).map_err(|error| {
+                RequestError::Body { what: "a consumer's status", why: error.to_string() }
+            })?;
             consumer_table.insert(id, status.message_queue_table);
         }
         let message_queue_table = BTreeMap::new();

@@ -25,17 +25,16 @@ use crate::protocol::command::RemotingCommand;
 use crate::protocol::headers::send::{MsgIds, SendRequest, SendResponse};
 use crate::protocol::message::{Draft, PROPERTIES_BYTES_MAX, batch, body_crc};
 use crate::protocol::{names, perm, version};
-use crate::raft::ProposeError;
 use crate::raft::command::{Command, Topic};
-use crate::raft::proposal::{Proposal, Receipt};
 use crate::raft::tables::Tables;
+use crate::raft::{Proposal, ProposeError, Receipt};
 
 use crate::broker::error::RequestError;
 use crate::broker::settings::Current;
 use crate::broker::{Broker, groups, topics};
 
-pub(in crate::broker) use properties::added as added_properties;
 use properties::Sent;
+pub(in crate::broker) use properties::added as added_properties;
 
 /// Handles a send of one message or a batch.
 pub(in crate::broker) fn send(
@@ -211,8 +210,8 @@ fn retries_of(
     client_version: i32,
 ) -> Result<Retries, RequestError> {
     let Some(config) = tables.group(group) else {
-        let may_be_created = settings.config.policy.auto_create_group
-            && names::validate_group(group).is_ok();
+        let may_be_created =
+            settings.config.policy.auto_create_group && names::validate_group(group).is_ok();
         if !may_be_created {
             return Err(RequestError::GroupUnknown { group: group.to_owned() });
         }
@@ -225,15 +224,17 @@ fn retries_of(
 
 /// The topic that a send to an unknown name may create.
 fn new_topic(tables: &Tables, settings: &Current, request: &SendRequest<'_>) -> Option<Topic> {
-    let template = tables
-        .topic(request.default_topic)
-        .filter(|template| settings.config.policy.auto_create_topic || template.name != names::TBW102);
+    let template = tables.topic(request.default_topic).filter(|template| {
+        settings.config.policy.auto_create_topic || template.name != names::TBW102
+    });
     topics::from_template(
         request.topic,
         template.map(|template| &**template),
         request.default_topic_queue_nums,
     )
-    .or_else(|| request.topic.strip_prefix(names::RETRY_PREFIX).map(|group| topics::retry(group, 1)))
+    .or_else(|| {
+        request.topic.strip_prefix(names::RETRY_PREFIX).map(|group| topics::retry(group, 1))
+    })
 }
 
 /// The queue that was asked for; a negative one means any.

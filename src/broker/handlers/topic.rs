@@ -15,7 +15,6 @@ use crate::protocol::headers::topic::{
     AllTopicConfig, CreateTopic, DeleteTopic, GetAllTopicConfig, GetTopicConfig,
     QueryTopicConsumeByWho,
 };
-use crate::protocol::names;
 use crate::raft::command::{Command, Topic};
 use crate::raft::tables::Version;
 
@@ -211,11 +210,6 @@ impl Broker {
             timestamp: version.at_ms,
         }
     }
-}
-
-/// Whether a topic is counted among those of users.
-pub(super) fn is_users(topic: &str) -> bool {
-    !names::is_system_topic(topic)
 }
 
 #[cfg(test)]

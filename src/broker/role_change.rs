@@ -1,0 +1,47 @@
+//! What follows from a change of this member's role.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::raft::Role;
+
+use super::{Broker, system_topics};
+
+/// Between two attempts to create what is missing.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Follows the role until the group ends. A new leader creates the system's topics and groups if
+/// they are missing: after the first start, and after an update that brings new ones.
+pub async fn run(broker: Arc<Broker>) {
+    let mut role = broker.group.watch_role();
+    loop {
+        let current = role.borrow_and_update().clone();
+        match &current {
+            Role::Leader { term } => {
+                tracing::info!(member = broker.identity.member, %term, "this member leads");
+                complete_system_topics(&broker).await;
+            }
+            Role::Follower { term, leader } => {
+                let leader = leader.as_deref().unwrap_or("none");
+                tracing::info!(member = broker.identity.member, %term, leader, "this member follows");
+            }
+        }
+        if role.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn complete_system_topics(broker: &Broker) {
+    while broker.is_leader() {
+        let missing = system_topics::missing(&broker.system_topics, &broker.tables());
+        if missing.is_empty() {
+            return;
+        }
+        match broker.change(missing).await {
+            Ok(_) => return,
+            Err(error) => tracing::warn!(%error, "cannot create the system's topics yet"),
+        }
+        tokio::time::sleep(RETRY).await;
+    }
+}

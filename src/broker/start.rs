@@ -1,0 +1,331 @@
+//! Starts a broker from its configuration, and stops it again.
+//!
+//! ```text
+//!  start: ports ─► store and raft group ─► handlers ─► listening ─► registration
+//!  stop:  held pulls answered ─► no new requests, answers go out ─► leadership handed over,
+//!         checkpoint ─► end
+//! ```
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::RwLock;
+use tokio::task::JoinSet;
+
+use crate::clock;
+use crate::config::{BrokerConfig, Endpoint, advertise};
+use crate::net::{self, BindError, HttpHandler, HttpResponse, Server, ServerOptions};
+use crate::raft::{Group, GroupOptions, Limits, PeerAddress, Peers, Timing};
+use crate::store::Durability;
+use crate::telemetry;
+use crate::telemetry::http::Health;
+use crate::telemetry::{Metric, Observed, Samples};
+
+use super::channels::Channels;
+use super::consumers::Consumers;
+use super::dispatch::Dispatcher;
+use super::handlers::pull;
+use super::members::Members;
+use super::offset_commits::OffsetCommits;
+use super::settings::LiveSettings;
+use super::stats::Stats;
+use super::system_topics::SystemTopics;
+use super::unique_ids::UniqueIds;
+use super::wakeup::{self, HELD_MAX, Wakeups};
+use super::{Broker, Identity, role_change};
+
+/// Between samples for rates.
+const SAMPLE_EVERY: Duration = Duration::from_secs(1);
+/// Between looks for clients whose heartbeats stay away.
+const EXPIRE_EVERY: Duration = Duration::from_secs(10);
+/// A stop waits at most this long for answers under way, whatever is configured: whoever asked
+/// has given up by then.
+const GRACE_MAX: Duration = Duration::from_secs(5);
+
+/// Why a broker does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A port cannot be had.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// It is not clear what clients shall be told.
+    #[error(transparent)]
+    Address(#[from] advertise::Ambiguous),
+    /// `brokerIP1` is a name without an address, and message ids need one.
+    #[error("brokerIP1={host} has no address, and message ids need one: {why}")]
+    Unresolved {
+        /// As configured.
+        host: String,
+        /// What the resolver said.
+        why: String,
+    },
+    /// The store or the raft group.
+    #[error(transparent)]
+    Group(#[from] crate::raft::StartError),
+    /// The system refused something.
+    #[error("{what}: {why}")]
+    System {
+        /// What was attempted.
+        what: &'static str,
+        /// What it said.
+        why: String,
+    },
+}
+
+/// A running broker.
+pub struct Running {
+    broker: Arc<Broker>,
+    server: Arc<Server>,
+    tasks: JoinSet<()>,
+    grace: Duration,
+}
+
+/// Starts a broker. Must be called on the runtime that shall run its connections.
+pub async fn start(config: BrokerConfig) -> Result<Running, StartError> {
+    let listener = net::listen(config.listen)?;
+    let vip_listener = net::listen(config.vip_listen)?;
+    let identity = identity(&config)?;
+    let options = group_options(&config);
+    let group =
+        tokio::task::spawn_blocking(move || Group::start(options)).await.map_err(|error| {
+            StartError::System { what: "opening the store", why: error.to_string() }
+        })??;
+    let broker = Arc::new(broker(&config, identity, group));
+    broker.group.set_listener(Arc::clone(&broker.wakeups) as _);
+    let server = Arc::new(
+        Server::start(
+            vec![listener, vip_listener],
+            Arc::new(Dispatcher(Arc::clone(&broker))),
+            server_options(&config, &broker),
+        )
+        .map_err(|error| StartError::System { what: "listening", why: error.to_string() })?,
+    );
+    let tasks = tasks(&broker);
+    tracing::info!(
+        cluster = broker.identity.cluster,
+        group = broker.identity.group,
+        member = broker.identity.member,
+        listen = %config.listen,
+        vip = %config.vip_listen,
+        address = broker.identity.address,
+        "broker started"
+    );
+    let grace = config.connections.stop_grace.min(GRACE_MAX);
+    Ok(Running { broker, server, tasks, grace })
+}
+
+impl Running {
+    /// The broker's shared state.
+    pub fn broker(&self) -> &Arc<Broker> {
+        &self.broker
+    }
+
+    /// Where it listens: the main port, then the VIP port.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        self.server.addresses()
+    }
+
+    /// Answers what is under way, hands leadership over, writes a checkpoint.
+    pub async fn stop(mut self) {
+        tracing::info!(member = self.broker.identity.member, "stopping");
+        self.broker.wakeups.stop();
+        self.server.stop(self.grace).await;
+        self.tasks.abort_all();
+        while self.tasks.join_next().await.is_some() {}
+        let group = self.broker.group.clone();
+        if let Err(error) = tokio::task::spawn_blocking(move || group.stop()).await {
+            tracing::error!(%error, "the raft group did not stop");
+        }
+        tracing::info!(member = self.broker.identity.member, "stopped");
+    }
+}
+
+fn identity(config: &BrokerConfig) -> Result<Identity, StartError> {
+    let advertised = advertise::choose(&advertise::gather(config))?;
+    tracing::info!(host = advertised.host, reason = advertised.reason, "advertised address");
+    let port = config.listen.port();
+    let endpoint = Endpoint { host: advertised.host.clone(), port };
+    let unresolved = |why: String| StartError::Unresolved { host: advertised.host.clone(), why };
+    let store_host = match endpoint.ip() {
+        Some(ip) => SocketAddr::new(ip, port),
+        None => (advertised.host.as_str(), port)
+            .to_socket_addrs()
+            .map_err(|error| unresolved(error.to_string()))?
+            .next()
+            .ok_or_else(|| unresolved("no address found".to_owned()))?,
+    };
+    Ok(Identity {
+        cluster: config.cluster.clone(),
+        group: config.group.clone(),
+        member: config.member.clone(),
+        address: endpoint.to_string(),
+        store_host,
+        vip_port: config.vip_listen.port(),
+    })
+}
+
+fn group_options(config: &BrokerConfig) -> GroupOptions {
+    let peers = config
+        .peers
+        .iter()
+        .map(|(name, at)| (name.to_owned(), PeerAddress { host: at.host.clone(), port: at.port }));
+    let own_port = config.peers.get(&config.member).map(|own| own.port);
+    let listen = own_port.filter(|_| config.peers.len() > 1);
+    GroupOptions {
+        cluster: config.cluster.clone(),
+        group: config.group.clone(),
+        member: config.member.clone(),
+        peers: Peers::new(peers),
+        listen: listen.map(|port| SocketAddr::new(config.listen.ip(), port)),
+        dir: config.store.root.clone(),
+        log_dir: config.store.commit_log.clone(),
+        segment_bytes: config.store.segment_bytes,
+        durability: if config.store.synced { Durability::Synced } else { Durability::PageCache },
+        timing: Timing {
+            heartbeat: config.timing.heartbeat,
+            election_min: config.timing.election_min,
+            election_max: config.timing.election_max,
+        },
+        limits: Limits {
+            waiting_bytes: usize::try_from(config.in_flight_bytes_max).unwrap_or(usize::MAX),
+            ..Limits::default()
+        },
+    }
+}
+
+fn broker(config: &BrokerConfig, identity: Identity, group: Group) -> Broker {
+    let settings = LiveSettings::new(config.clone(), &group.tables());
+    let policy = settings.policy(&group.tables());
+    let system_topics = SystemTopics {
+        cluster: config.cluster.clone(),
+        group: config.group.clone(),
+        cluster_topic: config.system_topics.cluster,
+        group_topic: config.system_topics.broker,
+        trace: config.system_topics.trace.clone(),
+        template_queues: policy.auto_create_topic.then_some(policy.default_topic_queues),
+    };
+    Broker {
+        unique_ids: UniqueIds::new(identity.store_host.ip()),
+        identity,
+        group,
+        settings,
+        system_topics,
+        consumers: RwLock::new(Consumers::default()),
+        producers: RwLock::new(Members::default()),
+        channels: Channels::default(),
+        wakeups: Arc::new(Wakeups::new(HELD_MAX)),
+        offset_commits: OffsetCommits::default(),
+        stats: Stats::default(),
+        booted_ms: clock::wall_ms(),
+        memory_bytes: machine_memory_bytes(),
+        store_dir: config.store.root.clone(),
+    }
+}
+
+fn machine_memory_bytes() -> u64 {
+    let info = rustix::system::sysinfo();
+    u64::from(info.mem_unit).saturating_mul(info.totalram)
+}
+
+fn server_options(config: &BrokerConfig, broker: &Arc<Broker>) -> ServerOptions {
+    ServerOptions {
+        connections_max: usize::try_from(config.connections.connections_max).unwrap_or(usize::MAX),
+        idle: config.connections.idle,
+        plain_http: Some(Arc::new(Observer(Arc::clone(broker)))),
+        ..ServerOptions::default()
+    }
+}
+
+fn tasks(broker: &Arc<Broker>) -> JoinSet<()> {
+    let mut tasks = JoinSet::new();
+    let answering = Arc::clone(broker);
+    tasks.spawn(wakeup::run(Arc::clone(&broker.wakeups), move |held, why| {
+        pull::resume(&answering, held, why);
+    }));
+    tasks.spawn(role_change::run(Arc::clone(broker)));
+    let sampled = Arc::clone(broker);
+    tasks.spawn(every(SAMPLE_EVERY, move || {
+        sampled.stats.sample(clock::now());
+        sampled.stats.users.on_day(local_day(clock::wall_ms()));
+    }));
+    let expiring = Arc::clone(broker);
+    tasks.spawn(every(EXPIRE_EVERY, move || expiring.expire_clients()));
+    tasks
+}
+
+async fn every(period: Duration, work: impl Fn() + Send) {
+    let mut tick = tokio::time::interval(period);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        work();
+    }
+}
+
+/// A number that changes at local midnight.
+fn local_day(now_ms: i64) -> i64 {
+    let now = jiff::Timestamp::from_millisecond(now_ms).unwrap_or_default();
+    let date = now.to_zoned(jiff::tz::TimeZone::system()).date();
+    i64::from(date.year()) * 1000 + i64::from(date.day_of_year())
+}
+
+/// Shows a broker's numbers and health over HTTP.
+struct Observer(Arc<Broker>);
+
+impl HttpHandler for Observer {
+    fn get(&self, path: &str) -> HttpResponse {
+        let answer = telemetry::respond(path, self);
+        HttpResponse {
+            status: answer.status,
+            content_type: answer.content_type,
+            body: answer.body.into(),
+        }
+    }
+}
+
+impl Observed for Observer {
+    fn sample(&self, samples: &mut Samples) {
+        let broker = &self.0;
+        let (status, totals) = (broker.group.status(), broker.stats.totals());
+        let tables = broker.tables();
+        samples.put(Metric::RaftTerm, status.term.0);
+        samples.put(Metric::FirstPositionBytes, status.first_position.0);
+        samples.put(Metric::LastPositionBytes, status.tail.0);
+        samples.put(Metric::DurablePositionBytes, status.durable.0);
+        samples.put(Metric::InFlightBytes, status.waiting_bytes as u64);
+        samples.put(Metric::MessagesIn, totals.put);
+        samples.put(Metric::BytesIn, totals.put_bytes);
+        samples.put(Metric::MessagesOut, totals.got);
+        samples.put(Metric::HeldPulls, broker.wakeups.held() as u64);
+        samples.put(Metric::Topics, tables.topics().count() as u64);
+        samples.put(Metric::Groups, tables.groups().count() as u64);
+    }
+
+    fn health(&self) -> Health {
+        let status = self.0.group.status();
+        if let Some(why) = status.stopped {
+            return Health::Waits(format!("the raft group has stopped: {why}"));
+        }
+        let (group, term) = (&self.0.identity.group, status.term);
+        match status.leader {
+            Some(leader) if self.0.is_leader() => {
+                Health::Serves(format!("{leader} leads {group} in term {term}"))
+            }
+            Some(leader) => Health::Serves(format!("follows {leader} of {group} in term {term}")),
+            None => Health::Waits(format!("no leader of {group} is known in term {term}")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_local_day_changes_once_a_day() {
+        let days: Vec<i64> = (0..48).map(|hour| local_day(hour * 3_600_000)).collect();
+        let changes = days.windows(2).filter(|pair| pair[0] != pair[1]).count();
+        assert!((1..=2).contains(&changes), "{days:?}");
+    }
+}
