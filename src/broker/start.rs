@@ -14,10 +14,13 @@ use parking_lot::RwLock;
 use tokio::task::JoinSet;
 
 use crate::clock;
+use crate::config::broker::Retention;
 use crate::config::{BrokerConfig, Endpoint, advertise};
 use crate::net::{self, BindError, HttpHandler, HttpResponse, Server, ServerOptions};
 use crate::raft::{Group, GroupOptions, Limits, PeerAddress, Peers, Timing};
 use crate::store::Durability;
+use crate::store::disk_space::Ratios;
+use crate::store::retention::{DeleteWhen, Rules};
 use crate::telemetry;
 use crate::telemetry::http::Health;
 use crate::telemetry::{Metric, Observed, Samples};
@@ -191,6 +194,24 @@ fn group_options(config: &BrokerConfig) -> GroupOptions {
             waiting_bytes: usize::try_from(config.in_flight_bytes_max).unwrap_or(usize::MAX),
             ..Limits::default()
         },
+        retention: retention_rules(&config.policy.retention),
+    }
+}
+
+/// Percentages and hours of the configuration, as the store counts.
+fn retention_rules(retention: &Retention) -> Rules {
+    let share = |percent: u32| f64::from(percent) / 100.0;
+    let hours: Vec<String> = retention.delete_hours.iter().map(u8::to_string).collect();
+    Rules {
+        reserved: retention.reserved,
+        delete_when: DeleteWhen::parse(&hours.join(";")).unwrap_or_default(),
+        ratios: Ratios {
+            max_used: share(retention.disk_percent_max),
+            clean_forcibly: share(retention.disk_percent_force),
+            warning: share(retention.disk_percent_full),
+        }
+        .clamped(),
+        clean_forcibly: retention.force,
     }
 }
 
