@@ -155,7 +155,7 @@ fn ipv6_addresses(text: &str) -> Vec<Interface> {
 }
 
 impl BrokerConfig {
-    /// Decides which host clients are told, and keeps it as `brokerIP1`.
+    /// Decides which host clients are told, and shows it as `brokerIP1` from then on.
     pub fn advertise(&mut self, facts: &Facts) -> Result<Advertised, Ambiguous> {
         let chosen = choose(facts)?;
         if facts.configured.is_none() {

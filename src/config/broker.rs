@@ -19,8 +19,6 @@ pub struct BrokerConfig {
     pub member: String,
     /// `dLegerPeers`; in a group of one: this member alone, at `haListenPort`.
     pub peers: Peers,
-    /// `preferredLeaderId`: the member that leadership is transferred to when it is caught up.
-    pub preferred_leader: Option<String>,
     /// `-n`, `namesrvAddr`, or `NAMESRV_ADDR`. Empty: the broker runs unregistered.
     pub name_servers: Vec<Endpoint>,
     /// `bindAddress` and `listenPort`.
@@ -39,8 +37,6 @@ pub struct BrokerConfig {
     pub registration: Registration,
     /// Topics that exist from the start.
     pub system_topics: SystemTopics,
-    /// `messageIndexEnable`: messages can be found by key.
-    pub message_index: bool,
     /// What the process writes about itself.
     pub logging: Logging,
     /// `inFlightBytesMax`: messages taken from producers and not yet stored by a majority.
@@ -142,8 +138,6 @@ pub struct BrokerPolicy {
     pub auto_create_group: bool,
     /// `maxMessageSize`: bytes of a message's body.
     pub message_bytes_max: u32,
-    /// `rejectTransactionMessage`.
-    pub reject_transactions: bool,
     /// `traceOn`: clients are told to trace.
     pub trace_on: bool,
     /// `regionId`: given to producers in answers, and to traces.
@@ -183,9 +177,6 @@ pub struct PullPolicy {
     /// `accessMessageInMemoryMaxRatio`: percent of the machine's memory that the newest part of
     /// the log is taken to occupy.
     pub memory_percent: u32,
-    /// `disableConsumeIfConsumerReadSlowly` and `consumerFallbehindThreshold`: a group this many
-    /// bytes behind is stopped.
-    pub stop_groups_behind: Option<u64>,
 }
 
 /// When messages go.
@@ -217,7 +208,6 @@ impl BrokerConfig {
             group: s.text("brokerName").unwrap_or_default().to_owned(),
             member: s.text("dLegerSelfId").unwrap_or_default().to_owned(),
             peers,
-            preferred_leader: s.text("preferredLeaderId").map(str::to_owned),
             name_servers: s.endpoints("namesrvAddr"),
             listen: SocketAddr::new(address, port),
             vip_listen: SocketAddr::new(address, port - 2),
@@ -246,7 +236,6 @@ impl BrokerConfig {
                     .filter(|_| s.bool("traceTopicEnable"))
                     .map(str::to_owned),
             },
-            message_index: s.bool("messageIndexEnable"),
             logging: Logging::of(s),
             in_flight_bytes_max: s.number("inFlightBytesMax"),
             policy: Arc::new(BrokerPolicy::of(s)),
@@ -283,7 +272,6 @@ impl BrokerPolicy {
             default_topic_queues: s.number("defaultTopicQueueNums"),
             auto_create_group: s.bool("autoCreateSubscriptionGroup"),
             message_bytes_max: s.number("maxMessageSize"),
-            reject_transactions: s.bool("rejectTransactionMessage"),
             trace_on: s.bool("traceOn"),
             region: s.text("regionId").unwrap_or_default().to_owned(),
             pull: PullPolicy {
@@ -296,9 +284,6 @@ impl BrokerPolicy {
                 old_bytes_max: s.number("maxTransferBytesOnMessageInDisk"),
                 old_messages_max: s.number("maxTransferCountOnMessageInDisk"),
                 memory_percent: s.number("accessMessageInMemoryMaxRatio"),
-                stop_groups_behind: s
-                    .bool("disableConsumeIfConsumerReadSlowly")
-                    .then(|| s.number("consumerFallbehindThreshold")),
             },
             notify_consumer_ids_changed: s.bool("notifyConsumerIdsChangedEnable"),
             client_expiry: millis(s, "channelExpiredTimeout"),

@@ -15,6 +15,7 @@ use clap::{Args, Parser};
 
 use crate::config::{
     BrokerConfig, ConfigErrors, Loaded, NamesrvConfig,
+    advertise::gather,
     keys::Support,
     load,
     problem::{Place, Problem},
@@ -92,6 +93,13 @@ pub struct CommonArgs {
     pub check: bool,
 }
 
+impl CommonArgs {
+    /// Whether nothing is to be started.
+    fn looks_only(&self) -> bool {
+        self.check || self.print || self.print_important
+    }
+}
+
 /// What to do after the command line has been read.
 #[derive(Debug)]
 pub enum Prepared<C> {
@@ -116,7 +124,17 @@ pub fn load_namesrv(args: &NamesrvArgs) -> Result<Loaded<NamesrvConfig>, ConfigE
 /// Reads the broker's configuration and does what `-p`, `-m` and `--check` ask for. Errors are on
 /// standard error, one line each.
 pub fn prepare_broker(args: &BrokerArgs) -> Prepared<BrokerConfig> {
-    prepare(&args.common, load_broker(args), |config| &config.settings)
+    let mut unclear = None;
+    let loaded = load_broker(args).map(|mut loaded| {
+        if args.common.looks_only() {
+            unclear = loaded.config.advertise(&gather(&loaded.config)).err();
+        }
+        loaded
+    });
+    match unclear {
+        Some(error) => exit(&mut io::stderr(), &error.to_string(), EXIT_CONFIGURATION),
+        None => prepare(&args.common, loaded, |config| &config.settings),
+    }
 }
 
 /// Like [`prepare_broker`], for the name server.

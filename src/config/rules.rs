@@ -173,15 +173,11 @@ fn check_group(settings: &Settings, findings: &mut Findings) {
         return;
     };
     let names: Vec<_> = peers.iter().map(|(name, _)| name).collect();
-    for key in ["dLegerSelfId", "preferredLeaderId"] {
-        if let Some(name) = settings.text(key)
-            && peers.get(name).is_none()
-        {
-            add(
-                key,
-                format!("{name} is not among the members {} of dLegerPeers", names.join(", ")),
-            );
-        }
+    if let Some(name) = name
+        && peers.get(name).is_none()
+    {
+        let members = names.join(", ");
+        add("dLegerSelfId", format!("{name} is not among the members {members} of dLegerPeers"));
     }
     if settings.text("brokerRole") == Some("SLAVE") {
         let what = "contradicts enableDLegerCommitLog=true: members elect who leads; remove it";

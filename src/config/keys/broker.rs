@@ -112,13 +112,8 @@ const GROUP: &[Key] = &[
          connect, IPv6 in brackets; the port is for peers, not for clients",
     ),
     key("dLegerSelfId", Kind::Member, "", "", "which of `dLegerPeers` this broker is"),
-    key(
-        "preferredLeaderId",
-        Kind::Member,
-        "",
-        "",
-        "member that leads whenever it has all entries; default: whoever was elected",
-    ),
+    key("preferredLeaderId", Kind::Member, "", "", "member that leads whenever it has all entries")
+        .without_effect("whoever was elected leads on: leadership is not moved by preference yet"),
     key(
         "electionTimeoutMs",
         int(50, 60_000),
@@ -174,7 +169,8 @@ const STORE: &[Key] = &[
          (ASYNC_FLUSH: survives any crash of processes, not a power failure of a majority); \
          RocketMQ's default is ASYNC_FLUSH",
     ),
-    key("messageIndexEnable", Kind::Bool, "true", "", "messages can be found by key"),
+    key("messageIndexEnable", Kind::Bool, "true", "", "messages can be found by key")
+        .without_effect("messages can always be found by key"),
     key("storeType", Kind::OneOf(&["default", "defaultRocksDB"]), "default", "", "store format")
         .fixed("there is one store format"),
     key(
@@ -211,7 +207,7 @@ const REQUESTS: &[Key] = &[
     key("maxMessageSize", int(1, 15 * MIB), "4194304", "bytes", "largest body of a message")
         .dynamic(),
     key("rejectTransactionMessage", Kind::Bool, "false", "", "refuse transactional messages")
-        .dynamic(),
+        .without_effect("transactions are not served yet"),
     key("traceOn", Kind::Bool, "true", "", "producers are told to write traces").dynamic(),
     key("regionId", Kind::Name, "DefaultRegion", "", "region told to producers").dynamic(),
     key(
@@ -287,7 +283,7 @@ const REQUESTS: &[Key] = &[
         "",
         "stop a consumer group that is `consumerFallbehindThreshold` behind",
     )
-    .dynamic(),
+    .without_effect("consumer groups are not stopped for being slow"),
     key(
         "consumerFallbehindThreshold",
         int(MIB, i64::MAX),
@@ -295,7 +291,7 @@ const REQUESTS: &[Key] = &[
         "bytes",
         "see `disableConsumeIfConsumerReadSlowly`",
     )
-    .dynamic(),
+    .without_effect("consumer groups are not stopped for being slow"),
     key(
         "notifyConsumerIdsChangedEnable",
         Kind::Bool,

@@ -2,6 +2,7 @@
 
 mod guides;
 mod mistakes;
+mod reference;
 mod table;
 mod updates;
 

@@ -39,6 +39,31 @@ fn keys_that_do_something_say_what() {
     }
 }
 
+/// A key that is not read has no effect, and must say so.
+#[test]
+fn keys_are_read_if_and_only_if_they_have_an_effect() {
+    let sources = [
+        include_str!("../broker.rs"),
+        include_str!("../namesrv.rs"),
+        include_str!("../rules.rs"),
+        include_str!("../settings.rs"),
+        include_str!("../update.rs"),
+    ];
+    for server in SERVERS {
+        for key in Table::of(server).iter() {
+            let read = sources.iter().any(|text| text.contains(&format!("\"{}\"", key.name)));
+            match key.support {
+                Support::Used | Support::Dynamic => assert!(read, "{} is not read", key.name),
+                Support::NoEffect(_) if key.kind != Kind::Path => {
+                    let shared = key.name == "brokerConfigPath";
+                    assert!(!read || shared, "{} is read", key.name);
+                }
+                Support::NoEffect(_) | Support::Fixed(_) => {}
+            }
+        }
+    }
+}
+
 #[test]
 fn every_key_of_java_is_known_and_answered() {
     let rows = [
