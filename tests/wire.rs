@@ -484,7 +484,8 @@ fn typed_bodies_keep_every_member() {
 
 #[test]
 fn bodies_without_hash_order_come_out_byte_for_byte() {
-    let rows: [(&str, fn(&[u8], bodies::NumericKeys) -> Bytes); 9] = [
+    type Again = fn(&[u8], bodies::NumericKeys) -> Bytes;
+    let rows: [(&str, Again); 9] = [
         ("namesrv-route-old-client-unquoted", again::<bodies::TopicRouteData>),
         ("namesrv-route-java49", again::<bodies::TopicRouteData>),
         ("namesrv-route-java55", again::<bodies::TopicRouteData>),

@@ -37,7 +37,9 @@ pub(super) fn decode(header: &[u8]) -> Result<RemotingCommand, DecodeError> {
             "opaque" => command.opaque = number(header, &mut scanner)?,
             "remark" => command.remark = text(header, &mut scanner)?,
             "version" => command.version = number(header, &mut scanner)?,
-            _ => drop(scanner.value()?),
+            _ => {
+                scanner.value()?;
+            }
         }
     }
     scanner.expect_end()?;

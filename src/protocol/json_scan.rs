@@ -143,8 +143,12 @@ impl<'a> Scanner<'a> {
                         continue;
                     }
                 }
-                Some(b'"') => drop(self.string()?),
-                _ => drop(self.scalar()?),
+                Some(b'"') => {
+                    self.string()?;
+                }
+                _ => {
+                    self.scalar()?;
+                }
             }
             // A value has ended: the next one of its container, or the container ends too.
             loop {
@@ -227,6 +231,7 @@ fn hex4(text: &str) -> Option<u16> {
 }
 
 #[cfg(test)]
+#[allow(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 mod tests {
     use super::*;
     use proptest::prelude::*;

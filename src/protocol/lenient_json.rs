@@ -321,6 +321,7 @@ impl Formatter for Fastjson {
 }
 
 #[cfg(test)]
+#[allow(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 mod tests {
     use std::collections::BTreeMap;
 
@@ -389,9 +390,9 @@ mod tests {
         fn standard_json_stays_what_it_is(
             map in prop::collection::btree_map(any::<String>(), nested(), 0..5),
         ) {
-            let text = to_vec(&map);
-            prop_assert_eq!(serde_json::to_vec(&map).unwrap(), text.clone());
-            prop_assert_eq!(to_standard(&text).unwrap().into_bytes(), text);
+            let standard = to_vec(&map);
+            prop_assert_eq!(&serde_json::to_vec(&map).unwrap(), &standard);
+            prop_assert_eq!(to_standard(&standard).unwrap().into_bytes(), standard);
             let bare = to_vec_with(&map, NumericKeys::Bare);
             prop_assert_eq!(from_slice::<BTreeMap<_, _>>(&bare).unwrap(), map);
         }

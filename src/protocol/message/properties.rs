@@ -264,7 +264,8 @@ mod tests {
 
     #[test]
     fn odd_strings_are_read_as_far_as_they_make_sense() {
-        let rows: [(&[u8], &[(&str, &str)]); 6] = [
+        type Row = (&'static [u8], &'static [(&'static str, &'static str)]);
+        let rows: [Row; 6] = [
             (b"", &[]),
             (b"a\x01b", &[("a", "b")]),
             (b"a\x02b\x01c\x02", &[("b", "c")]),

@@ -300,3 +300,116 @@ impl<'a> Reader<'a> {
         Ok(SocketAddr::new(ip, port))
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::protocol::message::{DraftError, TOPIC_BYTES_MAX};
+
+    fn draft() -> impl Strategy<Value = Draft> {
+        let numbers = any::<(u32, i32, i32, i64, i32, i64)>();
+        let hosts = any::<(SocketAddr, SocketAddr)>();
+        let body = prop::collection::vec(any::<u8>(), 0..100);
+        let properties = prop::collection::vec(any::<u8>(), 0..100);
+        (numbers, hosts, "[a-z]{0,20}|[a-z]{120,140}", body, properties).prop_map(
+            |(numbers, hosts, topic, body, properties)| Draft {
+                topic: topic.into(),
+                queue_id: numbers.0,
+                flag: numbers.1,
+                sys_flag: numbers.2 & !(BORN_HOST_V6 | STORE_HOST_V6),
+                born_timestamp: numbers.3,
+                born_host: without_scope(hosts.0),
+                store_host: without_scope(hosts.1),
+                reconsume_times: numbers.4,
+                prepared_transaction_offset: numbers.5,
+                body_crc: body_crc(&body),
+                body: body.into(),
+                properties: properties.into(),
+            },
+        )
+    }
+
+    /// Flow labels and scopes of IPv6 addresses are not stored.
+    fn without_scope(host: SocketAddr) -> SocketAddr {
+        SocketAddr::new(host.ip(), host.port())
+    }
+
+    const PLACE: RecordPlace =
+        RecordPlace { queue_offset: 7, physical: 0x1000, store_timestamp: 1_795_227_551_950 };
+
+    fn encoded(draft: &Draft) -> Vec<u8> {
+        let mut out = vec![0xEE; draft.stored_bytes()];
+        draft.encode(PLACE, &mut out);
+        out
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_encoded_is_read(draft in draft(), behind in any::<[u8; 3]>()) {
+            let bytes = [encoded(&draft), behind.to_vec()].concat();
+            let record = Record::parse(&bytes).unwrap();
+            prop_assert_eq!(record.stored_bytes(), draft.stored_bytes());
+            prop_assert_eq!(record.place(), PLACE);
+            prop_assert!(record.body_is_intact());
+            let hosts = BORN_HOST_V6 | STORE_HOST_V6;
+            let again = record.to_draft();
+            prop_assert_eq!(again.stored_bytes(), draft.stored_bytes());
+            prop_assert_eq!(Draft { sys_flag: again.sys_flag & !hosts, ..again }, draft);
+        }
+
+        #[test]
+        fn a_record_that_is_cut_or_changed_never_panics(
+            draft in draft(), cut in 0_usize..400, at in 0_usize..120, byte in any::<u8>(),
+        ) {
+            let mut bytes = encoded(&draft);
+            let whole = bytes.len();
+            if let Some(changed) = bytes.get_mut(at) {
+                *changed = byte;
+            }
+            let _ = records(&bytes).count();
+            bytes = encoded(&draft);
+            bytes.truncate(cut.min(whole - 1));
+            prop_assert_eq!(Record::parse(&bytes), Err(RecordError::Truncated));
+        }
+
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = records(&bytes).count();
+        }
+    }
+
+    #[test]
+    fn layouts_that_java_never_writes_are_refused() {
+        let draft = Draft {
+            topic: "T".into(),
+            queue_id: 0,
+            flag: 0,
+            sys_flag: 0,
+            born_timestamp: 0,
+            born_host: ([127, 0, 0, 1], 1).into(),
+            store_host: ([127, 0, 0, 1], 2).into(),
+            reconsume_times: 0,
+            prepared_transaction_offset: 0,
+            body: Bytes::from_static(b"body"),
+            body_crc: body_crc(b"body"),
+            properties: Bytes::new(),
+        };
+        let good = encoded(&draft);
+        let changed = |at: usize, byte: u8| {
+            let mut bytes = good.clone();
+            bytes[at] = byte;
+            Record::parse(&bytes).err()
+        };
+        assert_eq!(good.len(), 91 + 4 + 1);
+        assert_eq!(changed(7, 0xA8), Some(RecordError::Magic(0xDAA3_20A8)));
+        assert_eq!(changed(53, 1), Some(RecordError::Field("port"))); // high half of the port
+        assert_eq!(changed(good.len() - 3, 0xFF), Some(RecordError::Field("topic")));
+        assert_eq!(changed(good.len() - 1, 1), Some(RecordError::Truncated)); // properties
+        assert_eq!(changed(3, 95), Some(RecordError::Truncated)); // total one too short
+        let long = Draft { topic: "x".repeat(TOPIC_BYTES_MAX + 1).into(), ..draft };
+        assert_eq!(long.check(), Err(DraftError::TopicTooLong { bytes: 256 }));
+    }
+}
