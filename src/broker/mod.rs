@@ -11,6 +11,8 @@
 //! changes replicated state it proposes, and the answer goes out when that is committed. Nothing
 //! here blocks, and no task is spawned per request.
 
+pub mod announcement;
+pub mod announcing;
 pub mod channels;
 pub mod consumers;
 pub mod dispatch;
@@ -20,6 +22,7 @@ pub mod handlers;
 pub mod hold;
 pub mod members;
 pub mod offset_commits;
+pub mod registration;
 pub mod role_change;
 pub mod settings;
 pub mod start;
@@ -41,6 +44,7 @@ use crate::raft::tables::Tables;
 use crate::raft::{Group, Role};
 use crate::store::files::{Files, RealFiles, Space};
 
+use announcing::Announcer;
 use channels::Channels;
 use consumers::Consumers;
 use error::RequestError;
@@ -83,6 +87,7 @@ pub struct Broker {
     offset_commits: OffsetCommits,
     stats: Stats,
     unique_ids: UniqueIds,
+    announcer: Announcer,
     booted_ms: i64,
     /// Of the machine: the newest part of the log lies in a share of it.
     memory_bytes: u64,

@@ -25,12 +25,15 @@ use crate::telemetry;
 use crate::telemetry::http::Health;
 use crate::telemetry::{Metric, Observed, Samples};
 
+use super::announcement::Registrant;
+use super::announcing::{self, Announcer, Place};
 use super::channels::Channels;
 use super::consumers::Consumers;
 use super::dispatch::Dispatcher;
 use super::handlers::pull;
 use super::members::Members;
 use super::offset_commits::OffsetCommits;
+use super::registration::{Registration, RegistrationOptions};
 use super::settings::LiveSettings;
 use super::stats::Stats;
 use super::system_topics::SystemTopics;
@@ -81,6 +84,7 @@ pub struct Running {
     broker: Arc<Broker>,
     server: Arc<Server>,
     tasks: JoinSet<()>,
+    registration: Registration,
     grace: Duration,
 }
 
@@ -104,7 +108,8 @@ pub async fn start(config: BrokerConfig) -> Result<Running, StartError> {
         )
         .map_err(|error| StartError::System { what: "listening", why: error.to_string() })?,
     );
-    let tasks = tasks(&broker);
+    let mut tasks = tasks(&broker);
+    let registration = register(&config, &broker, &mut tasks);
     tracing::info!(
         cluster = broker.identity.cluster,
         group = broker.identity.group,
@@ -115,7 +120,7 @@ pub async fn start(config: BrokerConfig) -> Result<Running, StartError> {
         "broker started"
     );
     let grace = config.connections.stop_grace.min(GRACE_MAX);
-    Ok(Running { broker, server, tasks, grace })
+    Ok(Running { broker, server, tasks, registration, grace })
 }
 
 impl Running {
@@ -133,7 +138,7 @@ impl Running {
     pub async fn stop(mut self) {
         tracing::info!(member = self.broker.identity.member, "stopping");
         self.broker.wakeups.stop();
-        self.server.stop(self.grace).await;
+        tokio::join!(self.registration.stop(), self.server.stop(self.grace));
         self.tasks.abort_all();
         while self.tasks.join_next().await.is_some() {}
         let group = self.broker.group.clone();
@@ -237,11 +242,37 @@ fn broker(config: &BrokerConfig, identity: Identity, group: Group) -> Broker {
         channels: Channels::default(),
         wakeups: Arc::new(Wakeups::new(HELD_MAX)),
         offset_commits: OffsetCommits::default(),
+        announcer: Announcer::default(),
         stats: Stats::default(),
         booted_ms: clock::wall_ms(),
         memory_bytes: machine_memory_bytes(),
         store_dir: config.store.root.clone(),
     }
+}
+
+/// Announces this broker to the name servers, from the moment it has a role on.
+fn register(config: &BrokerConfig, broker: &Arc<Broker>, tasks: &mut JoinSet<()>) -> Registration {
+    let identity = &broker.identity;
+    let beside = |at: Endpoint| Endpoint { port: at.port.saturating_add(1), ..at }.to_string();
+    let ha_address = identity.address.parse().map_or_else(|_| identity.address.clone(), beside);
+    let registrant = Registrant {
+        cluster: identity.cluster.clone(),
+        group: identity.group.clone(),
+        address: identity.address.clone(),
+        ha_address,
+    };
+    let options = RegistrationOptions {
+        name_servers: config.name_servers.iter().map(Endpoint::to_string).collect(),
+        period: config.registration.period,
+        timeout: config.registration.timeout,
+    };
+    let registration = Registration::start(&options, &registrant, &broker.announcer.subscribe());
+    broker.announcer.follow(registration.progress());
+    let index = config.peers.iter().position(|(name, _)| name == config.member).unwrap_or(0);
+    let place = Place { index, members: config.peers.len() };
+    tasks.spawn(announcing::run(Arc::clone(broker), place));
+    tasks.spawn(announcing::follow_order(Arc::clone(broker)));
+    registration
 }
 
 fn machine_memory_bytes() -> u64 {

@@ -70,6 +70,7 @@ async fn put(broker: &Broker, configs: Vec<TopicConfig>) -> Answer {
     }
     let names: Vec<String> = commands.iter().filter_map(named).collect();
     broker.change(commands).await?;
+    broker.announcer.tell(&broker.tables()).await;
     tracing::info!(topics = names.join(","), "topics created or changed");
     Ok(RemotingCommand::response(ResponseCode::SUCCESS).into())
 }
@@ -101,6 +102,7 @@ pub(in crate::broker) fn delete(broker: Arc<Broker>, request: Request) -> Answer
         if broker.tables().topic(&topic).is_some() {
             broker.change(vec![Command::DeleteTopic { topic: topic.clone() }]).await?;
             broker.stats.traffic.forget_topic(&topic);
+            broker.announcer.tell(&broker.tables()).await;
             tracing::info!(topic, "topic deleted");
         }
         Ok(RemotingCommand::response(ResponseCode::SUCCESS).into())

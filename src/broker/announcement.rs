@@ -1,0 +1,230 @@
+//! What name servers are told about this broker, decided from its role and its tables. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+
+use crate::{
+    ids::{BrokerId, LEADER_BROKER_ID, Term},
+    protocol::{
+        bodies::{self, DataVersion, RegisterBrokerBody, TopicConfig, TopicConfigTable},
+        command::RemotingCommand,
+        headers::namesrv::{BrokerHeartbeat, RegisterBroker, UnregisterBroker},
+        message,
+    },
+};
+
+/// Ext field: the registration holds all topics, what is not in it does not exist.
+const TOPICS_COMPLETE: &str = "topicsComplete";
+/// Ext field: the answer shall say, in the field of the same name, whether the broker is known on
+/// this connection. RocketMQ's name servers ignore it and answer success in any case.
+const TELL_ENTERED: &str = "tellEntered";
+/// Silence after which a name server forgets this broker. Ten heartbeats.
+const SILENCE_MAX_MS: i64 = 10_000;
+
+/// What does not change while a broker runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Registrant {
+    /// Its cluster.
+    pub cluster: String,
+    /// Its group (`brokerName`).
+    pub group: String,
+    /// `host:port` that clients are told.
+    pub address: String,
+    /// `host:port` for replication; clients never see it.
+    pub ha_address: String,
+}
+
+/// What a broker is at some moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Announcement {
+    /// 0 for the leader.
+    pub broker_id: BrokerId,
+    /// Raft term in which it has this id.
+    pub term: Term,
+    /// Counts changes of the topics; the same on every member.
+    pub counter: i64,
+    /// Time of the last one, in ms.
+    pub changed_ms: i64,
+    /// All topics, with the permission that the broker allows.
+    pub topics: Vec<TopicConfig>,
+}
+
+impl Announcement {
+    /// Whether `other` says the same about who leads: then it can wait a little.
+    pub fn same_role(&self, other: &Self) -> bool {
+        (self.broker_id, self.term) == (other.broker_id, other.term)
+    }
+
+    /// REGISTER_BROKER. One for all name servers: the body is shared.
+    pub fn request(&self, registrant: &Registrant) -> RemotingCommand {
+        let body = self.body();
+        let header = RegisterBroker {
+            broker_name: registrant.group.clone(),
+            broker_addr: registrant.address.clone(),
+            cluster_name: registrant.cluster.clone(),
+            ha_server_addr: registrant.ha_address.clone(),
+            broker_id: self.broker_id.0,
+            heartbeat_timeout_millis: Some(SILENCE_MAX_MS),
+            enable_acting_master: Some(false),
+            compressed: false,
+            body_crc32: i32::try_from(message::body_crc(&body)).unwrap_or(0),
+            zone_name: None,
+        };
+        header
+            .request()
+            .with_field(TOPICS_COMPLETE, true)
+            .with_field(TELL_ENTERED, true)
+            .with_body(body)
+    }
+
+    fn body(&self) -> Bytes {
+        let named = |topic: &TopicConfig| (topic.topic_name.clone(), topic.clone());
+        bodies::encode(&RegisterBrokerBody {
+            filter_server_list: Vec::new(),
+            topic_config_serialize_wrapper: TopicConfigTable {
+                data_version: DataVersion {
+                    counter: self.counter,
+                    state_version: i64::try_from(self.term.0).unwrap_or(i64::MAX),
+                    timestamp: self.changed_ms,
+                },
+                topic_config_table: self.topics.iter().map(named).collect(),
+                ..TopicConfigTable::default()
+            },
+        })
+    }
+}
+
+impl Registrant {
+    /// BROKER_HEARTBEAT.
+    pub fn heartbeat(&self) -> RemotingCommand {
+        let header = BrokerHeartbeat {
+            cluster_name: self.cluster.clone(),
+            broker_addr: self.address.clone(),
+            broker_name: self.group.clone(),
+            broker_id: None,
+            epoch: None,
+            max_offset: None,
+            confirm_offset: None,
+            heartbeat_timeout_mills: Some(SILENCE_MAX_MS),
+            election_priority: None,
+        };
+        header.request().with_field(TELL_ENTERED, true)
+    }
+
+    /// UNREGISTER_BROKER.
+    pub fn farewell(&self, broker_id: BrokerId) -> RemotingCommand {
+        UnregisterBroker {
+            broker_name: self.group.clone(),
+            broker_addr: self.address.clone(),
+            cluster_name: self.cluster.clone(),
+            broker_id: broker_id.0,
+        }
+        .request()
+    }
+}
+
+/// Whether an answer says that this broker is not in the name server's table.
+pub fn says_unknown(answer: &RemotingCommand) -> bool {
+    answer.ext.get(TELL_ENTERED) == Some("false")
+}
+
+/// Names of ordered topics in the answer to a registration; `None`: the name server has no table
+/// of them, which says nothing about any topic.
+pub fn ordered_topics(answer: &RemotingCommand) -> Option<BTreeSet<String>> {
+    if answer.body.is_empty() {
+        return None;
+    }
+    let table: bodies::KVTable = bodies::decode(&answer.body).ok()?;
+    let named: BTreeMap<String, String> = table.table;
+    Some(named.into_keys().collect())
+}
+
+/// The broker id of a member that is not the leader: its place in the peer list, from 1 on. So a
+/// member has the same id whenever it follows.
+pub fn follower_id(place: usize) -> BrokerId {
+    BrokerId(u64::try_from(place).unwrap_or(u64::MAX - 1).saturating_add(1))
+}
+
+/// The id to announce, if there is one yet: a member that never was part of a group, or the only
+/// one of its group, is nobody's follower.
+pub fn broker_id(leads: bool, term: Term, place: usize, members: usize) -> Option<BrokerId> {
+    match (leads, term, members) {
+        (true, ..) => Some(LEADER_BROKER_ID),
+        (false, Term(0), _) | (false, _, 0 | 1) => None,
+        (false, ..) => Some(follower_id(place)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn registrant() -> Registrant {
+        Registrant {
+            cluster: "C".into(),
+            group: "G".into(),
+            address: "127.0.0.1:10911".into(),
+            ha_address: "127.0.0.1:10912".into(),
+        }
+    }
+
+    #[test]
+    fn ids_follow_the_role_and_the_place_in_the_peer_list() {
+        // (leads, term, place, members), id
+        let rows = [
+            ((true, 3, 2, 3), Some(0)),
+            ((false, 3, 0, 3), Some(1)),
+            ((false, 3, 2, 3), Some(3)),
+            ((false, 0, 2, 3), None),
+            ((false, 3, 0, 1), None),
+            ((true, 1, 0, 1), Some(0)),
+        ];
+        for ((leads, term, place, members), id) in rows {
+            let got = broker_id(leads, Term(term), place, members);
+            assert_eq!(got, id.map(BrokerId), "{leads} {term} {place} {members}");
+        }
+    }
+
+    #[test]
+    fn a_registration_is_what_java_sends_and_two_fields() {
+        let announcement = Announcement {
+            broker_id: BrokerId(0),
+            term: Term(7),
+            counter: 2,
+            changed_ms: 1_795_224_858_244,
+            topics: vec![TopicConfig::new("VecTopic", 4)],
+        };
+        let request = announcement.request(&registrant());
+        let body = r#"{"filterServerList":[],"topicConfigSerializeWrapper":{"dataVersion":{"counter":2,"stateVersion":7,"timestamp":1795224858244},"mappingDataVersion":{"counter":0,"stateVersion":0,"timestamp":0},"topicConfigTable":{"VecTopic":{"attributes":{},"order":false,"perm":6,"readQueueNums":4,"topicFilterType":"SINGLE_TAG","topicName":"VecTopic","topicSysFlag":0,"writeQueueNums":4}},"topicQueueMappingDetailMap":{},"topicQueueMappingInfoMap":{}}}"#;
+        assert_eq!(std::str::from_utf8(&request.body), Ok(body));
+        let fields: BTreeMap<_, _> = request.ext.iter().collect();
+        let crc = message::body_crc(body.as_bytes()).to_string();
+        let want = [
+            ("bodyCrc32", crc.as_str()),
+            ("brokerAddr", "127.0.0.1:10911"),
+            ("brokerId", "0"),
+            ("brokerName", "G"),
+            ("clusterName", "C"),
+            ("compressed", "false"),
+            ("enableActingMaster", "false"),
+            ("haServerAddr", "127.0.0.1:10912"),
+            ("heartbeatTimeoutMillis", "10000"),
+            ("tellEntered", "true"),
+            ("topicsComplete", "true"),
+        ];
+        assert_eq!(fields, BTreeMap::from(want));
+    }
+
+    #[test]
+    fn answers_are_read() {
+        let answer = || RemotingCommand::response(crate::protocol::codes::ResponseCode::SUCCESS);
+        assert!(!says_unknown(&answer()));
+        assert!(!says_unknown(&answer().with_field("tellEntered", true)));
+        assert!(says_unknown(&answer().with_field("tellEntered", false)));
+        let table = ordered_topics(&answer().with_body(r#"{"table":{"T":"b:4","U":"b:1"}}"#));
+        assert_eq!(table, Some(BTreeSet::from(["T".into(), "U".into()])));
+        assert_eq!(ordered_topics(&answer()), None);
+        assert_eq!(ordered_topics(&answer().with_body("{")), None);
+    }
+}

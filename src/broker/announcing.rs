@@ -1,0 +1,255 @@
+//! Watches role and tables, and announces what name servers have to know; and takes over what they
+//! say about ordered topics.
+
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use tokio::{
+    sync::{Notify, watch},
+    time::{sleep, timeout},
+};
+use tracing::{debug, info, warn};
+
+use super::{
+    Broker,
+    announcement::{Announcement, broker_id},
+    registration::{Announcements, Progress},
+    topics,
+};
+use crate::{
+    protocol::{bodies::TopicConfig, perm},
+    raft::{
+        Role,
+        command::{Command, Topic},
+        tables::Tables,
+    },
+};
+
+/// How late a change of topics is noticed that nobody has pointed out.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// How long an operator's change of topics waits for name servers to be told.
+const TELL_WITHIN: Duration = Duration::from_secs(1);
+/// Between looks at what name servers say about ordered topics.
+const ORDER_EVERY: Duration = Duration::from_secs(1);
+
+/// Where this member stands in the peer list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// Its index, by name.
+    pub index: usize,
+    /// Members in the list.
+    pub members: usize,
+}
+
+/// What is announced, and how far it has got.
+#[derive(Debug)]
+pub struct Announcer {
+    announcements: watch::Sender<Option<Arc<Announcement>>>,
+    look: Notify,
+    progress: OnceLock<Progress>,
+}
+
+impl Default for Announcer {
+    /// Announces nothing yet.
+    fn default() -> Self {
+        let announcements = watch::Sender::new(None);
+        Self { announcements, look: Notify::new(), progress: OnceLock::new() }
+    }
+}
+
+impl Announcer {
+    /// What is announced, for those who tell it.
+    pub fn subscribe(&self) -> Announcements {
+        self.announcements.subscribe()
+    }
+
+    /// From now on [`Self::tell`] waits for these.
+    pub fn follow(&self, progress: Progress) {
+        if self.progress.set(progress).is_err() {
+            warn!("registration was started twice");
+        }
+    }
+
+    /// Waits until the name servers that can be reached have the topics of `tables`, at most a
+    /// second: then who creates a topic finds it in routes.
+    pub async fn tell(&self, tables: &Tables) {
+        let Some(progress) = self.progress.get() else { return };
+        let counter = counter(tables);
+        let announced = |a: &Option<Arc<Announcement>>| {
+            a.as_ref().is_none_or(|announced| announced.counter >= counter)
+        };
+        let told = async {
+            self.look.notify_one();
+            let _ = self.subscribe().wait_for(announced).await;
+            progress.reached(counter).await;
+        };
+        if timeout(TELL_WITHIN, told).await.is_err() {
+            debug!("name servers have not been told of topics in time");
+        }
+    }
+}
+
+/// Announces until the group ends: a role at once, topics when somebody waits for that or at the
+/// next look.
+pub async fn run(broker: Arc<Broker>, place: Place) {
+    let mut roles = broker.group.watch_role();
+    let mut seen = None;
+    loop {
+        let role = roles.borrow_and_update().clone();
+        let tables = broker.tables();
+        let version = (tables.topics_version(), tables.settings_version());
+        if seen.as_ref() != Some(&(role.clone(), version)) {
+            let permission = broker.settings.policy(&tables).permission;
+            let next = announcement(&role, place, &tables, permission);
+            broker.announcer.announcements.send_if_modified(|current| {
+                let different = current.as_deref() != next.as_ref();
+                if different {
+                    *current = next.map(Arc::new);
+                }
+                different
+            });
+            seen = Some((role, version));
+        }
+        // All cancel-safe.
+        tokio::select! {
+            ended = roles.changed() => if ended.is_err() { return },
+            () = broker.announcer.look.notified() => {}
+            () = sleep(LOOK_EVERY) => {}
+        }
+    }
+}
+
+/// Keeps the `order` flags of topics as the name servers' table of ordered topics says. The leader
+/// does it, for all members.
+pub async fn follow_order(broker: Arc<Broker>) {
+    let mut done = None;
+    loop {
+        sleep(ORDER_EVERY).await;
+        let progress = broker.announcer.progress.get();
+        let Some(ordered) = progress.and_then(Progress::ordered_topics) else { continue };
+        let tables = broker.tables();
+        let wanted = (ordered, tables.topics_version());
+        if !broker.is_leader() || done.as_ref() == Some(&wanted) {
+            continue;
+        }
+        let changes = order_changes(&tables, &wanted.0);
+        let names: Vec<_> = changes.iter().map(|topic| topic.name.clone()).collect();
+        if !names.is_empty() {
+            info!(topics = names.join(","), "order flags change as name servers say");
+            let commands = changes.into_iter().map(Command::PutTopic).collect();
+            if let Err(error) = broker.change(commands).await {
+                debug!(%error, "order flags not changed");
+                continue;
+            }
+        }
+        done = Some(wanted);
+    }
+}
+
+/// What to announce, if anything.
+pub fn announcement(
+    role: &Role,
+    place: Place,
+    tables: &Tables,
+    permission: u32,
+) -> Option<Announcement> {
+    let term = role.term();
+    let broker_id = broker_id(role.is_leader(), term, place.index, place.members)?;
+    let topics = tables.topics().map(|topic| {
+        let perm = allowed(topic.perm, permission);
+        TopicConfig { perm, ..topics::to_config(topic) }
+    });
+    Some(Announcement {
+        broker_id,
+        term,
+        counter: counter(tables),
+        changed_ms: tables.topics_version().at_ms.max(tables.settings_version().at_ms),
+        topics: topics.collect(),
+    })
+}
+
+/// Both versions count: `brokerPermission` is a setting, and a name server takes topics over only
+/// with another version.
+fn counter(tables: &Tables) -> i64 {
+    let counter = tables.topics_version().counter + tables.settings_version().counter;
+    i64::try_from(counter).unwrap_or(i64::MAX)
+}
+
+/// A topic's permission on a broker that may itself be read-only or write-only.
+fn allowed(topic: u32, broker: u32) -> u32 {
+    let both = perm::READ | perm::WRITE;
+    if broker & both == both { topic } else { topic & broker }
+}
+
+/// Topics whose `order` flag differs from what name servers say, as they should be.
+pub fn order_changes(tables: &Tables, ordered: &BTreeSet<String>) -> Vec<Topic> {
+    let differs = |topic: &&Arc<Topic>| topic.order != ordered.contains(&topic.name);
+    let changed = |topic: &Arc<Topic>| Topic { order: !topic.order, ..Topic::clone(topic) };
+    tables.topics().filter(differs).map(changed).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::{BrokerId, Term};
+
+    const PLACE: Place = Place { index: 1, members: 3 };
+
+    fn tables(names: &[&str]) -> Tables {
+        let mut tables = Tables::default();
+        for (at, name) in names.iter().enumerate() {
+            let topic = topics::plain(name, 4, perm::READ | perm::WRITE);
+            tables.apply(Command::PutTopic(topic), at as i64);
+        }
+        tables
+    }
+
+    #[test]
+    fn leader_and_follower_announce_the_same_topics_under_their_ids() {
+        let tables = tables(&["T", "U"]);
+        let leader = Role::Leader { term: Term(3) };
+        let follower = Role::Follower { term: Term(3), leader: Some("n0".into()) };
+        let of = |role: &Role| announcement(role, PLACE, &tables, 6).unwrap();
+        let (leading, following) = (of(&leader), of(&follower));
+        assert_eq!((leading.broker_id, following.broker_id), (BrokerId(0), BrokerId(2)));
+        assert_eq!((leading.counter, leading.changed_ms), (2, 1));
+        assert_eq!(leading.topics, following.topics);
+        let nothing = Role::Follower { term: Term(0), leader: None };
+        assert_eq!(announcement(&nothing, PLACE, &tables, 6), None);
+    }
+
+    #[test]
+    fn permissions_are_limited_by_the_brokers() {
+        let rows = [((6, 6), 6), ((7, 6), 7), ((6, 4), 4), ((7, 4), 4), ((6, 2), 2), ((4, 6), 4)];
+        for ((topic, broker), want) in rows {
+            assert_eq!(allowed(topic, broker), want, "topic {topic} broker {broker}");
+        }
+    }
+
+    #[test]
+    fn a_changed_permission_is_another_version() {
+        let mut tables = tables(&["T"]);
+        let leader = Role::Leader { term: Term(3) };
+        let before = announcement(&leader, PLACE, &tables, 6).unwrap();
+        let setting = Command::PutSetting { key: "brokerPermission".into(), value: "4".into() };
+        tables.apply(setting, 9);
+        let after = announcement(&leader, PLACE, &tables, 4).unwrap();
+        assert!(after.counter > before.counter);
+        assert_eq!(after.topics[0].perm, 4);
+    }
+
+    #[test]
+    fn order_flags_become_what_name_servers_say() {
+        let union = BTreeSet::from(["T".to_owned(), "U".to_owned()]);
+        let mut tables = tables(&["T", "V"]);
+        let changes = order_changes(&tables, &union);
+        assert_eq!(changes.len(), 1);
+        assert!(changes[0].name == "T" && changes[0].order);
+        tables.apply(Command::PutTopic(changes[0].clone()), 9);
+        assert_eq!(order_changes(&tables, &union), []);
+        assert!(!order_changes(&tables, &BTreeSet::new())[0].order);
+    }
+}

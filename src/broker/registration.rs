@@ -1,0 +1,365 @@
+//! Keeps this broker registered with every name server.
+//!
+//! One task per name server, so that a slow or dead one delays nobody. Each keeps its connection,
+//! registers at once when the role changes, a moment later when topics do, every
+//! `registerNameServerPeriod` in any case, and sends heartbeats in between. It registers again when
+//! the connection ends or the name server says that it does not know this broker: a name server
+//! that was restarted is complete within a second.
+//!
+//! ```text
+//!  announcements (watch) ──► task per name server ──► REGISTER_BROKER, BROKER_HEARTBEAT
+//!                                  │
+//!                                  └─► status (watch): registered with what, ordered topics
+//! ```
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::{
+    sync::{Notify, watch},
+    task::JoinSet,
+    time::{Instant, sleep, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, error, info, warn};
+
+use super::announcement::{Announcement, Registrant, ordered_topics, says_unknown};
+use crate::{
+    net::{CallError, Client, ClientOptions, Connection, Handled, Handler, ReplyTo},
+    protocol::{codes::ResponseCode, command::RemotingCommand},
+};
+
+/// Between heartbeats, and how long their answers may take.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+const HEARTBEAT_ANSWER: Duration = Duration::from_secs(3);
+/// Topics that change one after the other are told together; the first one at once.
+const GATHER: Duration = Duration::from_millis(200);
+/// Between attempts to reach a name server.
+const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
+/// For saying goodbye, whatever the name servers do.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// How to register.
+#[derive(Debug, Clone)]
+pub struct RegistrationOptions {
+    /// `host:port` of every name server.
+    pub name_servers: Vec<String>,
+    /// `registerNameServerPeriod`.
+    pub period: Duration,
+    /// `registerBrokerTimeoutMills`.
+    pub timeout: Duration,
+}
+
+/// What is to be announced; `None` while this broker is nothing yet.
+pub type Announcements = watch::Receiver<Option<Arc<Announcement>>>;
+
+/// What one name server was last told.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Told {
+    /// The announcement that it has, while it is reachable.
+    pub announced: Option<Arc<Announcement>>,
+    /// Ordered topics, as it answered.
+    pub ordered_topics: Option<BTreeSet<String>>,
+}
+
+/// The tasks that keep a broker registered. Dropping it ends them without a goodbye.
+#[derive(Debug)]
+pub struct Registration {
+    tasks: JoinSet<()>,
+    stop: CancellationToken,
+    progress: Progress,
+}
+
+/// What every name server has been told.
+#[derive(Debug, Clone)]
+pub struct Progress(Arc<BTreeMap<String, watch::Receiver<Told>>>);
+
+impl Progress {
+    /// Waits until every name server that can be reached has been told of `counter`.
+    pub async fn reached(&self, counter: i64) {
+        let there = |told: &Told| told.announced.as_ref().is_none_or(|a| a.counter >= counter);
+        for told in self.0.values() {
+            // An error: its task has ended, it will not be told anything.
+            let _ = told.clone().wait_for(there).await;
+        }
+    }
+
+    /// Topics that name servers call ordered; `None` while no name server has a table of them. One
+    /// that is named anywhere is ordered: name servers are told one after the other.
+    pub fn ordered_topics(&self) -> Option<BTreeSet<String>> {
+        let told = self.0.values().filter_map(|told| told.borrow().ordered_topics.clone());
+        told.reduce(|all, more| all.union(&more).cloned().collect())
+    }
+}
+
+impl Registration {
+    /// Starts registering. Must be called on the runtime that shall do it.
+    pub fn start(
+        options: &RegistrationOptions,
+        registrant: &Registrant,
+        announcements: &Announcements,
+    ) -> Self {
+        let ended: BTreeMap<String, Arc<Notify>> =
+            options.name_servers.iter().map(|name| (name.clone(), Arc::default())).collect();
+        let hook = Hook(ended.clone());
+        let client =
+            Client::new(ClientOptions { handler: Some(Arc::new(hook)), ..Default::default() });
+        let (mut tasks, mut told) = (JoinSet::new(), BTreeMap::new());
+        let stop = CancellationToken::new();
+        for (name_server, connection_ended) in ended {
+            let (sender, receiver) = watch::channel(Told::default());
+            told.insert(name_server.clone(), receiver);
+            let link = Link {
+                name_server,
+                client: client.clone(),
+                registrant: registrant.clone(),
+                period: options.period,
+                timeout: options.timeout,
+                announcements: announcements.clone(),
+                connection_ended,
+                told: sender,
+                reachable: None,
+            };
+            tasks.spawn(link.run(stop.clone()));
+        }
+        Self { tasks, stop, progress: Progress(Arc::new(told)) }
+    }
+
+    /// What every name server has been told, as it goes on.
+    pub fn progress(&self) -> Progress {
+        self.progress.clone()
+    }
+
+    /// Says goodbye to every name server that can be reached, within a second.
+    pub async fn stop(mut self) {
+        self.stop.cancel();
+        while let Some(ended) = self.tasks.join_next().await {
+            if let Err(error) = ended {
+                error!(%error, "registration failed");
+            }
+        }
+    }
+}
+
+/// Hears of connections to name servers that end. They ask nothing of us.
+struct Hook(BTreeMap<String, Arc<Notify>>);
+
+impl Handler for Hook {
+    fn handle(&self, connection: &Arc<Connection>, request: RemotingCommand) -> Handled {
+        let remark = format!(" request type {} not supported", request.code);
+        let answer = RemotingCommand::error(ResponseCode::REQUEST_CODE_NOT_SUPPORTED, remark);
+        ReplyTo::new(connection, &request).answer(answer);
+        Handled::Done
+    }
+
+    fn closed(&self, connection: &Arc<Connection>) {
+        if let Some(ended) = connection.dialled().and_then(|name| self.0.get(name)) {
+            ended.notify_one();
+        }
+    }
+}
+
+/// Everything between this broker and one name server.
+struct Link {
+    name_server: String,
+    client: Client,
+    registrant: Registrant,
+    period: Duration,
+    timeout: Duration,
+    announcements: Announcements,
+    connection_ended: Arc<Notify>,
+    told: watch::Sender<Told>,
+    /// For logging changes only; `None`: not tried yet.
+    reachable: Option<bool>,
+}
+
+/// Why a name server does not have what it was told.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Call(#[from] CallError),
+    #[error("{remark} (code {code})")]
+    Refused { code: ResponseCode, remark: String },
+    #[error("it knows a newer leader of this group")]
+    Fenced,
+}
+
+impl Link {
+    async fn run(mut self, stop: CancellationToken) {
+        // Dropping the loop drops a call under way, which is then answered to nobody.
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = self.keep_registered() => return,
+        }
+        let last = self.told.borrow().announced.clone();
+        if let Some(last) = last {
+            let farewell = self.registrant.farewell(last.broker_id);
+            if let Err(error) = self.client.call(&self.name_server, farewell, FAREWELL).await {
+                debug!(name_server = self.name_server, %error, "no answer to the goodbye");
+            }
+        }
+    }
+
+    /// Ends when nothing will ever be announced again.
+    async fn keep_registered(&mut self) {
+        let mut retry = RETRY.0;
+        loop {
+            let current = self.announcements.borrow_and_update().clone();
+            let Some(current) = current else {
+                if self.announcements.changed().await.is_err() {
+                    return;
+                }
+                continue;
+            };
+            match self.register(&current).await {
+                None => retry = RETRY.0, // the role has changed meanwhile
+                Some(Ok(ordered_topics)) => {
+                    retry = RETRY.0;
+                    self.note_reachable(&current);
+                    self.told
+                        .send_replace(Told { announced: Some(current.clone()), ordered_topics });
+                    self.stay_registered(&current).await;
+                }
+                Some(Err(failure)) => {
+                    self.note_unreachable(&failure);
+                    tokio::select! {
+                        () = sleep(retry) => retry = (retry * 2).min(RETRY.1),
+                        () = role_changed(&mut self.announcements, &current) => retry = RETRY.0,
+                    }
+                }
+            }
+        }
+    }
+
+    /// Sends one registration. `None`: given up, because the role has changed. Requests of one
+    /// connection are taken in order, so what was sent cannot overtake what follows.
+    async fn register(
+        &mut self,
+        current: &Arc<Announcement>,
+    ) -> Option<Result<Option<BTreeSet<String>>, Failure>> {
+        let request = current.request(&self.registrant);
+        let call = self.client.call(&self.name_server, request, self.timeout);
+        let answer = tokio::select! {
+            answer = call => answer,
+            () = role_changed(&mut self.announcements, current) => return None,
+        };
+        Some(answer.map_err(Failure::from).and_then(|answer| read_answer(&answer)))
+    }
+
+    /// Returns when it is time to register again.
+    async fn stay_registered(&mut self, current: &Arc<Announcement>) {
+        let registered = Instant::now();
+        let mut next_heartbeat = registered + HEARTBEAT;
+        loop {
+            if !is_current(&self.announcements, current) {
+                tokio::select! {
+                    () = sleep_until(registered + GATHER) => {}
+                    () = role_changed(&mut self.announcements, current) => {}
+                }
+                return;
+            }
+            // All cancel-safe: nothing is taken out of anything before a branch is chosen.
+            tokio::select! {
+                changed = self.announcements.changed() => if changed.is_err() {
+                    // Nothing new will come; what there is stays announced.
+                    sleep_until(next_heartbeat).await;
+                },
+                () = self.connection_ended.notified() => return,
+                () = sleep_until(registered + self.period) => return,
+                () = sleep_until(next_heartbeat) => {
+                    if !self.is_known(current).await {
+                        return;
+                    }
+                    next_heartbeat = Instant::now() + HEARTBEAT;
+                }
+            }
+        }
+    }
+
+    /// Sends one heartbeat. A name server that has none (4.x) says so, which is a sign of life.
+    async fn is_known(&mut self, current: &Arc<Announcement>) -> bool {
+        let heartbeat = self.registrant.heartbeat();
+        let call = self.client.call(&self.name_server, heartbeat, HEARTBEAT_ANSWER);
+        let answer = tokio::select! {
+            answer = call => answer,
+            () = role_changed(&mut self.announcements, current) => return false,
+        };
+        match answer {
+            Ok(answer) => !says_unknown(&answer),
+            Err(error) => {
+                debug!(name_server = self.name_server, %error, "no answer to a heartbeat");
+                false
+            }
+        }
+    }
+
+    fn note_reachable(&mut self, current: &Announcement) {
+        let (name_server, broker_id, term) = (&self.name_server, current.broker_id, current.term);
+        let before = self.told.borrow().announced.clone();
+        if self.reachable != Some(true) || before.is_none_or(|before| !before.same_role(current)) {
+            info!(name_server, %broker_id, %term, "registered");
+        }
+        self.reachable = Some(true);
+    }
+
+    fn note_unreachable(&mut self, failure: &Failure) {
+        if self.reachable != Some(false) {
+            warn!(name_server = self.name_server, error = %failure, "cannot register; retrying");
+        }
+        self.reachable = Some(false);
+        self.told.send_if_modified(|told| told.announced.take().is_some());
+    }
+}
+
+fn read_answer(answer: &RemotingCommand) -> Result<Option<BTreeSet<String>>, Failure> {
+    if answer.response_code() != ResponseCode::SUCCESS {
+        let remark = answer.remark.clone().unwrap_or_default();
+        return Err(Failure::Refused { code: answer.response_code(), remark });
+    }
+    if says_unknown(answer) { Err(Failure::Fenced) } else { Ok(ordered_topics(answer)) }
+}
+
+/// Whether `current` is what is announced now.
+fn is_current(announcements: &Announcements, current: &Arc<Announcement>) -> bool {
+    announcements.borrow().as_ref().is_some_and(|newest| Arc::ptr_eq(newest, current))
+}
+
+/// Waits until another role than that of `current` is announced.
+async fn role_changed(announcements: &mut Announcements, current: &Announcement) {
+    let other = |newest: &Option<Arc<Announcement>>| {
+        newest.as_ref().is_none_or(|newest| !newest.same_role(current))
+    };
+    if announcements.wait_for(other).await.is_err() {
+        std::future::pending::<()>().await; // nobody announces any more: the role stays
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_topic_is_ordered_if_any_name_server_says_so() {
+        let told = |topics: Option<&[&str]>| {
+            let ordered_topics = topics.map(|t| t.iter().map(|t| (*t).to_owned()).collect());
+            watch::channel(Told { ordered_topics, ..Told::default() }).1
+        };
+        let rows: [(Option<&[&str]>, Option<&[&str]>, Option<&[&str]>); 4] = [
+            (None, None, None),
+            (None, Some(&[]), Some(&[])),
+            (Some(&["T"]), None, Some(&["T"])),
+            (Some(&["T"]), Some(&["U", "T"]), Some(&["T", "U"])),
+        ];
+        for (one, other, want) in rows {
+            let progress = Progress(Arc::new(BTreeMap::from([
+                ("a:1".to_owned(), told(one)),
+                ("b:1".to_owned(), told(other)),
+            ])));
+            let want = want.map(|t| t.iter().map(|t| (*t).to_owned()).collect());
+            assert_eq!(progress.ordered_topics(), want);
+        }
+    }
+}

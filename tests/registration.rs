@@ -1,0 +1,198 @@
+//! A broker's registration with real name servers, over loopback.
+#![allow(clippy::unwrap_used)]
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use rmq::{
+    broker::{
+        announcement::{Announcement, Registrant},
+        registration::{Announcements, Registration, RegistrationOptions},
+    },
+    config::{load, settings::Inputs},
+    ids::{BrokerId, Term},
+    namesrv::start::{Running, start},
+    net::{Client, ClientOptions},
+    protocol::{
+        bodies::{self, TopicConfig, TopicRouteData},
+        codes::RequestCode,
+        command::RemotingCommand,
+    },
+};
+use tokio::{
+    net::TcpListener,
+    sync::watch,
+    time::{Instant, timeout},
+};
+
+const SOON: Duration = Duration::from_secs(10);
+
+fn name_server(address: SocketAddr) -> Running {
+    let home = tempfile::tempdir().unwrap();
+    let inputs = Inputs { home: Some(home.path().to_owned()), ..Inputs::default() };
+    let mut config = load::namesrv(None, &inputs).unwrap().config;
+    config.listen = address;
+    start(config).unwrap()
+}
+
+fn free_port() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 0))
+}
+
+fn leads(term: u64, counter: i64, topics: &[&str]) -> Option<Arc<Announcement>> {
+    is(0, term, counter, topics)
+}
+
+fn is(id: u64, term: u64, counter: i64, topics: &[&str]) -> Option<Arc<Announcement>> {
+    Some(Arc::new(Announcement {
+        broker_id: BrokerId(id),
+        term: Term(term),
+        counter,
+        changed_ms: 1,
+        topics: topics.iter().map(|topic| TopicConfig::new(*topic, 4)).collect(),
+    }))
+}
+
+fn register(name_servers: &[String], port: u16, announcements: &Announcements) -> Registration {
+    let registrant = Registrant {
+        cluster: "C".into(),
+        group: "G".into(),
+        address: format!("127.0.0.1:{port}"),
+        ha_address: format!("127.0.0.1:{}", port + 1),
+    };
+    let options = RegistrationOptions {
+        name_servers: name_servers.to_vec(),
+        period: Duration::from_secs(30),
+        timeout: Duration::from_secs(24),
+    };
+    Registration::start(&options, &registrant, announcements)
+}
+
+/// Asks one name server until its route of `topic` is as `wanted`.
+async fn route_until(
+    client: &Client,
+    address: &str,
+    topic: &str,
+    wanted: impl Fn(&RemotingCommand) -> bool,
+) {
+    let ask = async {
+        loop {
+            let request = RemotingCommand::request(RequestCode::GET_ROUTEINFO_BY_TOPIC)
+                .with_field("topic", topic);
+            let answer = client.call(address, request, SOON).await;
+            if answer.is_ok_and(|answer| wanted(&answer)) {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(SOON, ask).await.expect("the route does not become what it should be");
+}
+
+fn members(answer: &RemotingCommand) -> Vec<(u64, String)> {
+    let route: TopicRouteData = bodies::decode(&answer.body).unwrap_or_default();
+    route.broker_datas.into_iter().flat_map(|group| group.broker_addrs).collect()
+}
+
+fn has(wanted: &[(u64, u16)]) -> impl Fn(&RemotingCommand) -> bool {
+    let wanted: Vec<_> =
+        wanted.iter().map(|(id, port)| (*id, format!("127.0.0.1:{port}"))).collect();
+    move |answer| members(answer) == wanted
+}
+
+fn missing(answer: &RemotingCommand) -> bool {
+    answer.code == 17
+}
+
+#[tokio::test]
+async fn every_name_server_follows_roles_and_topics_and_hears_the_goodbye() {
+    let name_servers = [name_server(free_port()), name_server(free_port())];
+    let addresses: Vec<_> = name_servers.iter().map(|n| n.addresses()[0].to_string()).collect();
+    let client = Client::new(ClientOptions::default());
+    let (n0, announced_by_n0) = watch::channel(leads(3, 1, &["T"]));
+    let (n1, announced_by_n1) = watch::channel(is(2, 3, 1, &["T"]));
+    let registration_0 = register(&addresses, 1, &announced_by_n0);
+    let registration_1 = register(&addresses, 3, &announced_by_n1);
+    for address in &addresses {
+        route_until(&client, address, "T", has(&[(0, 1), (2, 3)])).await;
+    }
+
+    n0.send_replace(leads(3, 2, &["T", "U"]));
+    timeout(SOON, registration_0.progress().reached(2)).await.unwrap();
+    for address in &addresses {
+        route_until(&client, address, "U", has(&[(0, 1), (2, 3)])).await;
+    }
+    n0.send_replace(leads(3, 3, &["T"]));
+    for address in &addresses {
+        route_until(&client, address, "U", missing).await;
+    }
+
+    // The leader changes; the old one hears of it late.
+    n1.send_replace(leads(4, 3, &["T"]));
+    for address in &addresses {
+        route_until(&client, address, "T", has(&[(0, 3)])).await;
+    }
+    n0.send_replace(is(1, 4, 3, &["T"]));
+    for address in &addresses {
+        route_until(&client, address, "T", has(&[(0, 3), (1, 1)])).await;
+    }
+
+    registration_1.stop().await;
+    for address in &addresses {
+        route_until(&client, address, "T", has(&[(1, 1)])).await;
+    }
+    registration_0.stop().await;
+    for address in &addresses {
+        route_until(&client, address, "T", missing).await;
+    }
+}
+
+#[tokio::test]
+async fn a_name_server_that_restarts_is_complete_within_a_second_or_two() {
+    let first = name_server(free_port());
+    let address = first.addresses()[0];
+    let client = Client::new(ClientOptions::default());
+    let (_n0, announced) = watch::channel(leads(3, 1, &["T"]));
+    let _registration = register(&[address.to_string()], 1, &announced);
+    route_until(&client, &address.to_string(), "T", has(&[(0, 1)])).await;
+
+    first.stop().await;
+    let restarted = Instant::now();
+    let _second = name_server(address);
+    route_until(&client, &address.to_string(), "T", has(&[(0, 1)])).await;
+    assert!(restarted.elapsed() < Duration::from_secs(4), "{:?}", restarted.elapsed());
+}
+
+#[tokio::test]
+async fn a_dead_and_a_silent_name_server_delay_nobody() {
+    let good = name_server(free_port());
+    let silent = TcpListener::bind(free_port()).await.unwrap(); // accepts, never answers
+    let dead = {
+        let listener = TcpListener::bind(free_port()).await.unwrap();
+        listener.local_addr().unwrap()
+    };
+    let good_address = good.addresses()[0].to_string();
+    let addresses =
+        [dead.to_string(), silent.local_addr().unwrap().to_string(), good_address.clone()];
+    let client = Client::new(ClientOptions::default());
+    let (n0, announced) = watch::channel(leads(3, 1, &["T"]));
+    let registration = register(&addresses, 1, &announced);
+    route_until(&client, &good_address, "T", has(&[(0, 1)])).await;
+    n0.send_replace(is(1, 4, 1, &["T"]));
+    route_until(&client, &good_address, "T", has(&[(1, 1)])).await;
+    timeout(Duration::from_secs(3), registration.stop()).await.unwrap();
+    route_until(&client, &good_address, "T", missing).await;
+}
+
+#[tokio::test]
+async fn a_fenced_leader_tries_again_until_it_is_right() {
+    let running = name_server(free_port());
+    let address = running.addresses()[0].to_string();
+    let client = Client::new(ClientOptions::default());
+    let (_n0, by_n0) = watch::channel(leads(5, 1, &["T"]));
+    let _current = register(std::slice::from_ref(&address), 1, &by_n0);
+    route_until(&client, &address, "T", has(&[(0, 1)])).await;
+    let (n1, by_n1) = watch::channel(leads(4, 1, &["T"]));
+    let _late = register(std::slice::from_ref(&address), 3, &by_n1);
+    n1.send_replace(leads(6, 1, &["T"]));
+    route_until(&client, &address, "T", has(&[(0, 3)])).await;
+}
