@@ -203,7 +203,7 @@ impl NetStreamAppend<TypeConfig> for Connection {
     fn stream_append<'s, S>(
         &'s mut self,
         mut input: S,
-        option: RPCOption,
+        _option: RPCOption,
     ) -> BoxFuture<
         's,
         Result<BoxStream<'s, Result<StreamAppendResult<TypeConfig>, CallError>>, CallError>,
@@ -218,7 +218,7 @@ impl NetStreamAppend<TypeConfig> for Connection {
                     return Err(RPCError::Network(NetworkError::from_string("nothing to send")));
                 };
                 let message = wire::append_request(heartbeat);
-                let request = self.request(message, Some(option.hard_ttl()));
+                let request = self.request(message, None);
                 let answer = client.heartbeat(request).await.map(tonic::Response::into_inner);
                 let only = futures_util::stream::once(std::future::ready(append_answer(answer)));
                 return Ok(Box::pin(only) as BoxStream<'s, _>);

@@ -50,6 +50,8 @@ pub(super) struct Seen {
     pub alone: bool,
     /// Name of the leader of the term, when it is another member.
     pub leader: Option<String>,
+    /// Why this member takes no part any more, if so.
+    pub ended: Option<String>,
 }
 
 /// A leader that no quorum has answered for this long takes no writes: it may have been replaced.
@@ -95,6 +97,7 @@ mod tests {
                 quorum_age,
                 alone,
                 leader: leader.map(str::to_owned),
+                ended: None,
             };
             assert_eq!(&role_of(&seen), want, "{what}");
         }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use openraft::Instant as _;
 use openraft::async_runtime::watch::WatchReceiver as _;
+use openraft::errors::Fatal;
 use openraft::{Config, Raft, SnapshotPolicy};
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
@@ -291,6 +292,7 @@ fn watch_role(
         loop {
             let seen = see(&raft, state.term());
             let now = role_of(&seen);
+            let ended = seen.ended;
             publish.send_if_modified(|role| {
                 let changed = *role != now;
                 if changed {
@@ -299,6 +301,15 @@ fn watch_role(
                 }
                 changed
             });
+            if let Some(why) = ended {
+                tracing::error!(
+                    member,
+                    why,
+                    "this member takes no part in the group any more; it serves reads, mend the \
+                     cause and restart it"
+                );
+                return;
+            }
             tokio::select! {
                 changed = server.changed() => if changed.is_err() { return },
                 () = state.term_applied() => {}
@@ -311,13 +322,16 @@ fn watch_role(
 
 fn see(raft: &Core, applied_term: Term) -> Seen {
     let server = raft.server_metrics().borrow_watched().clone();
+    let ended = raft.metrics().borrow_watched().running_state.clone().err();
     let data = raft.data_metrics();
     let quorum_age = data.borrow_watched().last_quorum_acked.as_ref().map(|at| at.elapsed());
     let membership = server.membership_config.membership();
     let leader = server.current_leader.filter(|id| *id != server.id);
+    let ended = ended.filter(|fatal| !matches!(fatal, Fatal::Stopped));
     Seen {
         term: Term(server.vote.leader_id.term),
-        elected: server.state.is_leader(),
+        elected: server.state.is_leader() && ended.is_none(),
+        ended: ended.map(|fatal| fatal.to_string()),
         applied_term,
         quorum_age,
         alone: membership.voter_ids().count() == 1,

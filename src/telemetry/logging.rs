@@ -37,10 +37,14 @@ pub enum Error {
     Started,
 }
 
+/// What libraries say about themselves is not for operators: elections, snapshots and failures are
+/// told by our own lines. A filter that names a library brings its lines back.
+const LIBRARIES: &str = "openraft=off,h2=error,hyper=error,tower=error,tonic=error";
+
 /// Checks a filter such as `info` or `info,rmq::raft=debug`.
 pub fn parse_filter(filter: &str) -> Result<EnvFilter, Error> {
     EnvFilter::builder()
-        .parse(filter)
+        .parse(format!("{LIBRARIES},{filter}"))
         .map_err(|error| Error::Filter { filter: filter.to_owned(), why: error.to_string() })
 }
 
