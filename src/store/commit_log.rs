@@ -770,3 +770,6 @@ fn first_store_ms(segment: &Segment) -> Option<i64> {
     }
     None
 }
+
+#[cfg(test)]
+mod tests;

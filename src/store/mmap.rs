@@ -18,8 +18,8 @@
 use std::fs::File;
 use std::io;
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use memmap2::{MmapMut, MmapOptions, MmapRaw};
@@ -44,11 +44,37 @@ impl Region {
         // exchanged for others of the same content (`detach`), which no reader can notice.
         unsafe { std::slice::from_raw_parts(self.map.as_ptr().add(range.start), range.len()) }
     }
+
+    /// Puts a private copy in the place of published bytes: what is written to the file does not
+    /// show here any more.
+    fn make_private(&self, range: Range<usize>) -> io::Result<()> {
+        let start = range.start - range.start % PAGE_BYTES_MAX;
+        let mut copy = MmapMut::map_anon(range.end - start)?;
+        copy.copy_from_slice(self.published_bytes(start..range.end));
+        // SAFETY: the target starts on a page (mappings do, and `start` is a multiple of every
+        // page size) and its pages lie within our mapping: `range` does, and a mapping reaches to
+        // the end of its last page. The source is a private mapping that nobody else knows,
+        // forgotten below. The kernel replaces the pages in one step under its mapping lock; a
+        // concurrent reader sees equal bytes before and after.
+        unsafe {
+            mremap_fixed(
+                copy.as_mut_ptr().cast(),
+                copy.len(),
+                copy.len(),
+                MremapFlags::MAYMOVE,
+                self.map.as_mut_ptr().add(start).cast(),
+            )?;
+        }
+        std::mem::forget(copy); // its pages are part of this mapping now, unmapped with it
+        Ok(())
+    }
 }
 
 /// The right to write to one mapped file. There is one per file.
 pub struct Writer {
     region: Arc<Region>,
+    /// Mappings that readers may still hold, and up to where each shows the file itself.
+    former: Vec<(Weak<Region>, usize)>,
 }
 
 impl Writer {
@@ -61,7 +87,8 @@ impl Writer {
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, text));
         }
         let map = MmapOptions::new().len(len).map_raw(file)?;
-        Ok(Self { region: Arc::new(Region { map, published: AtomicUsize::new(0) }) })
+        let region = Arc::new(Region { map, published: AtomicUsize::new(0) });
+        Ok(Self { region, former: Vec::new() })
     }
 
     /// Bytes of the mapping.
@@ -119,33 +146,22 @@ impl Writer {
 
     /// Takes back what was published beyond `keep`, so that it can be written again.
     ///
-    /// Slices handed out before keep their bytes: the old mapping gets a private copy of all that
-    /// may change. `fresh` must be another mapping of the same file; it takes over from here.
+    /// Slices handed out before keep their bytes: the old mapping, and those before it that are
+    /// still in use, get a private copy of all that may change. `fresh` must be another mapping of
+    /// the same file; it takes over from here.
     pub(super) fn detach(&mut self, mut fresh: Self, keep: usize) -> io::Result<()> {
         let end = self.published();
         assert!(keep <= end && fresh.len() == self.len() && fresh.published() == 0);
-        let start = keep - keep % PAGE_BYTES_MAX;
-        if start < end {
-            let mut copy = MmapMut::map_anon(end - start)?;
-            copy.copy_from_slice(self.region.published_bytes(start..end));
-            // SAFETY: the target starts on a page (mappings do, and `start` is a multiple of every
-            // page size) and its pages lie within our mapping: `end` is within, and mappings reach
-            // to the end of their last page. The source is a private mapping that nobody else
-            // knows, forgotten below. The kernel replaces the pages in one step under its mapping
-            // lock, a concurrent reader sees equal bytes before and after.
-            unsafe {
-                mremap_fixed(
-                    copy.as_mut_ptr().cast(),
-                    end - start,
-                    end - start,
-                    MremapFlags::MAYMOVE,
-                    self.region.map.as_mut_ptr().add(start).cast(),
-                )?;
-            }
-            std::mem::forget(copy); // its pages are part of the old mapping now, unmapped with it
-        }
         fresh.publish(keep);
+        self.former.push((Arc::downgrade(&self.region), end));
         self.region = fresh.region;
+        self.former.retain(|(region, _)| region.strong_count() > 0);
+        for (region, shared) in &mut self.former {
+            if let Some(region) = region.upgrade().filter(|_| keep < *shared) {
+                region.make_private(keep..*shared)?;
+                *shared = keep;
+            }
+        }
         Ok(())
     }
 }
@@ -298,6 +314,26 @@ mod tests {
             let new = writer.reader().slice(0..LEN).unwrap();
             assert!(new[..keep].iter().all(|b| *b == 1) && new[keep..].iter().all(|b| *b == 2));
         }
+    }
+
+    #[test]
+    fn slices_survive_any_number_of_cuts() {
+        const LEN: usize = 1 << 20;
+        let file = file(LEN as u64);
+        let mut writer = Writer::map(&file, LEN).unwrap();
+        let mut held = Vec::new();
+        for (round, keep) in [0, 700_000, 300_000, 400_000, 5, 100_000, 0].into_iter().enumerate() {
+            writer.detach(Writer::map(&file, LEN).unwrap(), keep).unwrap();
+            writer.unpublished(keep..LEN).fill(round as u8);
+            writer.publish(LEN);
+            let slice = writer.reader().slice(0..LEN).unwrap();
+            let copy = slice.to_vec();
+            held.push((slice, copy));
+            held.iter().for_each(|(slice, copy)| assert!(slice.as_ref() == copy, "{round}"));
+        }
+        held.clear();
+        writer.detach(Writer::map(&file, LEN).unwrap(), 0).unwrap();
+        assert_eq!(writer.former.len(), 0, "nobody holds them");
     }
 
     #[test]

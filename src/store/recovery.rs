@@ -406,6 +406,17 @@ enum Broken {
     Term(Term),
 }
 
+impl Broken {
+    /// Whether there is nothing, rather than something else than there should be.
+    fn is_nothing(&self) -> bool {
+        match self {
+            Self::NoFile | Self::Entry(EntryError::Unwritten) => true,
+            Self::Entry(EntryError::Short { have, .. }) => *have < HEADER_BYTES,
+            Self::Entry(_) | Self::Position(_) | Self::Index(_) | Self::Term(_) => false,
+        }
+    }
+}
+
 impl<'a> Contents<'a> {
     /// From `position` to the end of its segment.
     fn at(&self, position: PhysicalOffset) -> Option<&'a [u8]> {
@@ -502,10 +513,7 @@ fn verdict(
     if was_committed || (cache_was_kept && scanned.follows.is_some()) {
         return Err(Error::Damaged { position, index, committed: Committed(committed), why });
     }
-    let nothing_there =
-        matches!(scanned.why, Broken::NoFile | Broken::Entry(EntryError::Unwritten))
-            || matches!(scanned.why, Broken::Entry(EntryError::Short { have: ..HEADER_BYTES, .. }));
-    let ends = nothing_there && scanned.follows.is_none();
+    let ends = scanned.why.is_nothing() && scanned.follows.is_none();
     Ok((!ends).then_some(Cut { position, index, why }))
 }
 

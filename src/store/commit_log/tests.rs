@@ -1,0 +1,799 @@
+//! The log as its users see it: appended, read, cut, purged, killed, damaged, full.
+
+use std::fs::{self, OpenOptions};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::mpsc;
+
+use bytes::Bytes;
+use proptest::prelude::*;
+
+use super::*;
+use crate::ids::{StoreId, Term};
+use crate::protocol::message::{body_crc, records};
+use crate::store::files::{FileInfo, Fill, RealFiles, SegmentFile, Space};
+
+const SEGMENT: u64 = SEGMENT_BYTES_MIN;
+
+// --- a disk that fails when told to ---
+
+#[derive(Default)]
+struct Faults {
+    sync_fails: AtomicBool,
+    full: AtomicBool,
+    syncs: std::sync::atomic::AtomicU64,
+}
+
+#[derive(Default, Clone)]
+struct FaultyFiles(Arc<Faults>);
+
+struct FaultySegment(Arc<dyn SegmentFile>, Arc<Faults>);
+
+impl SegmentFile for FaultySegment {
+    fn map(&self) -> io::Result<Writer> {
+        self.0.map()
+    }
+    fn sync(&self) -> io::Result<()> {
+        self.1.syncs.fetch_add(1, Ordering::SeqCst);
+        match self.1.sync_fails.load(Ordering::SeqCst) {
+            true => Err(io::Error::other("medium error")),
+            false => self.0.sync(),
+        }
+    }
+    fn zero(&self, range: std::ops::Range<u64>) -> io::Result<()> {
+        self.0.zero(range)
+    }
+}
+
+impl Files for FaultyFiles {
+    fn create_dir(&self, dir: &Path) -> io::Result<()> {
+        RealFiles.create_dir(dir)
+    }
+    fn list(&self, dir: &Path) -> io::Result<Vec<FileInfo>> {
+        RealFiles.list(dir)
+    }
+    fn segment(&self, path: &Path, bytes: u64) -> io::Result<Arc<dyn SegmentFile>> {
+        if self.0.full.load(Ordering::SeqCst) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        let segment = RealFiles.segment(path, bytes)?;
+        Ok(Arc::new(FaultySegment(segment, Arc::clone(&self.0))))
+    }
+    fn map(&self, path: &Path) -> io::Result<MappedBytes> {
+        RealFiles.map(path)
+    }
+    fn read(&self, path: &Path) -> io::Result<Option<Vec<u8>>> {
+        RealFiles.read(path)
+    }
+    fn replace(&self, path: &Path, content: &[u8]) -> io::Result<()> {
+        RealFiles.replace(path, content)
+    }
+    fn replace_with(&self, path: &Path, fill: &mut Fill<'_>) -> io::Result<()> {
+        RealFiles.replace_with(path, fill)
+    }
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        RealFiles.remove(path)
+    }
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        RealFiles.sync_dir(dir)
+    }
+    fn space(&self, dir: &Path) -> io::Result<Space> {
+        RealFiles.space(dir)
+    }
+}
+
+// --- a log in a directory ---
+
+struct Disk {
+    dir: tempfile::TempDir,
+    files: FaultyFiles,
+    durability: Durability,
+}
+
+impl Disk {
+    fn new() -> Self {
+        let files = FaultyFiles::default();
+        Self { dir: tempfile::tempdir().unwrap(), files, durability: Durability::Synced }
+    }
+
+    fn open_from(
+        &self,
+        previous_life: PreviousLife,
+        from: ReplayFrom,
+        committed: Option<u64>,
+    ) -> Result<(CommitLog, Recovery), Error> {
+        let options = LogOptions {
+            dir: self.dir.path().join("commitlog"),
+            segment_bytes: SEGMENT,
+            durability: self.durability,
+            previous_life,
+        };
+        let files = Arc::new(self.files.clone());
+        CommitLog::open(files, options, from, committed.map(EntryIndex))
+    }
+
+    fn open(&self, previous_life: PreviousLife) -> (CommitLog, Recovery) {
+        self.open_from(previous_life, ReplayFrom::default(), None).unwrap()
+    }
+
+    fn segment(&self, number: u64) -> PathBuf {
+        segment_path(&self.dir.path().join("commitlog"), number * SEGMENT)
+    }
+
+    fn write(&self, at: u64, bytes: &[u8]) {
+        let file = OpenOptions::new().write(true).open(self.segment(at / SEGMENT)).unwrap();
+        file.write_all_at(bytes, at % SEGMENT).unwrap();
+    }
+}
+
+fn id(index: u64, term: u64) -> EntryId {
+    EntryId { index: EntryIndex(index), term: Term(term), proposer: StoreId(7) }
+}
+
+fn draft(queue_id: u32, body: Vec<u8>) -> Draft {
+    let host = "10.0.0.1:10911".parse().unwrap();
+    Draft {
+        topic: "TopicTest".into(),
+        queue_id,
+        flag: 0,
+        sys_flag: 0,
+        born_timestamp: 1,
+        born_host: host,
+        store_host: host,
+        reconsume_times: 0,
+        prepared_transaction_offset: 0,
+        body_crc: body_crc(&body),
+        body: Bytes::from(body),
+        properties: Bytes::from_static(b"TAGS\x01TagA\x02"),
+    }
+}
+
+/// Appends an entry with one message of `body_bytes`.
+fn append(log: &CommitLog, term: u64, body_bytes: usize) -> Result<StoredEntry, Error> {
+    let next = log.next_index().0;
+    let drafts = [draft(0, vec![next as u8; body_bytes])];
+    let body = Body::Data { drafts: &drafts, commands: b"command" };
+    log.append(id(next, term), body, &mut |_| QueueOffset(next), 1000)
+}
+
+fn all(log: &CommitLog) -> Vec<StoredEntry> {
+    let entries = log.entries(log.first_index(), EntryIndex(u64::MAX), u64::MAX).unwrap();
+    entries.iter().for_each(|entry| entry.verify().unwrap());
+    entries
+}
+
+fn bytes(entries: &[StoredEntry]) -> Vec<Vec<u8>> {
+    entries.iter().map(|entry| entry.bytes.to_vec()).collect()
+}
+
+fn wait_for_sync(log: &CommitLog) -> Result<(), Error> {
+    let (tx, rx) = mpsc::channel();
+    log.sync(Box::new(move |result| tx.send(result).unwrap()));
+    rx.recv().unwrap()
+}
+
+// --- appending and reading ---
+
+#[test]
+fn records_know_their_place_and_time_never_goes_back() {
+    let disk = Disk::new();
+    let (log, recovery) = disk.open(PreviousLife::New);
+    assert_eq!((recovery.entries, recovery.last, log.last()), (0, None, None));
+    log.append(id(0, 1), Body::Blank, &mut |_| unreachable!(), 5).unwrap();
+    log.append(id(1, 1), Body::Membership(b"n0,n1"), &mut |_| unreachable!(), 5).unwrap();
+    let drafts: Vec<Draft> = (0..3).map(|q| draft(q, vec![q as u8; 10 + q as usize])).collect();
+    for (index, now_ms, store_ms) in [(2, 1000, 1000), (3, 900, 1000), (4, 1001, 1001)] {
+        let body = Body::Data { drafts: &drafts, commands: b"xyz" };
+        let mut next = 100 * index;
+        let mut place = |d: &Draft| {
+            next += u64::from(d.queue_id);
+            QueueOffset(next)
+        };
+        let entry = log.append(id(index, 2), body, &mut place, now_ms).unwrap();
+        entry.verify().unwrap();
+        assert_eq!((entry.header.messages, entry.commands().as_ref()), (3, b"xyz".as_slice()));
+        let stored = entry.records();
+        let mut at = entry.header.position.0 + HEADER_BYTES as u64;
+        for (record, draft) in records(&stored).zip(&drafts) {
+            let record = record.unwrap();
+            assert_eq!((record.physical(), record.store_timestamp()), (at, store_ms));
+            assert_eq!((record.body(), record.queue_id()), (&draft.body[..], draft.queue_id));
+            let sliced = log.slice(PhysicalOffset(at), record.stored_bytes() as u32).unwrap();
+            assert_eq!(sliced.as_ref(), record.bytes());
+            at += record.stored_bytes() as u64;
+        }
+    }
+    let kinds: Vec<Kind> = all(&log).iter().map(|e| e.header.kind).collect();
+    assert_eq!(kinds, [Kind::Blank, Kind::Membership, Kind::Data, Kind::Data, Kind::Data]);
+    assert_eq!(log.id_of(EntryIndex(1)), Some(id(1, 1)));
+    assert_eq!((log.id_of(EntryIndex(5)), log.last()), (None, Some(id(4, 2))));
+    assert_eq!(log.slice(log.tail(), 1).map(|b| b.len()), None);
+    assert_eq!(log.segments()[0].first_store_ms, Some(1000));
+}
+
+#[test]
+fn entries_never_straddle_segments() {
+    let disk = Disk::new();
+    let (log, _) = disk.open(PreviousLife::New);
+    for n in 0..20 {
+        append(&log, 1, 100_000 + n * 1000).unwrap();
+    }
+    let entries = all(&log);
+    assert_eq!(entries.len(), 20);
+    let mut tail = PhysicalOffset(0);
+    for entry in &entries {
+        let (at, total) = (entry.header.position, u64::from(entry.header.total));
+        assert_eq!(at, place(tail, total, SEGMENT));
+        assert_eq!(at.0 / SEGMENT, (at.0 + total - 1) / SEGMENT);
+        tail = entry.header.end();
+    }
+    assert_eq!(log.tail(), tail);
+    let last = entries.iter().rfind(|e| e.header.position.0 < SEGMENT).unwrap();
+    let rest = &fs::read(disk.segment(0)).unwrap()[last.header.end().0 as usize..];
+    assert!(rest.iter().all(|b| *b == 0) && (1..120_000).contains(&rest.len()));
+    let exact = (SEGMENT - tail.0 % SEGMENT) as usize;
+    let overhead = entries[0].header.total as usize - 100_000;
+    append(&log, 1, exact - overhead / 8 * 8).unwrap();
+    append(&log, 1, 1).unwrap();
+    assert_eq!(all(&log).last().unwrap().header.position.0 % SEGMENT, 0, "filled to the byte");
+    let error = append(&log, 1, SEGMENT as usize).unwrap_err();
+    assert!(matches!(error, Error::TooLarge { .. }), "{error}");
+    assert_eq!(all(&log).len(), 22, "and nothing came of it");
+}
+
+#[test]
+fn reading_honours_its_limits() {
+    let disk = Disk::new();
+    let (log, _) = disk.open(PreviousLife::New);
+    (0..3000).for_each(|_| drop(append(&log, 1, 1000).unwrap()));
+    let read = |from, to, max| {
+        let entries = log.entries(EntryIndex(from), EntryIndex(to), max).unwrap();
+        entries.iter().map(|e| e.header.index.0).collect::<Vec<_>>()
+    };
+    assert_eq!(read(0, 3, u64::MAX), [0, 1, 2]);
+    assert_eq!(read(2998, 9999, u64::MAX), [2998, 2999]);
+    assert_eq!(read(900, 910, 1), [900], "at least one");
+    assert_eq!(read(900, 910, 3000), [900, 901]);
+    assert_eq!(read(3000, 3001, 1), [0; 0]);
+    assert_eq!(read(5, 5, 1), [0; 0]);
+    assert_eq!(read(7, 5, 1), [0; 0]);
+    for index in (0..3000).rev() {
+        assert_eq!(log.id_of(EntryIndex(index)), Some(id(index, 1)));
+    }
+}
+
+#[test]
+fn a_follower_stores_the_same_bytes_and_refuses_what_does_not_fit() {
+    let (leader_disk, follower_disk) = (Disk::new(), Disk::new());
+    let (leader, _) = leader_disk.open(PreviousLife::New);
+    let (follower, _) = follower_disk.open(PreviousLife::New);
+    (0..15).for_each(|n| drop(append(&leader, 1 + n / 5, 150_000).unwrap()));
+    let entries = all(&leader);
+    for entry in &entries[..10] {
+        follower.append_stored(&entry.bytes).unwrap();
+    }
+    assert!(bytes(&all(&follower)) == bytes(&entries[..10]));
+    assert_eq!(follower.tail(), entries[9].header.end());
+    let refused = |bytes: &[u8]| follower.append_stored(bytes).unwrap_err();
+    assert!(matches!(refused(&entries[11].bytes), Error::OutOfOrder { .. }));
+    assert!(matches!(refused(&entries[9].bytes), Error::OutOfOrder { .. }));
+    assert!(matches!(refused(&entries[10].bytes[..200]), Error::BadEntry(_)));
+    let mut flipped = entries[10].bytes.to_vec();
+    flipped[1000] ^= 1;
+    assert!(matches!(refused(&flipped), Error::BadEntry(_)));
+    let moved = |change: &dyn Fn(&mut Header)| {
+        let (mut header, mut bytes) = (entries[10].header, entries[10].bytes.to_vec());
+        change(&mut header);
+        header.write(bytes.first_chunk_mut().unwrap());
+        refused(&bytes)
+    };
+    assert!(matches!(moved(&|h| h.position.0 += 8), Error::Misplaced { .. }));
+    assert!(matches!(moved(&|h| h.position.0 += 2 * SEGMENT), Error::Misplaced { .. }));
+    assert!(matches!(moved(&|h| h.term = Term(1)), Error::TermBackwards { .. }));
+    follower.append_stored(&entries[10].bytes).unwrap();
+    assert!(bytes(&all(&follower)) == bytes(&entries[..11]));
+}
+
+// --- after a crash ---
+
+/// A log of ten entries, three of them in the part that will be damaged.
+fn ten_entries(disk: &Disk) -> Vec<Copy> {
+    let (log, _) = disk.open(PreviousLife::New);
+    (0..10).for_each(|n| drop(append(&log, 1 + n / 4, 20 + 7 * n as usize).unwrap()));
+    log.close().unwrap();
+    all(&log).iter().map(|e| Copy { header: e.header, bytes: e.bytes.to_vec() }).collect()
+}
+
+/// An entry apart from the file, which the test is going to damage.
+struct Copy {
+    header: Header,
+    bytes: Vec<u8>,
+}
+
+fn whole_in(file: &[u8], entry: &Copy) -> bool {
+    let at = entry.header.position.0 as usize;
+    let stored = file.get(at..).unwrap_or_default().iter().chain(std::iter::repeat(&0));
+    stored.zip(entry.bytes.iter()).all(|(a, b)| a == b)
+}
+
+#[test]
+fn whatever_part_of_the_tail_is_lost_a_prefix_comes_back() {
+    let disk = Disk::new();
+    let entries = ten_entries(&disk);
+    let whole = fs::read(disk.segment(0)).unwrap();
+    let end = entries[9].header.end().0 as usize;
+    for cut in entries[7].header.position.0 as usize..=end {
+        let garbage: Vec<u8> = (cut..end).map(|at| (at * 31 % 251) as u8 | 1).collect();
+        for kind in ["zeros", "garbage", "short file"] {
+            fs::write(disk.segment(0), if kind == "short file" { &whole[..cut] } else { &whole })
+                .unwrap();
+            match kind {
+                "zeros" => disk.write(cut as u64, &vec![0; end - cut]),
+                "garbage" => disk.write(cut as u64, &garbage),
+                _ => {}
+            }
+            let hurt = fs::read(disk.segment(0)).unwrap();
+            let (log, recovery) = disk.open(PreviousLife::MachineStopped);
+            let is_whole = |e: &&Copy| whole_in(&hurt, e); // the last bytes may be zeros
+            let want = entries.iter().take_while(is_whole).count();
+            assert!((7..=10).contains(&want));
+            let wanted = entries[..want].iter().map(|e| &e.bytes);
+            assert!(bytes(&all(&log)).iter().eq(wanted), "{kind} from {cut}");
+            assert_eq!(recovery.entries, want as u64);
+            assert_eq!(
+                (recovery.last, log.last()),
+                (log.last(), Some(entries[want - 1].header.id()))
+            );
+            assert_eq!(log.durable(), log.tail());
+            append(&log, 9, 10).unwrap();
+            log.close().unwrap();
+            let (log, recovery) = disk.open(PreviousLife::Killed);
+            assert_eq!((recovery.entries, recovery.cut), (want as u64 + 1, None));
+            log.close().unwrap();
+        }
+    }
+}
+
+#[test]
+fn any_flipped_bit_in_a_committed_entry_is_damage_and_nothing_is_cut() {
+    let disk = Disk::new();
+    let entries = ten_entries(&disk);
+    let whole = fs::read(disk.segment(0)).unwrap();
+    let hurt = &entries[4].header;
+    for at in hurt.position.0..hurt.end().0 {
+        let mut byte = [whole[at as usize]];
+        byte[0] ^= 1 << (at % 8);
+        disk.write(at, &byte);
+        let hurt_bytes = fs::read(disk.segment(0)).unwrap();
+        for (life, committed) in [
+            (PreviousLife::MachineStopped, Some(4)),
+            (PreviousLife::MachineStopped, Some(9)),
+            (PreviousLife::Killed, None), // whole entries follow, and no page was lost
+        ] {
+            let error = disk.open_from(life, ReplayFrom::default(), committed).err().unwrap();
+            let Error::Damaged { position, index, .. } = error else { panic!("{error}") };
+            assert_eq!((position, index), (hurt.position, hurt.index), "byte {at}");
+        }
+        assert!(fs::read(disk.segment(0)).unwrap() == hurt_bytes, "byte {at}");
+        disk.write(at, &whole[at as usize..=at as usize]);
+    }
+}
+
+#[test]
+fn after_a_machine_stop_an_uncommitted_hole_is_cut_with_what_follows() {
+    let disk = Disk::new();
+    let entries = ten_entries(&disk);
+    let hole = &entries[5].header;
+    disk.write(hole.position.0, &vec![0; hole.total as usize]);
+    let open =
+        |committed| disk.open_from(PreviousLife::MachineStopped, ReplayFrom::default(), committed);
+    assert!(matches!(open(Some(5)), Err(Error::Damaged { .. })));
+    let (log, recovery) = open(Some(4)).unwrap();
+    let cut = recovery.cut.unwrap();
+    assert_eq!((cut.position, cut.index), (hole.position, hole.index));
+    assert!(cut.why.contains("entry 6 follows"), "{}", cut.why);
+    let rest = fs::read(disk.segment(0)).unwrap();
+    assert!(rest[hole.position.0 as usize..].iter().all(|b| *b == 0), "left overs are gone");
+    drop(log);
+}
+
+#[test]
+fn only_what_follows_the_checkpoint_is_read() {
+    let disk = Disk::new();
+    let (log, _) = disk.open(PreviousLife::New);
+    (0..40).for_each(|n| drop(append(&log, 1 + n / 10, 100_000).unwrap()));
+    let entries = all(&log);
+    log.close().unwrap();
+    for index in [0usize, 1, 9, 10, 17, 39, 40] {
+        let previous = index.checked_sub(1).map(|before| &entries[before].header);
+        let from = ReplayFrom {
+            position: previous.map_or(PhysicalOffset(0), Header::end),
+            index: EntryIndex(index as u64),
+            previous: previous.filter(|_| index % 2 == 0).map(Header::id),
+        };
+        let (log, recovery) = disk.open_from(PreviousLife::Killed, from, Some(39)).unwrap();
+        assert_eq!(recovery.entries as usize, entries.len() - index);
+        assert_eq!(recovery.last, Some(entries[39].header.id()));
+        assert!(bytes(&all(&log)) == bytes(&entries));
+        append(&log, 9, 10).unwrap();
+        log.truncate_from(EntryIndex(40)).unwrap();
+        log.close().unwrap();
+    }
+}
+
+#[test]
+fn missing_and_misshapen_segment_files_are_refused_by_name() {
+    let disk = Disk::new();
+    let (log, _) = disk.open(PreviousLife::New);
+    (0..40).for_each(|_| drop(append(&log, 1, 100_000).unwrap()));
+    log.close().unwrap();
+    let refused = || {
+        disk.open_from(PreviousLife::Killed, ReplayFrom::default(), None).err().unwrap().to_string()
+    };
+    let kept = disk.dir.path().join("kept");
+    fs::rename(disk.segment(1), &kept).unwrap();
+    assert!(refused().contains("00000000000001048576"), "{}", refused());
+    fs::rename(&kept, disk.segment(1)).unwrap();
+    OpenOptions::new().write(true).open(disk.segment(1)).unwrap().set_len(SEGMENT - 1).unwrap();
+    assert!(refused().contains("00000000000001048576 has 1048575 bytes"), "{}", refused());
+    OpenOptions::new().write(true).open(disk.segment(1)).unwrap().set_len(SEGMENT).unwrap();
+    let odd = disk.segment(1).with_file_name("00000000000000000008");
+    fs::write(&odd, "").unwrap();
+    assert!(refused().contains("multiple of the segment size"), "{}", refused());
+    fs::remove_file(odd).unwrap();
+    disk.open(PreviousLife::Killed);
+}
+
+// --- cutting and purging ---
+
+#[test]
+fn what_was_taken_back_never_returns_and_readers_keep_what_they_had() {
+    let disk = Disk::new();
+    let (log, _) = disk.open(PreviousLife::New);
+    (0..25).for_each(|_| drop(append(&log, 5, 100_000).unwrap()));
+    let before = all(&log);
+    let copies = bytes(&before);
+    log.truncate_from(EntryIndex(8)).unwrap();
+    assert_eq!((log.last(), log.tail()), (Some(id(7, 5)), before[7].header.end()));
+    assert_eq!(log.durable(), log.tail());
+    assert!(!disk.segment(1).exists() || !disk.segment(2).exists());
+    // Of the same length as what it replaces, and of a lower term than what was behind it.
+    log.truncate_from(EntryIndex(3)).unwrap();
+    append(&log, 5, 100_000).unwrap();
+    append(&log, 5, 50_000).unwrap();
+    assert!(bytes(&before) == copies);
+    let after = bytes(&all(&log));
+    log.close().unwrap();
+    let (log, recovery) = disk.open(PreviousLife::Killed);
+    assert!(bytes(&all(&log)) == after && recovery.entries == 5);
+    assert!(bytes(&before) == copies);
+    log.truncate_from(EntryIndex(99)).unwrap();
+    log.truncate_from(EntryIndex(0)).unwrap();
+    assert_eq!(
+        (log.last(), log.tail(), log.next_index()),
+        (None, PhysicalOffset(0), EntryIndex(0))
+    );
+    append(&log, 1, 10).unwrap();
+}
+
+#[test]
+fn purged_entries_are_forgotten_for_good_and_whole_segments_deleted() {
+    let disk = Disk::new();
+    let (log, _) = disk.open(PreviousLife::New);
+    (0..40).for_each(|_| drop(append(&log, 3, 100_000).unwrap()));
+    let entries = all(&log);
+    let held = log.slice(PhysicalOffset(0), 1000).unwrap();
+    let copy = held.to_vec();
+    log.purge_through(EntryIndex(14)).unwrap();
+    assert_eq!((log.first_index(), log.purged()), (EntryIndex(15), Some(id(14, 3))));
+    assert_eq!(log.first_position(), entries[15].header.position);
+    assert_eq!((held.to_vec(), log.slice(PhysicalOffset(0), 1000).is_none()), (copy, true));
+    let gone = log.entries(EntryIndex(14), EntryIndex(20), 1).unwrap_err();
+    assert!(matches!(gone, Error::Purged { first: EntryIndex(15), .. }), "{gone}");
+    assert!(matches!(log.truncate_from(EntryIndex(14)), Err(Error::Purged { .. })));
+    log.purge_through(EntryIndex(3)).unwrap();
+    assert!(matches!(log.purge_through(EntryIndex(40)), Err(Error::Beyond { .. })));
+    log.close().unwrap();
+    assert!(!disk.segment(0).exists() && disk.segment(1).exists());
+    let from =
+        ReplayFrom { position: entries[19].header.end(), index: EntryIndex(20), previous: None };
+    let (log, _) = disk.open_from(PreviousLife::Killed, from, None).unwrap();
+    assert_eq!((log.first_index(), log.purged()), (EntryIndex(15), Some(id(14, 3))));
+    assert!(bytes(&all(&log)) == bytes(&entries[15..]));
+    log.purge_through(EntryIndex(39)).unwrap();
+    assert_eq!((log.last(), log.first_position()), (Some(id(39, 3)), log.tail()));
+    append(&log, 4, 10).unwrap();
+    assert_eq!(all(&log).len(), 1);
+    log.close().unwrap();
+    let early = disk.open_from(PreviousLife::Killed, ReplayFrom::default(), None);
+    assert!(matches!(early, Err(Error::Purged { .. })), "nothing to replay from");
+}
+
+#[test]
+fn after_a_snapshot_the_log_goes_on_where_the_snapshot_ends() {
+    let far = (PhysicalOffset(10 * SEGMENT + 4096), id(500, 7));
+    let from = ReplayFrom { position: far.0, index: EntryIndex(501), previous: None };
+    let disk = Disk::new();
+    let (log, _) = disk.open(PreviousLife::New);
+    (0..25).for_each(|_| drop(append(&log, 3, 100_000).unwrap()));
+    log.begin_reset(far.0, far.1).unwrap();
+    log.close().unwrap();
+    let (log, _) = disk.open(PreviousLife::Killed); // the checkpoint was not written
+    assert_eq!(all(&log).len(), 25);
+    log.begin_reset(far.0, far.1).unwrap();
+    log.close().unwrap();
+    for _ in 0..2 {
+        let (log, _) = disk.open_from(PreviousLife::Killed, from, None).unwrap(); // it was
+        assert_eq!((log.last(), log.tail(), all(&log).len()), (Some(far.1), far.0, 0));
+        log.reset(far.0, far.1).unwrap();
+        log.close().unwrap();
+    }
+    let (log, _) = disk.open_from(PreviousLife::Killed, from, None).unwrap();
+    assert_eq!((log.first_index(), log.durable()), (EntryIndex(501), far.0));
+    append(&log, 7, 10).unwrap();
+    append(&log, 8, 900_000).unwrap();
+    append(&log, 8, 900_000).unwrap();
+    assert_eq!(all(&log)[0].header.position, far.0);
+    let entries = bytes(&all(&log));
+    log.truncate_from(EntryIndex(503)).unwrap();
+    log.close().unwrap();
+    let (log, recovery) = disk.open_from(PreviousLife::Killed, from, None).unwrap();
+    assert_eq!((recovery.entries, bytes(&all(&log))), (2, entries[..2].to_vec()));
+    log.truncate_from(EntryIndex(501)).unwrap();
+    assert_eq!((log.last(), log.tail()), (Some(far.1), far.0));
+}
+
+// --- durability ---
+
+#[test]
+fn a_failed_sync_poisons_the_log_for_good() {
+    let disk = Disk::new();
+    let (log, _) = disk.open(PreviousLife::New);
+    append(&log, 1, 10).unwrap();
+    wait_for_sync(&log).unwrap();
+    let durable = (log.durable(), log.durable_index());
+    assert_eq!(durable, (log.tail(), Some(EntryIndex(0))));
+    append(&log, 1, 10).unwrap();
+    disk.files.0.sync_fails.store(true, Ordering::SeqCst);
+    let error = wait_for_sync(&log).unwrap_err();
+    assert!(error.to_string().contains("medium error"), "{error}");
+    disk.files.0.sync_fails.store(false, Ordering::SeqCst);
+    let syncs = disk.files.0.syncs.load(Ordering::SeqCst);
+    for result in [
+        wait_for_sync(&log),
+        log.sync_now(),
+        append(&log, 1, 10).map(drop),
+        log.append_stored(&all(&log)[1].bytes).map(drop),
+        log.truncate_from(EntryIndex(0)),
+        log.purge_through(EntryIndex(0)),
+        log.reset(PhysicalOffset(0), id(0, 1)),
+        log.check(),
+    ] {
+        assert!(matches!(&result, Err(Error::Poisoned { cause }) if cause.contains("medium")));
+    }
+    assert_eq!(disk.files.0.syncs.load(Ordering::SeqCst), syncs, "no second try");
+    assert_eq!((log.durable(), log.durable_index()), durable);
+    assert_eq!(all(&log).len(), 2, "reading goes on");
+}
+
+#[test]
+fn in_the_page_cache_is_at_once_and_the_disk_follows() {
+    let disk = Disk { durability: Durability::PageCache, ..Disk::new() };
+    let (log, _) = disk.open(PreviousLife::New);
+    append(&log, 1, 10).unwrap();
+    let (tx, rx) = mpsc::channel();
+    log.sync(Box::new(move |result| tx.send(result.is_ok()).unwrap()));
+    assert_eq!(rx.try_recv(), Ok(true));
+    log.sync_now().unwrap();
+    assert_eq!(log.durable(), log.tail());
+    assert!(log.sync_stats().count > 0);
+    log.close().unwrap();
+    assert!(matches!(append(&log, 1, 10), Err(Error::Closed)));
+    assert!(matches!(wait_for_sync(&log), Err(Error::Closed)));
+}
+
+#[test]
+fn a_full_disk_refuses_the_entry_and_nothing_else() {
+    let disk = Disk::new();
+    let (log, _) = disk.open(PreviousLife::New);
+    append(&log, 1, 10).unwrap();
+    disk.files.0.full.store(true, Ordering::SeqCst);
+    let error = loop {
+        match append(&log, 1, 100_000) {
+            Ok(_) => {}
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(error, Error::NoSpace { .. }), "{error}");
+    let before = all(&log).len();
+    assert!(append(&log, 1, 100_000).is_err());
+    assert!(log.allocated_ahead() < 200_000);
+    disk.files.0.full.store(false, Ordering::SeqCst);
+    append(&log, 1, 100_000).unwrap();
+    assert_eq!(all(&log).len(), before + 1);
+}
+
+#[test]
+fn odd_segment_sizes_are_refused() {
+    for segment_bytes in [0, 4096, SEGMENT - 4096, SEGMENT + 8, SEGMENT_BYTES_MAX + 4096] {
+        let options = LogOptions {
+            dir: PathBuf::from("/nowhere"),
+            segment_bytes,
+            durability: Durability::Synced,
+            previous_life: PreviousLife::New,
+        };
+        let opened = CommitLog::open(Arc::new(RealFiles), options, ReplayFrom::default(), None);
+        assert!(matches!(opened, Err(Error::BadSegmentBytes { .. })));
+    }
+}
+
+// --- against a model ---
+
+#[derive(Debug, Clone)]
+enum Step {
+    Append { bytes: usize, new_term: bool },
+    Stored { bytes: usize },
+    Truncate { share: u8 },
+    Purge { share: u8 },
+    Reset { ahead: u32 },
+    Reopen { life: PreviousLife, share: u8, with_previous: bool },
+    Sync,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let bytes = prop_oneof![3 => 0..300usize, 3 => 50_000..400_000usize];
+    let life = prop_oneof![
+        Just(PreviousLife::Clean),
+        Just(PreviousLife::Killed),
+        Just(PreviousLife::MachineStopped)
+    ];
+    prop_oneof![
+        12 => (bytes.clone(), any::<bool>()).prop_map(|(bytes, new_term)| Step::Append { bytes, new_term }),
+        4 => bytes.prop_map(|bytes| Step::Stored { bytes }),
+        3 => any::<u8>().prop_map(|share| Step::Truncate { share }),
+        2 => any::<u8>().prop_map(|share| Step::Purge { share }),
+        1 => (0..3_000_000u32).prop_map(|ahead| Step::Reset { ahead: ahead / 8 * 8 }),
+        3 => (life, any::<u8>(), any::<bool>())
+            .prop_map(|(life, share, with_previous)| Step::Reopen { life, share, with_previous }),
+        1 => Just(Step::Sync),
+    ]
+}
+
+/// What the log should hold, and slices that readers took along the way with their bytes.
+struct Model {
+    purged: Option<(EntryId, PhysicalOffset)>,
+    entries: Vec<(Header, Vec<u8>)>,
+    held: Vec<(MappedBytes, Vec<u8>)>,
+}
+
+impl Model {
+    fn first(&self) -> u64 {
+        self.purged.map_or(0, |(id, _)| id.index.0 + 1)
+    }
+
+    /// An index of the log, or the next one.
+    fn pick(&self, share: u8) -> u64 {
+        self.first() + self.entries.len() as u64 * u64::from(share) / 255
+    }
+
+    /// The entry before `index`, and where it ends.
+    fn before(&self, index: u64) -> (Option<EntryId>, PhysicalOffset) {
+        match (index - self.first()).checked_sub(1) {
+            Some(at) => {
+                let (header, _) = &self.entries[at as usize];
+                (Some(header.id()), header.end())
+            }
+            None => (self.purged.map(|(id, _)| id), self.purged.map_or(PhysicalOffset(0), |p| p.1)),
+        }
+    }
+
+    fn stored(&mut self, entry: StoredEntry) {
+        self.entries.push((entry.header, entry.bytes.to_vec()));
+        self.held.push((entry.bytes.clone(), entry.bytes.to_vec()));
+    }
+
+    fn check(&self, log: &CommitLog) {
+        let next = self.first() + self.entries.len() as u64;
+        let (last, tail) = self.before(next);
+        assert_eq!((log.last(), log.tail(), log.next_index()), (last, tail, EntryIndex(next)));
+        assert_eq!(log.first_index(), EntryIndex(self.first()));
+        assert_eq!(log.purged(), self.purged.map(|(id, _)| id));
+        let entries = all(log);
+        assert_eq!(entries.len(), self.entries.len());
+        for (entry, (header, bytes)) in entries.iter().zip(&self.entries) {
+            assert!(entry.header == *header && entry.bytes.as_ref() == bytes);
+            assert_eq!(log.header_of(header.index).unwrap(), Some(*header));
+        }
+        let first_position = self.entries.first().map_or(tail, |(header, _)| header.position);
+        assert_eq!(log.first_position(), first_position);
+        assert!(log.durable() <= tail && log.durable_index() <= last.map(|id| id.index));
+        for (held, bytes) in &self.held {
+            assert!(held.as_ref() == bytes, "what a reader holds changed");
+        }
+    }
+}
+
+fn stored_entry(model: &Model, log: &CommitLog, bytes: usize) -> Vec<u8> {
+    let last = log.last();
+    let body = vec![0xee; bytes];
+    let total = total_bytes(bytes as u64);
+    let mut header = Header {
+        total: total as u32,
+        index: EntryIndex(model.first() + model.entries.len() as u64),
+        term: last.map_or(Term(1), |id| id.term),
+        proposer: StoreId(9),
+        position: place(log.tail(), total, SEGMENT),
+        kind: Kind::Data,
+        messages: 0,
+        message_bytes: 0,
+        body_bytes: bytes as u32,
+        body_crc: crc32c(&body),
+    };
+    if bytes % 5 == 0 {
+        header.position = PhysicalOffset(log.tail().0 / SEGMENT * SEGMENT + SEGMENT);
+    }
+    let mut out = vec![0; total as usize];
+    header.write(out.first_chunk_mut().unwrap());
+    out[HEADER_BYTES..HEADER_BYTES + bytes].copy_from_slice(&body);
+    out
+}
+
+fn perform(disk: &Disk, model: &mut Model, log: CommitLog, step: Step) -> CommitLog {
+    match step {
+        Step::Append { bytes, new_term } => {
+            let term = log.last().map_or(1, |id| id.term.0) + u64::from(new_term);
+            model.stored(append(&log, term, bytes).unwrap());
+        }
+        Step::Stored { bytes } => {
+            model.stored(log.append_stored(&stored_entry(model, &log, bytes)).unwrap());
+        }
+        Step::Truncate { share } => {
+            let index = model.pick(share);
+            log.truncate_from(EntryIndex(index)).unwrap();
+            model.entries.truncate((index - model.first()) as usize);
+        }
+        Step::Purge { share } => {
+            let index = model.pick(share);
+            if let (Some(id), end) = model.before(index) {
+                log.purge_through(id.index).unwrap();
+                model.entries.drain(..(index - model.first()) as usize);
+                model.purged = Some((id, end));
+            }
+        }
+        Step::Reset { ahead } => {
+            let end = PhysicalOffset(log.tail().0 + u64::from(ahead));
+            let to = id(log.next_index().0 + 3, log.last().map_or(1, |id| id.term.0));
+            log.reset(end, to).unwrap();
+            model.purged = Some((to, end));
+            model.entries.clear();
+        }
+        Step::Reopen { life, share, with_previous } => {
+            log.close().unwrap();
+            drop(log);
+            model.held.clear(); // nobody reads across lives
+            let index = model.pick(share);
+            let (previous, position) = model.before(index);
+            let previous = previous.filter(|_| with_previous);
+            let from = ReplayFrom { position, index: EntryIndex(index), previous };
+            let last = (model.first() + model.entries.len() as u64).checked_sub(1);
+            return disk.open_from(life, from, last).unwrap().0;
+        }
+        Step::Sync => wait_for_sync(&log).unwrap(),
+    }
+    log
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, max_shrink_iters: 200, failure_persistence: None, ..ProptestConfig::default() })]
+    #[test]
+    fn the_log_does_what_a_list_does(steps in prop::collection::vec(step(), 1..40)) {
+        let disk = Disk::new();
+        let (mut log, _) = disk.open(PreviousLife::New);
+        let mut model = Model { purged: None, entries: Vec::new(), held: Vec::new() };
+        for step in steps {
+            log = perform(&disk, &mut model, log, step);
+            model.check(&log);
+        }
+    }
+}
