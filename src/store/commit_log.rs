@@ -555,7 +555,7 @@ impl Core {
         })
     }
 
-    /// The leader may leave the rest of a segment empty, never anything else.
+    /// The leader may leave the rest of a segment empty, never a whole one or anything else.
     fn check_place(&self, header: &Header, tail: PhysicalOffset) -> Result<(), Error> {
         let segment_bytes = self.options.segment_bytes;
         let (bytes, position) = (u64::from(header.total), header.position);
@@ -563,7 +563,8 @@ impl Core {
             return Err(Error::TooLarge { bytes, segment_bytes });
         }
         let at_tail = position == tail && place(tail, bytes, segment_bytes) == tail;
-        if at_tail || position.0 == self.next_base(tail) {
+        let at_next = position.0 == self.next_base(tail) && tail.0 % segment_bytes != 0;
+        if at_tail || at_next {
             return Ok(());
         }
         Err(Error::Misplaced { index: header.index, position, tail, segment_bytes })

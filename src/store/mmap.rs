@@ -46,23 +46,24 @@ impl Region {
     }
 
     /// Puts a private copy in the place of published bytes: what is written to the file does not
-    /// show here any more.
+    /// show here any more. The range starts on a page, and ends on one or with what is published.
     fn make_private(&self, range: Range<usize>) -> io::Result<()> {
-        let start = range.start - range.start % PAGE_BYTES_MAX;
-        let mut copy = MmapMut::map_anon(range.end - start)?;
-        copy.copy_from_slice(self.published_bytes(start..range.end));
-        // SAFETY: the target starts on a page (mappings do, and `start` is a multiple of every
-        // page size) and its pages lie within our mapping: `range` does, and a mapping reaches to
-        // the end of its last page. The source is a private mapping that nobody else knows,
-        // forgotten below. The kernel replaces the pages in one step under its mapping lock; a
-        // concurrent reader sees equal bytes before and after.
+        assert!(range.start.is_multiple_of(PAGE_BYTES_MAX));
+        let mut copy = MmapMut::map_anon(range.len())?;
+        copy.copy_from_slice(self.published_bytes(range.clone()));
+        // SAFETY: the target starts on a page (mappings do, and `range.start` is a multiple of
+        // every page size) and its pages lie within our mapping: `range` does, and a mapping
+        // reaches to the end of its last page. What is behind `range` in its last page nobody can
+        // read. The source is a private mapping that nobody else knows, forgotten below. The
+        // kernel replaces the pages in one step under its mapping lock; a concurrent reader sees
+        // equal bytes before and after.
         unsafe {
             mremap_fixed(
                 copy.as_mut_ptr().cast(),
                 copy.len(),
                 copy.len(),
                 MremapFlags::MAYMOVE,
-                self.map.as_mut_ptr().add(start).cast(),
+                self.map.as_mut_ptr().add(range.start).cast(),
             )?;
         }
         std::mem::forget(copy); // its pages are part of this mapping now, unmapped with it
@@ -158,8 +159,9 @@ impl Writer {
         self.former.retain(|(region, _)| region.strong_count() > 0);
         for (region, shared) in &mut self.former {
             if let Some(region) = region.upgrade().filter(|_| keep < *shared) {
-                region.make_private(keep..*shared)?;
-                *shared = keep;
+                let start = keep - keep % PAGE_BYTES_MAX;
+                region.make_private(start..*shared)?;
+                *shared = start;
             }
         }
         Ok(())

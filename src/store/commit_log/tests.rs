@@ -730,7 +730,7 @@ fn stored_entry(model: &Model, log: &CommitLog, bytes: usize) -> Vec<u8> {
         body_bytes: bytes as u32,
         body_crc: crc32c(&body),
     };
-    if bytes % 5 == 0 {
+    if bytes % 5 == 0 && log.tail().0 % SEGMENT != 0 {
         header.position = PhysicalOffset(log.tail().0 / SEGMENT * SEGMENT + SEGMENT);
     }
     let mut out = vec![0; total as usize];
@@ -796,4 +796,15 @@ proptest! {
             model.check(&log);
         }
     }
+}
+#[test]
+fn dbg_case() {
+    let disk = Disk::new();
+    let (log, _) = disk.open(PreviousLife::New);
+    let mut model = Model { purged: None, entries: Vec::new(), held: Vec::new() };
+    let log = perform(&disk, &mut model, log, Step::Reset { ahead: 8 });
+    let log = perform(&disk, &mut model, log, Step::Stored { bytes: 55 });
+    eprintln!("{:?} {:?}", log.tail(), all(&log)[0].header);
+    for f in RealFiles.list(&disk.dir.path().join("commitlog")).unwrap() { eprintln!("{f:?}"); }
+    perform(&disk, &mut model, log, Step::Reopen { life: PreviousLife::Clean, share: 0, with_previous: false });
 }
