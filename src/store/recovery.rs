@@ -449,14 +449,8 @@ impl<'a> Contents<'a> {
     fn step(&self, next: Next) -> Result<Header, Broken> {
         self.check(next).or_else(|why| {
             let base = self.next_base(next.position);
-            let ends_here = matches!(
-                why,
-                Broken::Entry(
-                    EntryError::Unwritten | EntryError::Short { have: ..HEADER_BYTES, .. }
-                )
-            );
-            let rolled = ends_here.then(|| self.check(Next { position: base, ..next }).ok());
-            rolled.flatten().ok_or(why)
+            let rolled = || self.check(Next { position: base, ..next }).ok();
+            why.is_nothing().then(rolled).flatten().ok_or(why)
         })
     }
 
