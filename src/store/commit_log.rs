@@ -154,7 +154,8 @@ impl CommitLog {
         committed: Option<EntryIndex>,
     ) -> Result<(Self, Recovery), Error> {
         let bytes = options.segment_bytes;
-        if !(SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX).contains(&bytes) || bytes % 4096 != 0 {
+        if !(SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX).contains(&bytes) || !bytes.is_multiple_of(4096)
+        {
             return Err(Error::BadSegmentBytes { bytes });
         }
         let found = recovery::recover(files.as_ref(), &options, from, committed)?;
@@ -563,7 +564,7 @@ impl Core {
             return Err(Error::TooLarge { bytes, segment_bytes });
         }
         let at_tail = position == tail && place(tail, bytes, segment_bytes) == tail;
-        let at_next = position.0 == self.next_base(tail) && tail.0 % segment_bytes != 0;
+        let at_next = position.0 == self.next_base(tail) && !tail.0.is_multiple_of(segment_bytes);
         if at_tail || at_next {
             return Ok(());
         }
@@ -690,7 +691,7 @@ impl Core {
         self.alive()?;
         let ends = *self.ends.lock();
         for segment in self.segments.load().iter() {
-            if !segment.dirty.swap(false, Ordering::AcqRel) {
+            if !segment.take_dirty() {
                 continue;
             }
             let started = clock::now();

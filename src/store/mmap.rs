@@ -47,6 +47,7 @@ impl Region {
 
     /// Puts a private copy in the place of published bytes: what is written to the file does not
     /// show here any more. The range starts on a page, and ends on one or with what is published.
+    #[allow(clippy::panic_in_result_fn)] // an invariant of memory safety, not an error
     fn make_private(&self, range: Range<usize>) -> io::Result<()> {
         assert!(range.start.is_multiple_of(PAGE_BYTES_MAX));
         let mut copy = MmapMut::map_anon(range.len())?;
@@ -150,6 +151,7 @@ impl Writer {
     /// Slices handed out before keep their bytes: the old mapping, and those before it that are
     /// still in use, get a private copy of all that may change. `fresh` must be another mapping of
     /// the same file; it takes over from here.
+    #[allow(clippy::panic_in_result_fn)] // an invariant of memory safety, not an error
     pub(super) fn detach(&mut self, mut fresh: Self, keep: usize) -> io::Result<()> {
         let end = self.published();
         assert!(keep <= end && fresh.len() == self.len() && fresh.published() == 0);

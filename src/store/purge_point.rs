@@ -69,7 +69,7 @@ pub(super) fn load(files: &dyn Files, dir: &Path) -> Result<LogStart, Error> {
         return Err(Error::bad_file(&path, format!("format {} is unknown", stored.format)));
     }
     let start = LogStart { purged: stored.purged.into(), reset: stored.reset.map(Into::into) };
-    let sane = |point: PurgePoint| point.end.0 < 1 << 62 && point.end.0 % 8 == 0;
+    let sane = |point: PurgePoint| point.end.0 < 1 << 62 && point.end.0.is_multiple_of(8);
     match sane(start.purged) && start.reset.is_none_or(sane) {
         true => Ok(start),
         false => Err(Error::bad_file(&path, "no log starts there")),

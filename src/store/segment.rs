@@ -1,7 +1,7 @@
 //! One file of the log: reading entries, and finding them by index.
 //!
 //! Finding: a table of every entry would cost as much memory as the log has small messages. A few
-//! points, [`POINT_BYTES`] apart, and a walk along headers from the nearest one do. Points of files
+//! points, 64 KiB apart, and a walk along headers from the nearest one do. Points of files
 //! that were written in an earlier life are noted as walks pass by.
 
 use std::path::PathBuf;
@@ -16,8 +16,8 @@ use super::files::SegmentFile;
 use super::mmap::{MappedBytes, Reader};
 use crate::ids::{EntryIndex, PhysicalOffset};
 
-/// Distance of two points.
-const POINT_BYTES: u32 = 64 * 1024 / ALIGN_BYTES as u32;
+/// Distance of two points, in units of [`ALIGN_BYTES`]: 64 KiB.
+const POINT_UNITS: u32 = 64 * 1024 / ALIGN_BYTES as u32;
 
 /// Where the next entry goes. Pure: entries lie back to back, and never across a segment's end.
 pub(super) fn place(tail: PhysicalOffset, total: u64, segment_bytes: u64) -> PhysicalOffset {
@@ -56,7 +56,7 @@ pub(super) struct Segment {
     pub(super) file: Arc<dyn SegmentFile>,
     pub(super) reader: Reader,
     /// Something was written since the last sync.
-    pub(super) dirty: AtomicBool,
+    dirty: AtomicBool,
     /// First entry in this file that belongs to the log.
     pub(super) first: EntryIndex,
     points: Mutex<Vec<Point>>, // never empty; the first one is `first`
@@ -106,7 +106,7 @@ impl Segment {
         let point = Point { entries, offset: units(header.position.0 - self.base) };
         let mut points = self.points.lock();
         if points.last().is_some_and(|last| {
-            last.entries < point.entries && last.offset + POINT_BYTES <= point.offset
+            last.entries < point.entries && last.offset + POINT_UNITS <= point.offset
         }) {
             points.push(point);
         }
@@ -142,11 +142,15 @@ impl Segment {
     /// The header of entry `index`; `None` if it is not in this segment.
     pub(super) fn find(&self, index: EntryIndex) -> Result<Option<Header>, Error> {
         let mut at = self.nearest(index);
+        let mut noted = at;
         while let Some(header) = self.header_at(at)? {
             if header.index >= index {
                 return Ok((header.index == index).then_some(header));
             }
-            self.note(&header);
+            if at.0 - noted.0 >= u64::from(POINT_UNITS) * ALIGN_BYTES {
+                self.note(&header);
+                noted = at;
+            }
             at = header.end();
         }
         Ok(None)
@@ -167,6 +171,12 @@ impl Segment {
     /// Marks that something was written.
     pub(super) fn touched(&self) {
         self.dirty.store(true, Ordering::Release);
+    }
+
+    /// Whether something was written since the last call. Most segments never are: looking first
+    /// keeps their cache lines shared.
+    pub(super) fn take_dirty(&self) -> bool {
+        self.dirty.load(Ordering::Acquire) && self.dirty.swap(false, Ordering::AcqRel)
     }
 }
 

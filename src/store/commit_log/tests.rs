@@ -692,7 +692,7 @@ impl Model {
         }
     }
 
-    fn stored(&mut self, entry: StoredEntry) {
+    fn stored(&mut self, entry: &StoredEntry) {
         self.entries.push((entry.header, entry.bytes.to_vec()));
         self.held.push((entry.bytes.clone(), entry.bytes.to_vec()));
     }
@@ -734,7 +734,7 @@ fn stored_entry(model: &Model, log: &CommitLog, bytes: usize) -> Vec<u8> {
         body_bytes: bytes as u32,
         body_crc: crc32c(&body),
     };
-    if bytes % 5 == 0 && log.tail().0 % SEGMENT != 0 {
+    if bytes.is_multiple_of(5) && !log.tail().0.is_multiple_of(SEGMENT) {
         header.position = PhysicalOffset(log.tail().0 / SEGMENT * SEGMENT + SEGMENT);
     }
     let mut out = vec![0; total as usize];
@@ -743,14 +743,14 @@ fn stored_entry(model: &Model, log: &CommitLog, bytes: usize) -> Vec<u8> {
     out
 }
 
-fn perform(disk: &Disk, model: &mut Model, log: CommitLog, step: Step) -> CommitLog {
-    match step {
+fn perform(disk: &Disk, model: &mut Model, log: CommitLog, step: &Step) -> CommitLog {
+    match *step {
         Step::Append { bytes, new_term } => {
             let term = log.last().map_or(1, |id| id.term.0) + u64::from(new_term);
-            model.stored(append(&log, term, bytes).unwrap());
+            model.stored(&append(&log, term, bytes).unwrap());
         }
         Step::Stored { bytes } => {
-            model.stored(log.append_stored(&stored_entry(model, &log, bytes)).unwrap());
+            model.stored(&log.append_stored(&stored_entry(model, &log, bytes)).unwrap());
         }
         Step::Truncate { share } => {
             let index = model.pick(share);
@@ -796,7 +796,7 @@ proptest! {
         let (mut log, _) = disk.open(PreviousLife::New);
         let mut model = Model { purged: None, entries: Vec::new(), held: Vec::new() };
         for step in steps {
-            log = perform(&disk, &mut model, log, step);
+            log = perform(&disk, &mut model, log, &step);
             model.check(&log);
         }
     }
