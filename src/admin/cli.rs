@@ -1,0 +1,341 @@
+//! The command line: mqadmin's commands and flags, spelled as mqadmin spells them.
+//!
+//! Names of commands are read in any case. Two flags belong to every command: `-n` (name servers)
+//! and `-o`/`--output`. Some commands of mqadmin have a `-o` of their own (`updateTopic -o` is
+//! "ordered"): there `-o` keeps mqadmin's meaning, and the output is chosen with `--output`, or
+//! with `-o` *before* the command's name.
+
+use std::ffi::OsString;
+
+use clap::{Arg, ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand, value_parser};
+
+use super::{
+    commands::{cluster, consumer, message, pull, topic},
+    help,
+    output::Format,
+};
+
+/// Where a name server is if nobody says: as for the other programs.
+pub(super) const DEFAULT_NAME_SERVER: &str = "127.0.0.1:9876";
+
+/// Ids of the flags that every command has.
+const NAME_SERVERS: &str = "shared-name-servers";
+const OUTPUT: &str = "shared-output";
+
+/// The command line.
+#[derive(Debug, Parser)]
+#[command(name = "rmq-admin", version, disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What is to be done. In mqadmin's order; the texts are what `rmq-admin help` shows.
+#[derive(Debug, Subcommand)]
+#[command(rename_all = "camelCase")]
+pub(super) enum Command {
+    /// Create or change a topic
+    UpdateTopic(topic::UpdateTopic),
+    /// Show where a topic's queues are
+    TopicRoute(topic::TopicRoute),
+    /// Show the bounds of a topic's queues
+    TopicStatus(topic::TopicStatus),
+    /// Show how far consumer groups have got
+    ConsumerProgress(consumer::ConsumerProgress),
+    /// List clusters, broker groups and their members
+    ClusterList(cluster::ClusterList),
+    /// List the topics that name servers know
+    TopicList(topic::TopicList),
+    /// Send a message
+    SendMessage(message::SendMessage),
+    /// Show messages of a topic
+    ConsumeMessage(pull::ConsumeMessage),
+}
+
+/// What the command line asks for.
+#[derive(Debug)]
+pub(super) enum Parsed {
+    /// A command.
+    Run(Invocation),
+    /// Text, and nothing else.
+    Print {
+        /// The text.
+        text: String,
+        /// Exit code; text of failures goes to standard error.
+        code: u8,
+    },
+}
+
+/// A command and what belongs to all of them.
+#[derive(Debug)]
+pub(super) struct Invocation {
+    pub(super) command: Command,
+    pub(super) name_servers: Vec<String>,
+    pub(super) format: Format,
+}
+
+/// Reads a command line: the program's name, then its words. `variable` is NAMESRV_ADDR.
+pub(super) fn parse(words: Vec<OsString>, variable: Option<String>) -> Parsed {
+    let mut command = definition();
+    let words = match spelled(words, &command) {
+        Spelled::Words(words) => words,
+        Spelled::Help(topic) => return help::page(&command, topic.as_deref()),
+        Spelled::Unknown(name) => {
+            return Parsed::Print { text: help::unknown_command(&command, &name), code: 2 };
+        }
+    };
+    let parsed = command.try_get_matches_from_mut(words).and_then(|matches| {
+        let cli = Cli::from_arg_matches(&matches)?;
+        Ok((cli.command, matches))
+    });
+    match parsed {
+        Ok((command, matches)) => Parsed::Run(Invocation {
+            command,
+            name_servers: name_servers(shared(&matches, NAME_SERVERS), variable),
+            format: shared(&matches, OUTPUT).unwrap_or_default(),
+        }),
+        Err(error) => Parsed::Print {
+            text: error.render().to_string(),
+            code: u8::from(error.use_stderr()) * 2,
+        },
+    }
+}
+
+/// The commands with the flags that all of them have, and help as mqadmin's.
+fn definition() -> clap::Command {
+    let command = with_shared(Cli::command());
+    let names: Vec<String> = command.get_subcommands().map(|c| c.get_name().to_owned()).collect();
+    names.into_iter().fold(command, |command, name| {
+        command.mut_subcommand(name, |sub| {
+            let sub = with_shared(sub);
+            let text = help::of_command(&sub);
+            sub.override_help(text)
+        })
+    })
+}
+
+/// `-n` and `--output` for `command`, and `-o` if the command has no other use for it.
+fn with_shared(command: clap::Command) -> clap::Command {
+    let taken = command.get_arguments().any(|arg| arg.get_short() == Some('o'));
+    let name_servers = Arg::new(NAME_SERVERS)
+        .short('n')
+        .long("namesrvAddr")
+        .value_name("host:port;host:port")
+        .help("name servers; default NAMESRV_ADDR, else 127.0.0.1:9876");
+    let output = Arg::new(OUTPUT).long("output").value_parser(value_parser!(Format));
+    let output = if taken {
+        output.help("text or json; before the command's name also -o")
+    } else {
+        output.short('o').help("text (mqadmin's columns, the default) or json")
+    };
+    command.arg(name_servers).arg(output)
+}
+
+/// A flag that every command has: behind the command's name, else before it.
+fn shared<T: Clone + Send + Sync + 'static>(matches: &ArgMatches, id: &str) -> Option<T> {
+    let behind = matches.subcommand().and_then(|(_, sub)| sub.get_one::<T>(id));
+    behind.or_else(|| matches.get_one::<T>(id)).cloned()
+}
+
+fn name_servers(flag: Option<String>, variable: Option<String>) -> Vec<String> {
+    let addresses = |text: String| -> Vec<String> {
+        let parts = text.split([';', ',']).map(str::trim).filter(|part| !part.is_empty());
+        parts.map(str::to_owned).collect()
+    };
+    let given = [flag, variable].into_iter().flatten().map(addresses);
+    let mut given = given.filter(|addresses| !addresses.is_empty());
+    given.next().unwrap_or_else(|| vec![DEFAULT_NAME_SERVER.to_owned()])
+}
+
+/// A command line whose command has the right spelling.
+enum Spelled {
+    Words(Vec<OsString>),
+    Help(Option<String>),
+    Unknown(String),
+}
+
+fn spelled(mut words: Vec<OsString>, command: &clap::Command) -> Spelled {
+    let Some(at) = command_position(&words) else {
+        let asks = |word: &OsString| ["-h", "--help"].iter().any(|help| word == help);
+        if words.len() <= 1 || words.iter().any(asks) {
+            return Spelled::Help(None);
+        }
+        return Spelled::Words(words); // only flags: clap says what is missing
+    };
+    let name = words[at].to_string_lossy().into_owned();
+    if name.eq_ignore_ascii_case("help") {
+        return Spelled::Help(words.get(at + 1).map(|word| word.to_string_lossy().into_owned()));
+    }
+    match help::find(command, &name) {
+        Some(known) => {
+            words[at] = known.get_name().into();
+            Spelled::Words(words)
+        }
+        None => Spelled::Unknown(name),
+    }
+}
+
+/// Index of the first word that is neither a flag nor the value of one.
+fn command_position(words: &[OsString]) -> Option<usize> {
+    const WITH_VALUE: [&str; 4] = ["-n", "-o", "--namesrvAddr", "--output"];
+    let mut at = 1;
+    loop {
+        let word = words.get(at)?.to_string_lossy();
+        if WITH_VALUE.contains(&word.as_ref()) {
+            at += 2;
+        } else if word.starts_with('-') {
+            at += 1;
+        } else {
+            return Some(at);
+        }
+    }
+}
+
+/// For flags whose value is text: blanks around it do not belong to it.
+pub(super) fn trimmed(text: &str) -> Result<String, String> {
+    let text = text.trim();
+    if text.is_empty() { Err("must not be empty".to_owned()) } else { Ok(text.to_owned()) }
+}
+
+/// For flags with a value of `true` or `false`, in any case.
+pub(super) fn truth(text: &str) -> Result<bool, String> {
+    match text.trim().to_ascii_lowercase().as_str() {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        _ => Err("true or false".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(line: &str) -> Parsed {
+        parse(line.split_whitespace().map(OsString::from).collect(), None)
+    }
+
+    fn run(line: &str) -> Invocation {
+        match parsed(line) {
+            Parsed::Run(invocation) => invocation,
+            Parsed::Print { text, .. } => panic!("{line}: {text}"),
+        }
+    }
+
+    fn printed(line: &str) -> (String, u8) {
+        match parsed(line) {
+            Parsed::Run(invocation) => panic!("{line}: {invocation:?}"),
+            Parsed::Print { text, code } => (text, code),
+        }
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        definition().debug_assert();
+    }
+
+    #[test]
+    fn commands_are_known_in_any_case() {
+        for line in ["a topicList", "a topiclist", "a TOPICLIST", "a -n x:1 TopicList"] {
+            assert!(matches!(run(line).command, Command::TopicList(_)), "{line}");
+        }
+    }
+
+    #[test]
+    fn the_output_is_chosen_before_or_behind_the_command() {
+        let rows = [
+            ("a topicList", Format::Text),
+            ("a topicList -o json", Format::Json),
+            ("a topicList --output json", Format::Json),
+            ("a -o json topicList", Format::Json),
+            ("a --output=json topicList", Format::Json),
+            ("a -o json topicList -o text", Format::Text),
+            ("a updateTopic -t T -c C -o true", Format::Text),
+            ("a updateTopic -t T -c C -o true --output json", Format::Json),
+            ("a -o json updateTopic -t T -c C -o true", Format::Json),
+            ("a -o json consumeMessage -t T -b b -i 0 -o 5", Format::Json),
+        ];
+        for (line, want) in rows {
+            assert_eq!(run(line).format, want, "{line}");
+        }
+        let (text, code) = printed("a topicList -o yaml");
+        assert!(text.contains("json") && code == 2, "{text}");
+    }
+
+    #[test]
+    fn a_flag_of_the_command_keeps_its_meaning() {
+        let Command::UpdateTopic(update) = run("a updateTopic -t T -c C -o true").command else {
+            panic!("another command");
+        };
+        assert_eq!(update.order, Some(true));
+        let line = "a -o json consumeMessage -t T -b b -i 0 -o 5";
+        let Command::ConsumeMessage(consume) = run(line).command else {
+            panic!("another command");
+        };
+        assert_eq!(consume.offset, Some(5));
+    }
+
+    #[test]
+    fn name_servers_come_from_the_flag_the_variable_or_the_default() {
+        let rows = [
+            (Some("a:1;b:2"), Some("c:3"), vec!["a:1", "b:2"]),
+            (None, Some("c:3 ; d:4,e:5;"), vec!["c:3", "d:4", "e:5"]),
+            (Some(" "), Some("c:3"), vec!["c:3"]),
+            (None, Some(""), vec![DEFAULT_NAME_SERVER]),
+            (None, None, vec![DEFAULT_NAME_SERVER]),
+        ];
+        for (flag, variable, want) in rows {
+            let got = name_servers(flag.map(str::to_owned), variable.map(str::to_owned));
+            assert_eq!(got, want, "{flag:?} {variable:?}");
+        }
+        assert_eq!(run("a -n x:1 topicList -n y:2").name_servers, ["y:2"]);
+        assert_eq!(run("a topicList --namesrvAddr y:2").name_servers, ["y:2"]);
+    }
+
+    #[test]
+    fn what_mqadmin_refuses_is_refused_with_code_two() {
+        let rows = [
+            ("a updateTopic -t T", "-c"),                  // where?
+            ("a updateTopic -t T -c C -b b", "cannot be"), // one of them
+            ("a updateTopic -t T -c C -o maybe", "true or false"),
+            ("a topicRoute", "--topic"),
+            ("a topicRoute -t T stray", "stray"),
+            ("a topicRoute -t T --nope", "--nope"),
+            ("a noSuchCommand -x", "The sub command noSuchCommand not exist."),
+            ("a topicLists", "topicList"),
+        ];
+        for (line, part) in rows {
+            let (text, code) = printed(line);
+            assert!(text.contains(part) && code == 2, "{line}: {code} {text}");
+        }
+    }
+
+    #[test]
+    fn help_is_where_mqadmin_has_it() {
+        for line in ["a", "a help", "a -h", "a --help"] {
+            let (text, code) = printed(line);
+            assert!(text.contains("   clusterList") && code == 0, "{line}: {text}");
+        }
+        for line in ["a help updatetopic", "a updateTopic -h", "a UPDATETOPIC --help"] {
+            let (text, code) = printed(line);
+            assert_eq!(code, 0, "{line}");
+            assert!(text.starts_with("usage: mqadmin updateTopic [-a <arg>] -b <arg> | -c <arg>"));
+            for part in ["-t,--topic <arg>", "-r,--readQueueNums", "--output"] {
+                assert!(text.contains(part), "{line}: {part} in {text}");
+            }
+        }
+        let (text, code) = printed("a help nope");
+        assert!(text.contains("The sub command nope not exist.") && code == 2, "{text}");
+        assert!(printed("a --version").0.starts_with("rmq-admin "));
+    }
+
+    #[test]
+    fn bodies_keep_their_blanks_and_may_look_like_flags() {
+        let words = ["a", "sendMessage", "-t", " T ", "-p", "-x \u{e4}  "].map(OsString::from);
+        let Parsed::Run(Invocation { command: Command::SendMessage(send), .. }) =
+            parse(words.to_vec(), None)
+        else {
+            panic!("not understood");
+        };
+        assert_eq!((send.topic.as_str(), send.body.as_str()), ("T", "-x \u{e4}  "));
+    }
+}
