@@ -8,7 +8,8 @@ use std::{
 
 /// Writes a temporary file beside `path`, syncs it, and renames it; creates missing directories.
 pub(super) fn write(path: &Path, content: &[u8]) -> io::Result<()> {
-    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let dir =
+        path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
     fs::create_dir_all(dir)?;
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(".tmp");

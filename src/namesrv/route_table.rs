@@ -181,7 +181,7 @@ impl RouteTable {
     pub fn query_version(&mut self, group: &str, addr: &str, now: Instant) -> Option<DataVersion> {
         let member = self.member_at(group, addr)?;
         member.seen = now;
-        Some(member.version.clone())
+        Some(member.version)
     }
 
     /// Takes out who has been silent for too long at `now`.
@@ -428,7 +428,7 @@ impl Group {
             .members
             .iter()
             .find(|(_, member)| member.address == registration.address)
-            .map(|(id, member)| (*id, member.version.clone()));
+            .map(|(id, member)| (*id, member.version));
         if let Some((former, _)) = &before
             && *former != id
         {
@@ -475,7 +475,7 @@ impl Member {
         Self {
             address: Arc::clone(&registration.address),
             ha_address: Arc::clone(&registration.ha_address),
-            version: registration.version.clone(),
+            version: registration.version,
             channel,
             seen: now,
             silence_max: registration.silence_max,

@@ -4,7 +4,7 @@ use tracing::info;
 
 use super::Answer;
 use crate::{
-    namesrv::{error::Refusal, name_server::NameServer, registering::success},
+    namesrv::{error::Refusal, kv_config::KvConfig, name_server::NameServer, registering::success},
     protocol::{
         bodies::{self, KVTable},
         codes::RequestCode,
@@ -39,7 +39,11 @@ pub(in crate::namesrv) async fn change(server: &NameServer, request: &RemotingCo
         info!(namespace, key, value, "KV configuration set");
     } else {
         let DeleteKvConfig { namespace, key } = DeleteKvConfig::parse(request)?;
-        server.kv.change(|kv| Ok(kv.delete(&namespace, &key))).await?;
+        let delete = |kv: &mut KvConfig| {
+            kv.delete(&namespace, &key);
+            Ok(())
+        };
+        server.kv.change(delete).await?;
         info!(namespace, key, "KV configuration deleted");
     }
     Ok(success())
