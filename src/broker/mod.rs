@@ -21,6 +21,7 @@ pub mod groups;
 pub mod handlers;
 pub mod hold;
 pub mod members;
+mod observed;
 pub mod offset_commits;
 pub mod registration;
 pub mod role_change;

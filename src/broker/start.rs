@@ -16,14 +16,11 @@ use tokio::task::JoinSet;
 use crate::clock;
 use crate::config::broker::Retention;
 use crate::config::{BrokerConfig, Endpoint, advertise};
-use crate::net::{self, BindError, HttpHandler, HttpResponse, Server, ServerOptions};
+use crate::net::{self, BindError, Server, ServerOptions};
 use crate::raft::{Group, GroupOptions, Limits, PeerAddress, Peers, Timing};
 use crate::store::Durability;
 use crate::store::disk_space::Ratios;
 use crate::store::retention::{DeleteWhen, Rules};
-use crate::telemetry;
-use crate::telemetry::http::Health;
-use crate::telemetry::{Metric, Observed, Samples};
 
 use super::announcement::Registrant;
 use super::announcing::{self, Announcer, Place};
@@ -32,6 +29,7 @@ use super::consumers::Consumers;
 use super::dispatch::Dispatcher;
 use super::handlers::pull;
 use super::members::Members;
+use super::observed::Observer;
 use super::offset_commits::OffsetCommits;
 use super::registration::{Registration, RegistrationOptions};
 use super::settings::LiveSettings;
@@ -89,10 +87,10 @@ pub struct Running {
 }
 
 /// Starts a broker. Must be called on the runtime that shall run its connections.
-pub async fn start(config: BrokerConfig) -> Result<Running, StartError> {
+pub async fn start(mut config: BrokerConfig) -> Result<Running, StartError> {
     let listener = net::listen(config.listen)?;
     let vip_listener = net::listen(config.vip_listen)?;
-    let identity = identity(&config)?;
+    let identity = identity(&mut config)?;
     let options = group_options(&config);
     let group =
         tokio::task::spawn_blocking(move || Group::start(options)).await.map_err(|error| {
@@ -100,14 +98,16 @@ pub async fn start(config: BrokerConfig) -> Result<Running, StartError> {
         })??;
     let broker = Arc::new(broker(&config, identity, group));
     broker.group.set_listener(Arc::clone(&broker.wakeups) as _);
+    let observer = Arc::new(Observer::new(Arc::clone(&broker), clock::now()));
     let server = Arc::new(
         Server::start(
             vec![listener, vip_listener],
             Arc::new(Dispatcher(Arc::clone(&broker))),
-            server_options(&config, &broker),
+            server_options(&config, &observer),
         )
         .map_err(|error| StartError::System { what: "listening", why: error.to_string() })?,
     );
+    observer.counts(server.counters());
     let mut tasks = tasks(&broker);
     let registration = register(&config, &broker, &mut tasks);
     tracing::info!(
@@ -149,8 +149,8 @@ impl Running {
     }
 }
 
-fn identity(config: &BrokerConfig) -> Result<Identity, StartError> {
-    let advertised = advertise::choose(&advertise::gather(config))?;
+fn identity(config: &mut BrokerConfig) -> Result<Identity, StartError> {
+    let advertised = config.advertise(&advertise::gather(config))?;
     tracing::info!(host = advertised.host, reason = advertised.reason, "advertised address");
     let port = config.listen.port();
     let endpoint = Endpoint { host: advertised.host.clone(), port };
@@ -280,11 +280,11 @@ fn machine_memory_bytes() -> u64 {
     u64::from(info.mem_unit).saturating_mul(info.totalram)
 }
 
-fn server_options(config: &BrokerConfig, broker: &Arc<Broker>) -> ServerOptions {
+fn server_options(config: &BrokerConfig, observer: &Arc<Observer>) -> ServerOptions {
     ServerOptions {
         connections_max: usize::try_from(config.connections.connections_max).unwrap_or(usize::MAX),
         idle: config.connections.idle,
-        plain_http: Some(Arc::new(Observer(Arc::clone(broker)))),
+        plain_http: Some(Arc::clone(observer) as _),
         ..ServerOptions::default()
     }
 }
@@ -300,6 +300,8 @@ fn tasks(broker: &Arc<Broker>) -> JoinSet<()> {
     tasks.spawn(every(SAMPLE_EVERY, move || {
         sampled.stats.sample(clock::now());
         sampled.stats.users.on_day(local_day(clock::wall_ms()));
+        let policy = sampled.settings.policy(&sampled.tables());
+        sampled.group.set_retention(retention_rules(&policy.retention));
     }));
     let expiring = Arc::clone(broker);
     tasks.spawn(every(EXPIRE_EVERY, move || expiring.expire_clients()));
@@ -320,54 +322,6 @@ fn local_day(now_ms: i64) -> i64 {
     let now = jiff::Timestamp::from_millisecond(now_ms).unwrap_or_default();
     let date = now.to_zoned(jiff::tz::TimeZone::system()).date();
     i64::from(date.year()) * 1000 + i64::from(date.day_of_year())
-}
-
-/// Shows a broker's numbers and health over HTTP.
-struct Observer(Arc<Broker>);
-
-impl HttpHandler for Observer {
-    fn get(&self, path: &str) -> HttpResponse {
-        let answer = telemetry::respond(path, self);
-        HttpResponse {
-            status: answer.status,
-            content_type: answer.content_type,
-            body: answer.body.into(),
-        }
-    }
-}
-
-impl Observed for Observer {
-    fn sample(&self, samples: &mut Samples) {
-        let broker = &self.0;
-        let (status, totals) = (broker.group.status(), broker.stats.totals());
-        let tables = broker.tables();
-        samples.put(Metric::RaftTerm, status.term.0);
-        samples.put(Metric::FirstPositionBytes, status.first_position.0);
-        samples.put(Metric::LastPositionBytes, status.tail.0);
-        samples.put(Metric::DurablePositionBytes, status.durable.0);
-        samples.put(Metric::InFlightBytes, status.waiting_bytes as u64);
-        samples.put(Metric::MessagesIn, totals.put);
-        samples.put(Metric::BytesIn, totals.put_bytes);
-        samples.put(Metric::MessagesOut, totals.got);
-        samples.put(Metric::HeldPulls, broker.wakeups.held() as u64);
-        samples.put(Metric::Topics, tables.topics().count() as u64);
-        samples.put(Metric::Groups, tables.groups().count() as u64);
-    }
-
-    fn health(&self) -> Health {
-        let status = self.0.group.status();
-        if let Some(why) = status.stopped {
-            return Health::Waits(format!("the raft group has stopped: {why}"));
-        }
-        let (group, term) = (&self.0.identity.group, status.term);
-        match status.leader {
-            Some(leader) if self.0.is_leader() => {
-                Health::Serves(format!("{leader} leads {group} in term {term}"))
-            }
-            Some(leader) => Health::Serves(format!("follows {leader} of {group} in term {term}")),
-            None => Health::Waits(format!("no leader of {group} is known in term {term}")),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -32,6 +32,7 @@ pub struct Stats {
     put_bytes: AtomicU64,
     put_failed: AtomicU64,
     got: Total,
+    got_bytes: AtomicU64,
     found: Total,
     missed: Total,
     /// How long sends took.
@@ -88,6 +89,12 @@ pub struct Totals {
     pub put_failed: u64,
     /// Messages given to consumers.
     pub got: u64,
+    /// Their bytes.
+    pub got_bytes: u64,
+    /// Pulls that found messages.
+    pub found: u64,
+    /// Pulls that found none.
+    pub missed: u64,
     /// Messages stored per second.
     pub put_rates: [f64; 3],
     /// Messages given to consumers per second.
@@ -105,6 +112,7 @@ impl Default for Stats {
             put_bytes: AtomicU64::new(0),
             put_failed: AtomicU64::new(0),
             got: Total::new(),
+            got_bytes: AtomicU64::new(0),
             found: Total::new(),
             missed: Total::new(),
             put_times: PutTimes::default(),
@@ -135,6 +143,7 @@ impl Stats {
     pub fn pulled(&self, topic: &str, group: &str, system: bool, messages: u64, bytes: u64) {
         self.found.add(1);
         self.got.add(messages);
+        self.got_bytes.fetch_add(bytes, Ordering::Relaxed);
         self.traffic.got(topic, group, messages, bytes);
         if !system {
             self.users.got.fetch_add(messages, Ordering::Relaxed);
@@ -166,6 +175,9 @@ impl Stats {
             put_bytes: self.put_bytes.load(Ordering::Relaxed),
             put_failed: self.put_failed.load(Ordering::Relaxed),
             got: self.got.sum(),
+            got_bytes: self.got_bytes.load(Ordering::Relaxed),
+            found: self.found.sum(),
+            missed: self.missed.sum(),
             put_rates: self.put.rates(),
             got_rates: self.got.rates(),
             found_rates: self.found.rates(),

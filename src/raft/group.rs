@@ -217,6 +217,11 @@ impl Group {
         self.0.room.ask();
     }
 
+    /// From now on, other rules say when old segments go and when the disk is full.
+    pub fn set_retention(&self, rules: Rules) {
+        self.0.room.set_rules(rules);
+    }
+
     /// Where this member and its peers stand.
     pub fn status(&self) -> Status {
         let metrics = self.0.raft.metrics().borrow_watched().clone();

@@ -40,25 +40,32 @@ struct Shared {
     machine: StateMachine,
     raft: Raft<TypeConfig, StateMachine>,
     policy: FlushPolicy,
-    retention: Rules,
     log_dir: PathBuf,
     room: Arc<Room>,
     state: Mutex<State>,
 }
 
-/// Whether messages may be stored, and whether an operator asked for room. Shared with the handle.
+/// Whether messages may be stored, when old ones go, and whether an operator asked for room.
+/// Shared with the handle.
 pub(super) struct Room {
     disk: ArcSwap<DiskState>,
     asked: AtomicBool,
-}
-
-impl Default for Room {
-    fn default() -> Self {
-        Self { disk: ArcSwap::from_pointee(DiskState::Fine), asked: AtomicBool::new(false) }
-    }
+    rules: ArcSwap<Rules>,
 }
 
 impl Room {
+    fn new(rules: Rules) -> Self {
+        let disk = ArcSwap::from_pointee(DiskState::Fine);
+        Self { disk, asked: AtomicBool::new(false), rules: ArcSwap::from_pointee(rules) }
+    }
+
+    /// From the next look at the disk on, other rules hold.
+    pub(super) fn set_rules(&self, rules: Rules) {
+        if **self.rules.load() != rules {
+            self.rules.store(Arc::new(rules));
+        }
+    }
+
     /// Why no message may be stored now, if so.
     pub(super) fn refusal(&self) -> Option<String> {
         match **self.disk.load() {
@@ -105,9 +112,8 @@ impl Housekeeping {
             machine,
             raft,
             policy: FlushPolicy::default(),
-            retention: options.retention,
             log_dir: options.log_dir.clone(),
-            room: Arc::default(),
+            room: Arc::new(Room::new(options.retention)),
             state: Mutex::new(state),
         })))
     }
@@ -152,7 +158,7 @@ impl Housekeeping {
             segment_bytes: self.0.machine.segment_bytes(),
             allocated_bytes: log.allocated_ahead(),
         };
-        let now = disk_space::decide(space, room, self.0.retention.ratios);
+        let now = disk_space::decide(space, room, self.0.room.rules.load().ratios);
         let before = self.0.room.disk.swap(Arc::new(now));
         say_disk(&before, &now);
         Some(space)
@@ -164,7 +170,8 @@ impl Housekeeping {
         let (now_ms, zone) = (clock::wall_ms(), TimeZone::system());
         let moment = Moment { now_ms, zone: &zone, space, asked };
         let segments = self.0.parts.log.segments();
-        let Some(purge) = retention::decide(&segments, &self.0.retention, moment) else { return };
+        let rules = **self.0.room.rules.load();
+        let Some(purge) = retention::decide(&segments, &rules, moment) else { return };
         let position = purge.before;
         // The snapshot is written after apply has crossed the boundary; before, it must wait.
         let stored = self.0.parts.snapshots.positions().unwrap_or_default();

@@ -69,6 +69,17 @@ pub struct HistogramValues {
     pub sum_us: u64,
 }
 
+impl HistogramValues {
+    /// From counts of durations below 2ⁱ µs (and not below half of that), as the store keeps them.
+    pub fn of_powers(counts: &[u64], sum_us: u64) -> Self {
+        let mut buckets = [0; BUCKETS];
+        for (power, count) in counts.iter().enumerate() {
+            buckets[power.saturating_sub(FIRST_BITS as usize).min(BUCKETS - 1)] += count;
+        }
+        Self { buckets, sum_us }
+    }
+}
+
 impl Histogram {
     /// Counts one duration.
     pub fn observe(&self, took: Duration) {
@@ -109,6 +120,21 @@ mod tests {
             }
         }
         assert_eq!(bucket_end_us(BUCKETS - 2), Some(33_554_432));
+    }
+
+    #[test]
+    fn counts_by_powers_of_two_fit_in() {
+        let mut counts = [0; 32];
+        for us in [3_u32, 15, 17, 30_000_000, u32::MAX] {
+            counts[(u32::BITS - us.leading_zeros()) as usize % 32] += 1;
+        }
+        let values = HistogramValues::of_powers(&counts, 7);
+        let histogram = Histogram::default();
+        for us in [3, 15, 17, 30_000_000, 1] {
+            histogram.observe(Duration::from_micros(us));
+        }
+        assert_eq!(values.buckets, histogram.values().buckets);
+        assert_eq!(values.sum_us, 7);
     }
 
     #[test]

@@ -61,38 +61,33 @@ metrics! {
 
     RoleInfo, Gauge, "rmq_role_info", "1 for the role this member has; label: role";
     RaftTerm, Gauge, "rmq_raft_term", "Raft term.";
-    LeaderChanges, Counter, "rmq_leader_changes_total", "Changes of the leader seen here.";
     LastIndex, Gauge, "rmq_raft_last_index", "Index of the last entry of the log.";
     CommittedIndex, Gauge, "rmq_raft_committed_index", "Index of the last committed entry.";
     AppliedIndex, Gauge, "rmq_raft_applied_index", "Index of the last applied entry.";
     FirstPositionBytes, Gauge, "rmq_log_first_position_bytes", "Where the log begins.";
     LastPositionBytes, Gauge, "rmq_log_last_position_bytes", "Where the log ends.";
+    AppliedPositionBytes, Gauge, "rmq_log_applied_position_bytes",
+        "Up to where consumers can read.";
     DurablePositionBytes, Gauge, "rmq_log_durable_position_bytes",
         "Up to where the log is as durable as flushDiskType says.";
-    CheckpointPositionBytes, Gauge, "rmq_checkpoint_position_bytes",
-        "Where a restart begins to replay.";
     PeerLagEntries, Gauge, "rmq_peer_lag_entries",
         "Entries that a peer has not confirmed, as the leader sees it; label: peer";
-    PeerLagBytes, Gauge, "rmq_peer_lag_bytes",
-        "Bytes of the log that a peer has not confirmed, as the leader sees it; label: peer";
 
-    Sends, Counter, "rmq_sends_total", "Send requests answered; label: result";
     MessagesIn, Counter, "rmq_messages_in_total", "Messages stored.";
-    BytesIn, Counter, "rmq_messages_in_bytes_total", "Stored bytes of those.";
-    SendSeconds, Histogram, "rmq_send_duration_seconds", "From a send's arrival to its answer.";
+    BytesIn, Counter, "rmq_messages_in_bytes_total", "Bytes of those.";
+    SendsFailed, Counter, "rmq_sends_failed_total", "Sends that stored nothing.";
+    SendSeconds, Histogram, "rmq_send_duration_seconds", "From the arrival of a send to its answer.";
     InFlightBytes, Gauge, "rmq_in_flight_bytes",
         "Taken from producers and not yet stored by a majority.";
     Pulls, Counter, "rmq_pulls_total", "Pull requests answered; label: result";
     MessagesOut, Counter, "rmq_messages_out_total", "Messages given to consumers.";
-    BytesOut, Counter, "rmq_messages_out_bytes_total", "Stored bytes of those.";
-    PullSeconds, Histogram, "rmq_pull_duration_seconds",
-        "Work on a pull, without the time it was held.";
+    BytesOut, Counter, "rmq_messages_out_bytes_total", "Bytes of those.";
     HeldPulls, Gauge, "rmq_held_pulls", "Pulls that wait for a message.";
     Requests, Counter, "rmq_requests_total", "Requests of any kind; label: code";
 
-    Appends, Counter, "rmq_appends_total", "Entries appended to the log.";
     SyncSeconds, Histogram, "rmq_sync_duration_seconds", "One sync of the log's file.";
-    DiskUsedRatio, Gauge, "rmq_disk_used_ratio", "Used part of the store's disk.";
+    DiskBytes, Gauge, "rmq_disk_size_bytes", "Size of the store's disk.";
+    DiskFreeBytes, Gauge, "rmq_disk_free_bytes", "What is free of it.";
 
     Connections, Gauge, "rmq_connections", "Open connections of clients.";
     ConnectionsRefused, Counter, "rmq_connections_refused_total",
@@ -246,21 +241,21 @@ mod tests {
         samples.put(Metric::Connections, 7_i64);
         samples.put_of(Metric::PeerLagEntries, ("peer", "n1"), 3_u64);
         samples.put_of(Metric::PeerLagEntries, ("peer", "a\"b\\c\nd"), 0_u64);
-        samples.put_number(Metric::DiskUsedRatio, 0.25);
+        samples.put_number(Metric::UptimeSeconds, 0.25);
         samples.put_build("0.1.0", "broker");
         assert_eq!(
             samples.to_text(),
             "# HELP rmq_build_info 1; labels: version, server\n\
              # TYPE rmq_build_info gauge\n\
              rmq_build_info{version=\"0.1.0\",server=\"broker\"} 1\n\
+             # HELP rmq_uptime_seconds Time since the process started.\n\
+             # TYPE rmq_uptime_seconds gauge\n\
+             rmq_uptime_seconds 0.25\n\
              # HELP rmq_peer_lag_entries Entries that a peer has not confirmed, as the leader \
              sees it; label: peer\n\
              # TYPE rmq_peer_lag_entries gauge\n\
              rmq_peer_lag_entries{peer=\"n1\"} 3\n\
              rmq_peer_lag_entries{peer=\"a\\\"b\\\\c\\nd\"} 0\n\
-             # HELP rmq_disk_used_ratio Used part of the store's disk.\n\
-             # TYPE rmq_disk_used_ratio gauge\n\
-             rmq_disk_used_ratio 0.25\n\
              # HELP rmq_connections Open connections of clients.\n\
              # TYPE rmq_connections gauge\n\
              rmq_connections 7\n"

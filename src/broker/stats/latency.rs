@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::telemetry::instruments::Histogram;
+
 /// Upper bounds of the steps in ms, exclusive, and how tools name them. The last has no bound.
 pub const BUCKETS: [(u64, &str); 13] = [
     (1, "<=0ms"),
@@ -25,6 +27,8 @@ pub const BUCKETS: [(u64, &str); 13] = [
 pub struct PutTimes {
     counts: [AtomicU64; BUCKETS.len()],
     longest_ms: AtomicU64,
+    /// The same, finer.
+    pub histogram: Histogram,
 }
 
 /// [`PutTimes`] at a moment.
@@ -42,6 +46,7 @@ impl PutTimes {
         let ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
         let step = BUCKETS.iter().position(|(bound, _)| ms < *bound).unwrap_or(BUCKETS.len() - 1);
         self.counts[step].fetch_add(1, Ordering::Relaxed);
+        self.histogram.observe(took);
         if ms > self.longest_ms.load(Ordering::Relaxed) {
             self.longest_ms.fetch_max(ms, Ordering::Relaxed);
         }

@@ -1,0 +1,126 @@
+//! A broker's numbers and health, over HTTP on its own port.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+
+use crate::clock;
+use crate::config::cli;
+use crate::net::{Counters, HttpHandler, HttpResponse};
+use crate::raft::Status;
+use crate::telemetry;
+use crate::telemetry::http::Health;
+use crate::telemetry::instruments::HistogramValues;
+use crate::telemetry::{Metric, Observed, Samples};
+
+use super::Broker;
+
+/// Answers `/metrics` and `/healthz`.
+pub(super) struct Observer {
+    broker: Arc<Broker>,
+    started: Instant,
+    /// Known once there is a server, which needs the observer first.
+    counters: OnceLock<Arc<Counters>>,
+}
+
+impl Observer {
+    /// Of a broker that starts at `started`.
+    pub(super) fn new(broker: Arc<Broker>, started: Instant) -> Self {
+        Self { broker, started, counters: OnceLock::new() }
+    }
+
+    /// What the server counts.
+    pub(super) fn counts(&self, counters: &Arc<Counters>) {
+        let _ = self.counters.set(Arc::clone(counters)); // set once, by start
+    }
+
+    fn sample_group(&self, samples: &mut Samples, status: &Status) {
+        let role = match (self.broker.is_leader(), &status.leader) {
+            (true, _) => "leader",
+            (false, Some(_)) => "follower",
+            (false, None) => "leaderless",
+        };
+        samples.put_of(Metric::RoleInfo, ("role", role), 1);
+        samples.put(Metric::RaftTerm, status.term.0);
+        for (metric, index) in [
+            (Metric::LastIndex, status.last),
+            (Metric::CommittedIndex, status.committed),
+            (Metric::AppliedIndex, status.applied),
+        ] {
+            if let Some(index) = index {
+                samples.put(metric, index.0);
+            }
+        }
+        samples.put(Metric::FirstPositionBytes, status.first_position.0);
+        samples.put(Metric::LastPositionBytes, status.tail.0);
+        samples.put(Metric::AppliedPositionBytes, status.applied_position.0);
+        samples.put(Metric::DurablePositionBytes, status.durable.0);
+        for peer in &status.peers {
+            samples.put_of(Metric::PeerLagEntries, ("peer", &peer.name), peer.behind);
+        }
+        samples.put(Metric::InFlightBytes, status.waiting_bytes as u64);
+        if let Some(space) = self.broker.disk_space() {
+            samples.put(Metric::DiskBytes, space.total);
+            samples.put(Metric::DiskFreeBytes, space.free);
+        }
+        let syncs = self.broker.group.log().sync_stats();
+        let times = HistogramValues::of_powers(&syncs.buckets, syncs.total_us);
+        samples.put_histogram(Metric::SyncSeconds, times);
+    }
+
+    fn sample_requests(&self, samples: &mut Samples) {
+        let (stats, tables) = (&self.broker.stats, self.broker.tables());
+        let totals = stats.totals();
+        samples.put(Metric::MessagesIn, totals.put);
+        samples.put(Metric::BytesIn, totals.put_bytes);
+        samples.put(Metric::SendsFailed, totals.put_failed);
+        samples.put(Metric::MessagesOut, totals.got);
+        samples.put(Metric::BytesOut, totals.got_bytes);
+        samples.put_of(Metric::Pulls, ("result", "found"), totals.found);
+        samples.put_of(Metric::Pulls, ("result", "nothing"), totals.missed);
+        samples.put_histogram(Metric::SendSeconds, stats.put_times.histogram.values());
+        samples.put(Metric::HeldPulls, self.broker.wakeups.held() as u64);
+        samples.put(Metric::Topics, tables.topics().count() as u64);
+        samples.put(Metric::Groups, tables.groups().count() as u64);
+    }
+}
+
+impl HttpHandler for Observer {
+    fn get(&self, path: &str) -> HttpResponse {
+        let answer = telemetry::respond(path, self);
+        HttpResponse {
+            status: answer.status,
+            content_type: answer.content_type,
+            body: answer.body.into(),
+        }
+    }
+}
+
+impl Observed for Observer {
+    fn sample(&self, samples: &mut Samples) {
+        samples.put_build(cli::version(), "broker");
+        let up = clock::now().saturating_duration_since(self.started);
+        samples.put_number(Metric::UptimeSeconds, up.as_secs_f64());
+        self.sample_group(samples, &self.broker.group.status());
+        self.sample_requests(samples);
+        if let Some(counters) = self.counters.get() {
+            samples.put(Metric::Connections, counters.open.load(Ordering::Relaxed));
+            samples.put(Metric::ConnectionsRefused, counters.refused.load(Ordering::Relaxed));
+        }
+    }
+
+    fn health(&self) -> Health {
+        let status = self.broker.group.status();
+        if let Some(why) = status.stopped {
+            return Health::Waits(format!("the raft group has stopped: {why}"));
+        }
+        let (group, term) = (&self.broker.identity.group, status.term);
+        match status.leader {
+            Some(leader) if self.broker.is_leader() => {
+                Health::Serves(format!("{leader} leads {group} in term {term}"))
+            }
+            Some(leader) => Health::Serves(format!("follows {leader} of {group} in term {term}")),
+            None => Health::Waits(format!("no leader of {group} is known in term {term}")),
+        }
+    }
+}
