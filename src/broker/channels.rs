@@ -37,7 +37,7 @@ impl Channels {
     }
 
     /// How many connections are known.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.0.read().len()
     }
 

@@ -40,11 +40,14 @@ pub struct Full<P> {
     pub limit: usize,
 }
 
+/// Requests that wait for one queue, by the offset they want.
+type Waiting = BTreeSet<(QueueOffset, Ticket)>;
+
 /// Held requests, each found by its queue, its deadline and its owner.
 #[derive(Debug)]
 pub struct HoldTable<P> {
     held: HashMap<Ticket, Hold<P>>,
-    by_queue: HashMap<Arc<str>, HashMap<u32, BTreeSet<(QueueOffset, Ticket)>>>,
+    by_queue: HashMap<Arc<str>, HashMap<u32, Waiting>>,
     by_deadline: BTreeSet<(Instant, Ticket)>,
     by_owner: BTreeSet<(u64, Ticket)>,
     next_ticket: u64,

@@ -3,8 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::raft::Role;
-
 use super::{Broker, system_topics};
 
 /// Between two attempts to create what is missing.
@@ -15,16 +13,9 @@ const RETRY: Duration = Duration::from_secs(1);
 pub async fn run(broker: Arc<Broker>) {
     let mut role = broker.group.watch_role();
     loop {
-        let current = role.borrow_and_update().clone();
-        match &current {
-            Role::Leader { term } => {
-                tracing::info!(member = broker.identity.member, %term, "this member leads");
-                complete_system_topics(&broker).await;
-            }
-            Role::Follower { term, leader } => {
-                let leader = leader.as_deref().unwrap_or("none");
-                tracing::info!(member = broker.identity.member, %term, leader, "this member follows");
-            }
+        let leads = role.borrow_and_update().is_leader();
+        if leads {
+            complete_system_topics(&broker).await;
         }
         if role.changed().await.is_err() {
             return;

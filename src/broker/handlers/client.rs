@@ -189,10 +189,11 @@ pub(in crate::broker) fn unregister(broker: &Broker, request: &Request) -> Answe
     if let Some(group) = &header.producer_group {
         broker.producers.write().leave(group, connection);
     }
-    if let Some(group) = &header.consumer_group
-        && broker.consumers.write().leave(group, connection)
-    {
-        broker.tell_members(&broker.tables(), group);
+    if let Some(group) = &header.consumer_group {
+        let left = broker.consumers.write().leave(group, connection);
+        if left {
+            broker.tell_members(&broker.tables(), group);
+        }
     }
     broker.forget_channel_without_groups(connection);
     Ok(RemotingCommand::response(ResponseCode::SUCCESS).into())
@@ -311,7 +312,8 @@ impl Broker {
             self.producers.write().leave(group, *connection);
         }
         for (group, connection) in &consumers {
-            if self.consumers.write().leave(group, *connection) {
+            let left = self.consumers.write().leave(group, *connection);
+            if left {
                 self.tell_members(&tables, group);
             }
         }

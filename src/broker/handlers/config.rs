@@ -33,7 +33,7 @@ pub(in crate::broker) fn update(broker: Arc<Broker>, request: Request) -> Answer
         let text = std::str::from_utf8(&request.command.body)
             .map_err(|error| RequestError::Body { what: "properties", why: error.to_string() })?;
         let current = broker.settings.current(&broker.tables());
-        let update = current.config.updated(text).map_err(refused)?;
+        let update = current.config.updated(text).map_err(|error| refused(&error))?;
         let commands = update
             .changed
             .iter()
@@ -46,7 +46,7 @@ pub(in crate::broker) fn update(broker: Arc<Broker>, request: Request) -> Answer
     })
 }
 
-fn refused(error: UpdateError) -> RequestError {
+fn refused(error: &UpdateError) -> RequestError {
     match error {
         UpdateError::Unreadable => {
             RequestError::Body { what: "properties", why: error.to_string() }

@@ -19,6 +19,7 @@ const QUEUES_MAX: usize = 100_000;
 const CLIENT_ID_BYTES_MAX: usize = 1024;
 
 /// Takes or renews locks; the answer lists those that the client holds now.
+#[expect(clippy::needless_pass_by_value, reason = "the signature of handlers that answer later")]
 pub(in crate::broker) fn lock(
     broker: &Arc<Broker>,
     reply: ReplyTo,
@@ -52,6 +53,7 @@ pub(in crate::broker) fn lock(
 }
 
 /// Releases locks of the client; those of others stay.
+#[expect(clippy::needless_pass_by_value, reason = "the signature of handlers that answer later")]
 pub(in crate::broker) fn unlock(
     broker: &Arc<Broker>,
     reply: ReplyTo,

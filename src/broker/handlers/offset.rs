@@ -26,6 +26,7 @@ use crate::broker::error::RequestError;
 
 /// QUERY_CONSUMER_OFFSET. Goes through the log without changing anything, so that the answer holds
 /// every commit that was answered before, on this leader or an earlier one.
+#[expect(clippy::needless_pass_by_value, reason = "the signature of handlers that answer later")]
 pub(in crate::broker) fn query(
     broker: &Arc<Broker>,
     reply: ReplyTo,
@@ -81,6 +82,7 @@ fn stored_offset(broker: &Broker, header: &QueryConsumerOffset) -> Result<i64, R
 }
 
 /// UPDATE_CONSUMER_OFFSET. Answered when it is committed.
+#[expect(clippy::needless_pass_by_value, reason = "the signature of handlers that answer later")]
 pub(in crate::broker) fn update(
     broker: &Arc<Broker>,
     reply: ReplyTo,

@@ -67,6 +67,7 @@ pub struct HeldPull {
 }
 
 /// Handles a pull.
+#[expect(clippy::needless_pass_by_value, reason = "the signature of handlers that answer later")]
 pub(in crate::broker) fn pull(
     broker: &Arc<Broker>,
     reply: ReplyTo,
@@ -519,8 +520,8 @@ mod tests {
     #[test]
     fn a_leader_corrects_offsets_and_a_follower_does_not() {
         let at = QueueOffset;
-        let later = |wants| (19, wants);
-        let rows: [(Outcome, i64, (i32, i64), (i32, i64)); 9] = [
+        let later = |wants: i64| (19, wants);
+        let rows = [
             // what was found, offset asked for, (code, next) on the leader, on a follower
             (Outcome::NoneYet, 5, later(5), later(5)),
             (Outcome::NoMessageInQueue, 0, later(0), later(0)),

@@ -92,7 +92,7 @@ fn sends(table: &mut Table, broker: &Broker) {
     table.put("getMessageEntireTimeMax", 0);
     table.put("pageCacheLockTimeMills", 0);
     table.put("heldPulls", broker.wakeups.held());
-    table.put("clientConnections", broker.channels.len());
+    table.put("clientConnections", broker.channels.count());
 }
 
 /// Requests do not wait in queues here; tools want to know how long they do.

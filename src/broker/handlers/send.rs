@@ -81,6 +81,7 @@ async fn create_and_send(
 }
 
 /// What a checked request comes to.
+#[expect(clippy::large_enum_variant, reason = "it lives on the stack, for a moment")]
 enum Prepared {
     /// To be proposed.
     Ready(Drafts),

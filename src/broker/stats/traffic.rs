@@ -100,11 +100,13 @@ impl Traffic {
     }
 }
 
+type ByName = HashMap<Arc<str>, Arc<Traffic>>;
+
 /// Traffic by topic, and by topic and group.
 #[derive(Debug, Default)]
 pub struct TrafficTable {
-    into: RwLock<HashMap<Arc<str>, Arc<Traffic>>>,
-    out_of: RwLock<HashMap<Arc<str>, HashMap<Arc<str>, Arc<Traffic>>>>,
+    into: RwLock<ByName>,
+    out_of: RwLock<HashMap<Arc<str>, ByName>>,
 }
 
 impl TrafficTable {
