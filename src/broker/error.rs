@@ -173,9 +173,9 @@ pub enum RequestError {
         /// Name of the member that leads, as far as this one knows.
         leader: Option<String>,
     },
-    /// The leader has this much, this member not yet.
-    #[error("service not available now: {0}; try the leader")]
-    Behind(String),
+    /// What the request builds on changes at this moment.
+    #[error("service not available now: {0}")]
+    Unsettled(String),
     /// No more requests can wait here.
     #[error("{held} requests wait for messages already, the limit is {held}; try again later")]
     HeldFull {
@@ -247,7 +247,7 @@ impl RequestError {
             Self::OffsetUnknown(_) | Self::NoMessageByKey => ResponseCode::QUERY_NOT_FOUND,
             Self::ConsumersOffline { .. } => ResponseCode::CONSUMER_NOT_ONLINE,
             Self::ClientSilent { .. } => ResponseCode::CONSUME_MSG_TIMEOUT,
-            Self::NotLeader { .. } | Self::Behind(_) => ResponseCode::SERVICE_NOT_AVAILABLE,
+            Self::NotLeader { .. } | Self::Unsettled(_) => ResponseCode::SERVICE_NOT_AVAILABLE,
             Self::HeldFull { .. } => ResponseCode::SYSTEM_BUSY,
             Self::Propose(error) => propose_code(error),
         }

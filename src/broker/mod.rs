@@ -30,6 +30,8 @@ pub mod start;
 pub mod stats;
 pub mod subscription;
 pub mod system_topics;
+#[cfg(test)]
+mod tests;
 pub mod topics;
 pub mod unique_ids;
 pub mod wakeup;

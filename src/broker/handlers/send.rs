@@ -64,20 +64,23 @@ async fn create_and_send(
     broker: Arc<Broker>,
     reply: ReplyTo,
     command: RemotingCommand,
-    missing: Vec<Command>,
+    mut missing: Vec<Command>,
 ) {
+    /// A retry of an unknown group needs the group, then a topic.
+    const ROUNDS_MAX: usize = 3;
     let started = clock::now();
-    if let Err(error) = broker.change(missing).await {
-        return refuse(&broker, reply, &error);
-    }
-    match prepare(&broker, &reply, &command) {
-        Ok(Prepared::Ready(drafts)) => propose(&broker, reply, drafts, started),
-        Ok(Prepared::Missing(_)) => {
-            let text = "what this send needs was created and is gone again; try again";
-            refuse(&broker, reply, &RequestError::Behind(text.to_owned()));
+    for _ in 0..ROUNDS_MAX {
+        if let Err(error) = broker.change(missing).await {
+            return refuse(&broker, reply, &error);
         }
-        Err(error) => refuse(&broker, reply, &error),
+        match prepare(&broker, &reply, &command) {
+            Ok(Prepared::Ready(drafts)) => return propose(&broker, reply, drafts, started),
+            Ok(Prepared::Missing(more)) => missing = more,
+            Err(error) => return refuse(&broker, reply, &error),
+        }
     }
+    let text = "what this send needs was created and is gone again; try again".to_owned();
+    refuse(&broker, reply, &RequestError::Unsettled(text));
 }
 
 /// What a checked request comes to.

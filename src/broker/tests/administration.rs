@@ -1,0 +1,116 @@
+use super::*;
+use crate::protocol::bodies::{
+    self, ConsumeStats, KVTable, SubscriptionGroupConfig, TopicConfigTable,
+};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn topics_are_created_listed_and_deleted() {
+    let broker = deploy().await;
+    broker.create_topic("T", 3).await;
+    broker.send("T", 0, "x", "old").await;
+    let all = broker.ask(RequestCode::GET_ALL_TOPIC_CONFIG, &[]).await;
+    let all: TopicConfigTable = bodies::decode(&all.body).unwrap();
+    assert_eq!(all.topic_config_table["T"].read_queue_nums, 3);
+    assert_eq!(all.topic_config_table["TBW102"].perm, 7);
+    for name in ["TBW102", "SCHEDULE_TOPIC_XXXX", "C"] {
+        let refused = broker.ask(RequestCode::DELETE_TOPIC_IN_BROKER, &[("topic", name)]).await;
+        assert_eq!(refused.code, 29, "{name}: {refused:?}");
+    }
+    for _ in 0..2 {
+        let deleted = broker.ask(RequestCode::DELETE_TOPIC_IN_BROKER, &[("topic", "T")]).await;
+        assert_eq!(deleted.code, 0, "also when it is gone already");
+    }
+    assert_eq!(broker.ask(RequestCode::GET_TOPIC_CONFIG, &[("topic", "T")]).await.code, 17);
+    broker.create_topic("T", 1).await;
+    assert_eq!(broker.send("T", 0, "x", "new").await, 0, "a topic made again starts empty");
+    assert_eq!(texts(&broker.call(pull("T", 0)).await), ["new"]);
+    broker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn groups_are_configured_and_shut_off() {
+    let broker = deploy().await;
+    broker.create_topic("T", 1).await;
+    let put = |enable| {
+        let config =
+            SubscriptionGroupConfig { consume_enable: enable, ..SubscriptionGroupConfig::new("g") };
+        let request = RemotingCommand::request(RequestCode::UPDATE_AND_CREATE_SUBSCRIPTIONGROUP);
+        broker.call(request.with_body(bodies::encode(&config)))
+    };
+    assert_eq!(put(false).await.code, 0);
+    let refused = broker.call(pull("T", 0)).await;
+    assert_eq!((refused.code, refused.ext.get("forbiddenType")), (16, Some("2")));
+    assert_eq!(put(true).await.code, 0);
+    assert_eq!(broker.call(pull("T", 0)).await.code, 19);
+    let deleted = broker.ask(RequestCode::DELETE_SUBSCRIPTIONGROUP, &[("groupName", "g")]).await;
+    assert_eq!(deleted.code, 0);
+    assert!(broker.running.broker().tables().group("g").is_none());
+    broker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn settings_change_by_a_list_and_never_a_path() {
+    let broker = deploy().await;
+    let change = |text: &'static str| {
+        broker.call(RemotingCommand::request(RequestCode::UPDATE_BROKER_CONFIG).with_body(text))
+    };
+    let refused = change("brokerConfigPath=/tmp/x\n").await;
+    assert_eq!((refused.code, remark(&refused)), (16, "Can not update config in black list."));
+    assert_eq!(change("storePathRootDir=/tmp/x\n").await.code, 29);
+    assert_eq!(change("autoCreateTopicEnable=maybe\n").await.code, 29);
+    assert_eq!(change("autoCreateTopicEnable=false\n").await.code, 0);
+    let text = broker.ask(RequestCode::GET_BROKER_CONFIG, &[]).await.body;
+    let text = String::from_utf8_lossy(&text).into_owned();
+    assert!(text.lines().any(|line| line == "autoCreateTopicEnable=false"), "{text}");
+    assert_eq!(broker.call(send("Unknown", 0, "", "x")).await.code, 17, "it has an effect");
+    let dir = broker.stop().await;
+    let broker = deploy_in(dir, "").await;
+    assert_eq!(broker.call(send("Unknown", 0, "", "x")).await.code, 17, "and lasts");
+    broker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tools_find_the_numbers_that_they_read() {
+    let broker = deploy().await;
+    broker.create_topic("T", 2).await;
+    broker.send("T", 1, "x", "m").await;
+    let header = PullRequest { queue_id: 1, ..pull_header("T", 0, "*") };
+    assert_eq!(broker.call(header.request(RequestCode::PULL_MESSAGE)).await.code, 0);
+    let fields = [("consumerGroup", "g"), ("topic", "T"), ("queueId", "1"), ("commitOffset", "1")];
+    assert_eq!(broker.ask(RequestCode::UPDATE_CONSUMER_OFFSET, &fields).await.code, 0);
+
+    let stats = broker.ask(RequestCode::GET_CONSUME_STATS, &[("consumerGroup", "g")]).await;
+    let stats: ConsumeStats = bodies::decode(&stats.body).unwrap();
+    let offsets: Vec<_> = stats
+        .offset_table
+        .iter()
+        .map(|(queue, offset)| (queue.0.queue_id, offset.broker_offset, offset.consumer_offset))
+        .collect();
+    assert_eq!(offsets, [(0, 0, 0), (1, 1, 1)]);
+    assert_eq!(broker.ask(RequestCode::GET_TOPIC_STATS_INFO, &[("topic", "T")]).await.code, 0);
+    let none = [("statsName", "TOPIC_PUT_NUMS"), ("statsKey", "U")];
+    assert_eq!(broker.ask(RequestCode::VIEW_BROKER_STATS_DATA, &none).await.code, 1);
+
+    let info = broker.ask(RequestCode::GET_BROKER_RUNTIME_INFO, &[]).await;
+    let table = bodies::decode::<KVTable>(&info.body).unwrap().table;
+    assert_eq!(
+        (table["msgPutTotalTodayNow"].as_str(), table["brokerActive"].as_str()),
+        ("1", "true")
+    );
+    assert!(table["earliestMessageTimeStamp"].parse::<i64>().unwrap() > 0, "{table:?}");
+    broker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_vip_port_does_not_serve_pulls() {
+    let broker = deploy().await;
+    let port: u16 = broker.address.rsplit_once(':').unwrap().1.parse().unwrap();
+    let vip = format!("127.0.0.1:{}", port - 2);
+    let on_vip = |request| broker.client.call(&vip, request, WITHIN);
+    assert_eq!(on_vip(send("T", 0, "", "x")).await.unwrap().code, 0);
+    assert_eq!(on_vip(pull("T", 0)).await.unwrap().code, 3);
+    assert_eq!(broker.call(pull("T", 0)).await.code, 0);
+    let unknown = broker.ask(RequestCode(29_999), &[]).await;
+    assert_eq!((unknown.code, remark(&unknown)), (3, " request type 29999 not supported"));
+    broker.stop().await;
+}

@@ -1,0 +1,104 @@
+use super::*;
+use crate::protocol::bodies::{self, ConsumerList, LockBatch, LockedQueues, MessageQueue};
+
+fn heartbeat(client: &str, topic: &str, version: i64) -> RemotingCommand {
+    let body = format!(
+        "{{\"clientID\":\"{client}\",\"producerDataSet\":[{{\"groupName\":\"p\"}}],\
+         \"consumerDataSet\":[{{\"groupName\":\"g\",\"consumeType\":\"CONSUME_PASSIVELY\",\
+         \"messageModel\":\"CLUSTERING\",\"consumeFromWhere\":\"CONSUME_FROM_LAST_OFFSET\",\
+         \"subscriptionDataSet\":[{{\"topic\":\"{topic}\",\"subString\":\"*\",\
+         \"subVersion\":{version},\"expressionType\":\"TAG\"}}]}}]}}"
+    );
+    RemotingCommand::request(RequestCode::HEART_BEAT).with_body(body)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_heartbeat_makes_a_member_and_members_hear_of_each_other() {
+    let broker = deploy().await;
+    broker.create_topic("T", 1).await;
+    let (heard, mut hears) = tokio::sync::mpsc::channel(8);
+    let options = ClientOptions { handler: Some(Arc::new(Heard(heard))), ..Default::default() };
+    let first = Client::new(options);
+    let answer = first.call(&broker.address, heartbeat("a", "T", 1), WITHIN).await.unwrap();
+    assert_eq!((answer.code, answer.ext.get("IS_SUPPORT_HEART_BEAT_V2")), (0, Some("true")));
+    assert_eq!(
+        hears.recv().await.unwrap().request_code(),
+        RequestCode::NOTIFY_CONSUMER_IDS_CHANGED
+    );
+    let tables = broker.running.broker().tables();
+    assert_eq!(tables.topic("%RETRY%g").unwrap().read_queues, 1);
+
+    let ids = || async {
+        let answer =
+            broker.ask(RequestCode::GET_CONSUMER_LIST_BY_GROUP, &[("consumerGroup", "g")]).await;
+        bodies::decode::<ConsumerList>(&answer.body).unwrap().consumer_id_list
+    };
+    assert_eq!(broker.call(heartbeat("b", "T", 1)).await.code, 0);
+    let told = hears.recv().await.unwrap();
+    assert_eq!(told.ext.get("consumerGroup"), Some("g"));
+    assert_eq!(ids().await, ["a", "b"]);
+
+    let goodbye = [("clientID", "b"), ("producerGroup", "p"), ("consumerGroup", "g")];
+    assert_eq!(broker.ask(RequestCode::UNREGISTER_CLIENT, &goodbye).await.code, 0);
+    assert_eq!(hears.recv().await.unwrap().ext.get("consumerGroup"), Some("g"));
+    assert_eq!(ids().await, ["a"]);
+    drop(first);
+    let consumers = &broker.running.broker().consumers;
+    until(|| !consumers.read().members().has("g")).await;
+    let none = broker.ask(RequestCode::GET_CONSUMER_LIST_BY_GROUP, &[("consumerGroup", "g")]).await;
+    assert_eq!((none.code, remark(&none)), (1, "no consumer for this group, g"));
+    broker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pull_may_rely_on_the_subscription_of_the_heartbeat() {
+    let broker = deploy().await;
+    broker.create_topic("T", 1).await;
+    broker.create_topic("U", 1).await;
+    assert_eq!(broker.call(heartbeat("a", "T", 100)).await.code, 0);
+    let relying = |topic, sub_version| {
+        let header = PullRequest { sys_flag: 0, sub_version, ..pull_header(topic, 0, "*") };
+        broker.call(header.request(RequestCode::PULL_MESSAGE))
+    };
+    assert_eq!(relying("T", 100).await.code, 19);
+    assert_eq!(relying("T", 101).await.code, 25, "newer than the heartbeat's");
+    assert_eq!(relying("U", 100).await.code, 24, "not subscribed");
+    broker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn queue_locks_have_one_holder() {
+    let broker = deploy().await;
+    broker.create_topic("T", 3).await;
+    let body = |client: &str, queues: &[i32]| {
+        let queue = |id: &i32| MessageQueue {
+            broker_name: "B".to_owned(),
+            queue_id: *id,
+            topic: "T".to_owned(),
+        };
+        bodies::encode(&LockBatch {
+            client_id: client.to_owned(),
+            consumer_group: "g".to_owned(),
+            mq_set: queues.iter().map(queue).collect(),
+            only_this_broker: false,
+        })
+    };
+    let ask = |code, client: &'static str, queues: &'static [i32]| {
+        let request = RemotingCommand::request(code).with_body(body(client, queues));
+        broker.call(request)
+    };
+    let locked = |answer: RemotingCommand| {
+        let locked: LockedQueues = bodies::decode(&answer.body).unwrap();
+        locked.lock_ok_mq_set.iter().map(|queue| queue.queue_id).collect::<Vec<_>>()
+    };
+    const LOCK: RequestCode = RequestCode::LOCK_BATCH_MQ;
+    const UNLOCK: RequestCode = RequestCode::UNLOCK_BATCH_MQ;
+    assert_eq!(locked(ask(LOCK, "a", &[0, 1]).await), [0, 1]);
+    assert_eq!(locked(ask(LOCK, "a", &[0, 1]).await), [0, 1], "renewed");
+    assert_eq!(locked(ask(LOCK, "b", &[0, 1, 2, 9]).await), [2], "queue 9 does not exist");
+    assert_eq!(ask(UNLOCK, "b", &[0]).await.code, 0, "not its own: ignored");
+    assert_eq!(locked(ask(LOCK, "b", &[0]).await), [0; 0]);
+    assert_eq!(ask(UNLOCK, "a", &[0, 1]).await.code, 0);
+    assert_eq!(locked(ask(LOCK, "b", &[0, 1]).await), [0, 1]);
+    broker.stop().await;
+}

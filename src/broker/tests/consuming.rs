@@ -1,0 +1,198 @@
+use super::*;
+
+fn waiting(topic: &str, offset: i64, tags: &str, wait_ms: i64) -> RemotingCommand {
+    PullRequest {
+        sys_flag: flag::SUBSCRIPTION | flag::SUSPEND,
+        suspend_timeout_millis: wait_ms,
+        ..pull_header(topic, offset, tags)
+    }
+    .request(RequestCode::PULL_MESSAGE)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pulls_answer_by_the_rules_of_java() {
+    let broker = deploy().await;
+    broker.create_topic("T", 1).await;
+    let next = |answer: &RemotingCommand| answer.ext.required::<i64>("nextBeginOffset").unwrap();
+    let empty = broker.call(pull("T", 0)).await;
+    assert_eq!((empty.code, next(&empty)), (19, 0));
+    let far = broker.call(pull("T", 10)).await;
+    assert_eq!((far.code, next(&far)), (21, 0), "an empty queue");
+    for i in 0..40 {
+        broker.send("T", 0, if i % 2 == 0 { "even" } else { "odd" }, &format!("m{i}")).await;
+    }
+    let rows = [
+        (0, "*", 0, 32, 32), // at most 32 messages
+        (30, "*", 0, 40, 10),
+        (0, "even || none", 0, 40, 20),
+        (0, "none", 20, 40, 0),
+        (40, "*", 19, 40, 0),
+        (41, "*", 21, 40, 0),
+        (-1, "*", 21, 0, 0),
+    ];
+    for (offset, tags, code, want_next, count) in rows {
+        let header = pull_header("T", offset, tags);
+        let answer = broker.call(header.request(RequestCode::PULL_MESSAGE)).await;
+        let got = (answer.code, next(&answer), texts(&answer).len());
+        assert_eq!(got, (code, want_next, count), "{offset} {tags}");
+        let bounds = (answer.ext.get("minOffset"), answer.ext.get("maxOffset"));
+        assert_eq!(bounds, (Some("0"), Some("40")));
+    }
+    broker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn senseless_pulls_are_told_what_is_wrong() {
+    let broker = deploy().await;
+    broker.create_topic("T", 1).await;
+    let base = || pull_header("T", 0, "*");
+    let rows = [
+        (PullRequest { topic: "U", ..base() }, 17, "topic[U] not exist"),
+        (PullRequest { queue_id: 9, ..base() }, 29, "queueId[9] is illegal, topic:[T]"),
+        (PullRequest { queue_id: -1, ..base() }, 29, "queueId[-1] is illegal"),
+        (PullRequest { max_msg_nums: -1, ..base() }, 29, "maxMsgNums [-1]"),
+        (PullRequest { subscription: Some("||"), ..base() }, 23, "subscription failed"),
+        (PullRequest { expression_type: Some("SQL92"), ..base() }, 1, "does not support"),
+        (PullRequest { consumer_group: "a b", ..base() }, 26, "subscription group [a b]"),
+        (PullRequest { sys_flag: 0, ..base() }, 24, "the consumer's group info not exist"),
+        (
+            PullRequest {
+                sys_flag: flag::SUBSCRIPTION | flag::COMMIT_OFFSET,
+                commit_offset: -1,
+                ..base()
+            },
+            29,
+            "commitOffset [-1]",
+        ),
+    ];
+    for (header, code, text) in rows {
+        let answer = broker.call(header.request(RequestCode::PULL_MESSAGE)).await;
+        assert_eq!(answer.code, code, "{answer:?}");
+        assert!(remark(&answer).contains(text), "{} has no {text}", remark(&answer));
+    }
+    broker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_held_pull_is_answered_by_the_first_message_that_matches() {
+    let broker = deploy().await;
+    broker.create_topic("T", 1).await;
+    let held = broker.call(waiting("T", 0, "wanted", 60_000));
+    let woken = async {
+        let parts = broker.running.broker();
+        until(|| parts.wakeups.held() == 1).await;
+        broker.send("T", 0, "other", "no").await;
+        broker.send("T", 0, "wanted", "yes").await;
+    };
+    let (answer, ()) = tokio::join!(held, woken);
+    assert_eq!((answer.code, texts(&answer)), (0, vec!["yes".to_owned()]));
+    assert_eq!(answer.ext.get("nextBeginOffset"), Some("2"));
+    broker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_held_pull_is_answered_at_its_deadline() {
+    let broker = deploy().await;
+    broker.create_topic("T", 1).await;
+    let started = crate::clock::now();
+    let answer = broker.call(waiting("T", 0, "*", 300)).await;
+    let took = crate::clock::now() - started;
+    assert_eq!(answer.code, 19);
+    assert!(took >= Duration::from_millis(300) && took < Duration::from_secs(3), "{took:?}");
+    broker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_answers_held_pulls_and_a_closed_connection_drops_its_own() {
+    let broker = deploy().await;
+    broker.create_topic("T", 1).await;
+    let parts = Arc::clone(broker.running.broker());
+    let gone = Client::new(ClientOptions::default());
+    let call = gone.call(&broker.address, waiting("T", 0, "*", 60_000), WITHIN);
+    tokio::select! {
+        answer = call => panic!("{answer:?}"),
+        () = until(|| parts.wakeups.held() == 1) => {}
+    }
+    drop(gone);
+    until(|| parts.wakeups.held() == 0).await;
+
+    let Deployed { running, client, address, dir: _dir } = broker;
+    let held = client.call(&address, waiting("T", 0, "*", 60_000), WITHIN);
+    let stopping = async {
+        until(|| parts.wakeups.held() == 1).await;
+        running.stop().await;
+    };
+    let (answer, ()) = tokio::join!(held, stopping);
+    assert_eq!(answer.unwrap().code, 19);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_offset_that_was_committed_is_found() {
+    let broker = deploy().await;
+    broker.create_topic("T", 1).await;
+    broker.create_topic("Empty", 1).await;
+    for i in 0..3 {
+        broker.send("T", 0, "x", &format!("m{i}")).await;
+    }
+    let query = |topic, zero| {
+        let fields = [("consumerGroup", "g"), ("topic", topic), ("queueId", "0")];
+        let asked = request(RequestCode::QUERY_CONSUMER_OFFSET, &fields);
+        broker.call(asked.with_field("setZeroIfNotFound", zero))
+    };
+    assert_eq!(query("T", true).await.ext.get("offset"), Some("0"), "a young queue");
+    assert_eq!(query("T", false).await.code, 22);
+    assert_eq!(query("Empty", true).await.code, 22);
+    let commit = |group: &'static str, topic: &'static str, offset: &'static str| {
+        let fields = [
+            ("consumerGroup", group),
+            ("topic", topic),
+            ("queueId", "0"),
+            ("commitOffset", offset),
+        ];
+        broker.call(request(RequestCode::UPDATE_CONSUMER_OFFSET, &fields))
+    };
+    assert_eq!(commit("g", "T", "1").await.code, 26, "nobody has used the group yet");
+    let carrying = PullRequest {
+        sys_flag: flag::SUBSCRIPTION | flag::COMMIT_OFFSET,
+        commit_offset: 2,
+        ..pull_header("T", 2, "*")
+    };
+    assert_eq!(broker.call(carrying.request(RequestCode::PULL_MESSAGE)).await.code, 0);
+    assert_eq!(query("T", false).await.ext.get("offset"), Some("2"), "carried by the pull");
+    for offset in ["3", "1", "1"] {
+        assert_eq!(commit("g", "T", offset).await.code, 0);
+        assert_eq!(query("T", false).await.ext.get("offset"), Some(offset), "it may go back");
+    }
+    assert_eq!(commit("g", "U", "1").await.code, 17);
+    assert_eq!(commit("g", "T", "-9").await.code, 29);
+    let dir = broker.stop().await;
+    let broker = deploy_in(dir, "").await;
+    let fields =
+        [("consumerGroup", "g"), ("topic", "T"), ("queueId", "0"), ("setZeroIfNotFound", "false")];
+    let found = broker.ask(RequestCode::QUERY_CONSUMER_OFFSET, &fields).await;
+    assert_eq!(found.ext.get("offset"), Some("1"), "after a restart");
+    broker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bounds_of_queues_are_known_also_of_those_that_do_not_exist() {
+    let broker = deploy().await;
+    broker.create_topic("T", 1).await;
+    broker.send("T", 0, "x", "m").await;
+    let rows = [
+        (RequestCode::GET_MAX_OFFSET, "T", "offset", Some("1")),
+        (RequestCode::GET_MIN_OFFSET, "T", "offset", Some("0")),
+        (RequestCode::GET_MAX_OFFSET, "U", "offset", Some("0")),
+        (RequestCode::GET_EARLIEST_MSG_STORETIME, "U", "timestamp", Some("-1")),
+        (RequestCode::SEARCH_OFFSET_BY_TIMESTAMP, "T", "offset", Some("1")),
+        (RequestCode::SEARCH_OFFSET_BY_TIMESTAMP, "U", "offset", Some("0")),
+    ];
+    for (code, topic, field, want) in rows {
+        let fields = [("topic", topic), ("queueId", "0"), ("timestamp", "9999999999999")];
+        let answer = broker.ask(code, &fields).await;
+        assert_eq!((answer.code, answer.ext.get(field)), (0, want), "{code} {topic}");
+    }
+    let missing = broker.ask(RequestCode::GET_MAX_OFFSET, &[("topic", "T")]).await;
+    assert_eq!(missing.code, 1, "{missing:?}");
+    broker.stop().await;
+}
