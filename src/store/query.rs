@@ -7,10 +7,8 @@ use super::{
     CommitLog, MappedBytes,
     queues::{Boundary, Error, KeyRange, Queues, Unit},
 };
-use crate::{
-    ids::{PhysicalOffset, QueueOffset},
-    protocol::message::{Record, key, key_hash},
-};
+use crate::ids::{PhysicalOffset, QueueOffset};
+use crate::protocol::message::{Record, key, key_hash};
 
 /// Size of the smallest record: no topic, body or properties, IPv4 hosts. Bytes.
 const RECORD_BYTES_MIN: u32 = 91;
@@ -118,15 +116,13 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::{
-        ids::{EntryIndex, StoreId, Term},
-        protocol::message::{Draft, body_crc, records},
-        store::{
-            Body, Durability, EntryId, LogOptions, ReplayFrom,
-            files::RealFiles,
-            queues::{IndexedMessage, NextOffsets, Options},
-            store_file::PreviousLife,
-        },
+    use crate::ids::{EntryIndex, StoreId, Term};
+    use crate::protocol::message::{Draft, body_crc, records};
+    use crate::store::{
+        Body, Durability, EntryId, LogOptions, ReplayFrom,
+        files::RealFiles,
+        queues::{IndexedMessage, NextOffsets, Options},
+        store_file::PreviousLife,
     };
 
     const SEGMENT_BYTES: u64 = 1 << 20;

@@ -2,10 +2,8 @@
 
 use std::path::PathBuf;
 
-use crate::{
-    ids::{PhysicalOffset, QueueOffset},
-    store,
-};
+use crate::ids::{PhysicalOffset, QueueOffset};
+use crate::store;
 
 /// Why an operation on derived data failed.
 #[derive(Debug, thiserror::Error)]

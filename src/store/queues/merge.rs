@@ -10,7 +10,8 @@ use super::{
     run_writer::RunWriter,
     unit::{KeyEntry, UNIT_BYTES},
 };
-use crate::{ids::PhysicalOffset, store};
+use crate::ids::PhysicalOffset;
+use crate::store;
 
 /// So many neighbours of one level are merged.
 const RUNS_MERGED_MIN: usize = 8;

@@ -66,8 +66,9 @@ pub use self::{
 };
 use self::{run::Run, state::State};
 use super::files::Files;
+use crate::ids::PhysicalOffset;
 pub use crate::protocol::message::key_hash;
-use crate::{ids::PhysicalOffset, store};
+use crate::store;
 
 /// Handle to the derived data of one store. Cheap to clone; every method is callable from any
 /// thread.

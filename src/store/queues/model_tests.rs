@@ -9,11 +9,9 @@ use super::{
     Boundary, Bounds, Cut, IndexedMessage, KeyRange, NextOffsets, Options, Queues, Unit,
     faulty_files::FaultyFiles,
 };
-use crate::{
-    ids::{PhysicalOffset, QueueOffset},
-    protocol::message::key_hash,
-    store::files::Files,
-};
+use crate::ids::{PhysicalOffset, QueueOffset};
+use crate::protocol::message::key_hash;
+use crate::store::files::Files;
 
 const SEGMENT_BYTES: u64 = 2048;
 const TOPICS: [&str; 3] = ["A", "AB", "B"];

@@ -8,10 +8,8 @@ use super::{
     Error, open_run,
     run::{Run, parse_name},
 };
-use crate::{
-    ids::PhysicalOffset,
-    store::{self, files::Files},
-};
+use crate::ids::PhysicalOffset;
+use crate::store::{self, files::Files};
 
 /// What was found at start.
 #[derive(Debug, Clone, PartialEq, Eq)]

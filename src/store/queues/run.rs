@@ -16,10 +16,8 @@ use super::{
     },
     unit::{KeyEntry, UNIT_BYTES, Unit},
 };
-use crate::{
-    ids::{PhysicalOffset, QueueOffset},
-    store::mmap::MappedBytes,
-};
+use crate::ids::{PhysicalOffset, QueueOffset};
+use crate::store::mmap::MappedBytes;
 
 /// An open run. Blocks are checked against their checksum when they are first read.
 #[derive(Debug)]

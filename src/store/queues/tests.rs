@@ -6,10 +6,8 @@ use super::{
     Bounds, Cut, Error, FlushPolicy, IndexedMessage, KEYS_INDEXED_MAX, KeyRange, NextOffsets,
     Options, Queues, Unit, faulty_files::FaultyFiles,
 };
-use crate::{
-    ids::{PhysicalOffset, QueueOffset},
-    store::files::Files,
-};
+use crate::ids::{PhysicalOffset, QueueOffset};
+use crate::store::files::Files;
 
 const SEGMENT_BYTES: u64 = 1 << 20;
 
