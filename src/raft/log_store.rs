@@ -74,16 +74,16 @@ impl LogStore {
                 let bytes = membership::encode(&membership);
                 self.append_body(id, Body::Membership(&bytes), &mut no_messages)
             }
-            Payload::Normal(batch) => self.append_batch(id, batch),
+            Payload::Normal(batch) => self.append_batch(id, &batch),
         }
     }
 
-    fn append_batch(&self, id: EntryId, batch: Batch) -> io::Result<()> {
+    fn append_batch(&self, id: EntryId, batch: &Batch) -> io::Result<()> {
         let now_ms = clock::wall_ms();
         let commands = if batch.commands.is_empty() {
             Vec::new()
         } else {
-            codec::encode(&Commands { at_ms: now_ms, list: batch.commands })
+            codec::encode(&Commands { at_ms: now_ms, list: batch.commands.clone() })
         };
         let mut assigned = self.0.assigned.lock();
         if assigned.term != Some(id.term) {

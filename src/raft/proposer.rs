@@ -9,9 +9,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use openraft::Raft;
-use openraft::errors::ClientWriteError;
+use openraft::errors::{ClientWriteError, ForwardReason, ForwardToLeader};
 use openraft::raft::ClientWriteResult;
 use parking_lot::Mutex;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::Instant;
 
@@ -30,6 +31,8 @@ const ENTRY_PROPOSALS: usize = 4096;
 const ENTRIES_UNDER_WAY: usize = 4;
 /// Proposals that may wait for the proposer; bytes are bounded by [`Limits::waiting_bytes`].
 const INBOX: usize = 64 * 1024;
+/// Before a postponed entry is tried again.
+const POSTPONED: Duration = Duration::from_millis(10);
 /// How often unanswered proposals are looked at.
 const SWEEP: Duration = Duration::from_millis(100);
 
@@ -97,8 +100,8 @@ impl Proposer {
         };
         match self.inbox.try_send(Admitted { proposal, bytes, permit }) {
             Ok(()) => Ok(()),
-            Err(mpsc::error::TrySendError::Full(admitted)) => Err((busy, admitted.proposal.done)),
-            Err(mpsc::error::TrySendError::Closed(admitted)) => {
+            Err(TrySendError::Full(admitted)) => Err((busy, admitted.proposal.done)),
+            Err(TrySendError::Closed(admitted)) => {
                 Err((ProposeError::Stopping, admitted.proposal.done))
             }
         }
@@ -131,23 +134,48 @@ struct Share {
 /// Waiting entries, oldest first; `None` once answered.
 type WaitingEntries = Arc<Mutex<Vec<Arc<Mutex<Option<Waiting>>>>>>;
 
+/// An entry on its way: its content, who waits for it, and its share of the budgets.
+struct Entry {
+    batch: Arc<Batch>,
+    waiting: Arc<Mutex<Option<Waiting>>>,
+    held: Held,
+}
+
+/// Given back when the entry is settled. Never read.
+struct Held {
+    _permits: Vec<OwnedSemaphorePermit>,
+    _slot: OwnedSemaphorePermit,
+}
+
 /// Turns proposals into entries until all [`Proposer`]s are gone.
 pub(super) async fn run(mut inbox: Inbox, raft: Raft<TypeConfig, StateMachine>) {
     let slots = Arc::new(Semaphore::new(ENTRIES_UNDER_WAY));
     let waiting = WaitingEntries::default();
     let sweeper = tokio::spawn(sweep(Arc::clone(&waiting), inbox.limits.patience));
+    // An entry holds its slot while it is in here: there is always room.
+    let (again, mut postponed) = mpsc::channel(ENTRIES_UNDER_WAY);
     let mut next: Option<Admitted> = None;
     loop {
-        let first = match next.take() {
-            Some(admitted) => admitted,
-            None => match inbox.receiver.recv().await {
-                Some(admitted) => admitted,
+        // Both branches are cancel-safe. Postponed entries go first: they came first.
+        let first = tokio::select! {
+            biased;
+            Some(entry) = postponed.recv() => {
+                tokio::time::sleep(POSTPONED).await;
+                propose(&raft, entry, &again).await;
+                continue;
+            }
+            first = take(&mut next, &mut inbox.receiver) => match first {
+                Some(first) => first,
                 None => break,
             },
         };
         let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { break };
-        let entry = fill(first, &mut inbox.receiver, &mut next);
-        propose(&raft, entry, slot, &waiting).await;
+        let Filled { batch, shares, permits } = fill(first, &mut inbox.receiver, &mut next);
+        let mine = Arc::new(Mutex::new(Some(Waiting { since: Instant::now(), shares })));
+        waiting.lock().push(Arc::clone(&mine));
+        let held = Held { _permits: permits, _slot: slot };
+        let entry = Entry { batch: Arc::new(batch), waiting: mine, held };
+        propose(&raft, entry, &again).await;
     }
     sweeper.abort();
     let left = std::mem::take(&mut *waiting.lock());
@@ -155,6 +183,16 @@ pub(super) async fn run(mut inbox: Inbox, raft: Raft<TypeConfig, StateMachine>) 
         if let Some(entry) = entry.lock().take() {
             refuse(entry.shares, &ProposeError::OutcomeUnknown);
         }
+    }
+}
+
+async fn take(
+    next: &mut Option<Admitted>,
+    inbox: &mut mpsc::Receiver<Admitted>,
+) -> Option<Admitted> {
+    match next.take() {
+        Some(admitted) => Some(admitted),
+        None => inbox.recv().await,
     }
 }
 
@@ -196,22 +234,10 @@ impl Filled {
     }
 }
 
-async fn propose(
-    raft: &Raft<TypeConfig, StateMachine>,
-    entry: Filled,
-    slot: OwnedSemaphorePermit,
-    waiting: &WaitingEntries,
-) {
-    let Filled { batch, shares, permits } = entry;
-    let mine = Arc::new(Mutex::new(Some(Waiting { since: Instant::now(), shares })));
-    waiting.lock().push(Arc::clone(&mine));
-    let settled = Arc::clone(&mine);
-    let answer = Answer::new(move |result: ClientWriteResult<TypeConfig>| {
-        drop((permits, slot));
-        if let Some(waiting) = settled.lock().take() {
-            settle(waiting.shares, result);
-        }
-    });
+async fn propose(raft: &Raft<TypeConfig, StateMachine>, entry: Entry, again: &mpsc::Sender<Entry>) {
+    let batch = Arc::clone(&entry.batch);
+    let (mine, again) = (Arc::clone(&entry.waiting), again.clone());
+    let answer = Answer::new(move |result| settle(entry, result, &again));
     if let Err(fatal) = raft.client_write_ff(batch, Some(answer)).await
         && let Some(waiting) = mine.lock().take()
     {
@@ -219,7 +245,25 @@ async fn propose(
     }
 }
 
-fn settle(shares: Vec<Share>, result: ClientWriteResult<TypeConfig>) {
+/// Answers for an entry, or postpones it: a leader that a quorum has not answered for a moment
+/// takes nothing, and a busy machine can be the reason. Nothing was appended then.
+fn settle(entry: Entry, result: ClientWriteResult<TypeConfig>, again: &mpsc::Sender<Entry>) {
+    let is_postponed = matches!(
+        &result,
+        Err(ClientWriteError::ForwardToLeader(ForwardToLeader {
+            reason: ForwardReason::LeaseExpired,
+            ..
+        }))
+    );
+    let entry = match is_postponed && entry.waiting.lock().is_some() {
+        true => match again.try_send(entry) {
+            Ok(()) => return,
+            Err(TrySendError::Full(entry) | TrySendError::Closed(entry)) => entry,
+        },
+        false => entry,
+    };
+    drop(entry.held);
+    let Some(Waiting { shares, .. }) = entry.waiting.lock().take() else { return };
     match result {
         Ok(written) => answer(shares, written.data),
         Err(ClientWriteError::ForwardToLeader(forward)) => {

@@ -1,6 +1,7 @@
 //! openraft's type choices, and the conversions between its ids and ours.
 
 use std::fmt;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use openraft::entry::RaftEntry;
@@ -21,7 +22,7 @@ pub(super) type LeaderId = leader_id_std::LeaderId<u64, u64>;
 pub(super) type CommittedLeaderId = <LeaderId as RaftLeaderId>::Committed;
 pub(super) type RaftLogId = LogId<CommittedLeaderId>;
 pub(super) type Ballot = Vote<LeaderId>;
-pub(super) type Payload = EntryPayload<Batch, u64, Member>;
+pub(super) type Payload = EntryPayload<Arc<Batch>, u64, Member>;
 pub(super) type Membership = openraft::Membership<u64, Member>;
 pub(super) type StoredMembership = openraft::alias::StoredMembershipOf<TypeConfig>;
 
@@ -31,7 +32,7 @@ pub(super) type StoredMembership = openraft::alias::StoredMembershipOf<TypeConfi
 pub(super) struct TypeConfig;
 
 impl openraft::RaftTypeConfig for TypeConfig {
-    type D = Batch;
+    type D = Arc<Batch>;
     type R = Applied;
     type NodeId = u64;
     type Node = Member;
@@ -120,7 +121,7 @@ impl LogEntry {
     ) -> Result<Self, membership::Damaged> {
         let payload = match header.kind {
             Kind::Blank => EntryPayload::Blank,
-            Kind::Data => EntryPayload::Normal(Batch::default()),
+            Kind::Data => EntryPayload::Normal(Arc::default()),
             Kind::Membership => {
                 let bytes = stored.as_ref();
                 let end = entry::HEADER_BYTES + header.body_bytes as usize;
