@@ -1,4 +1,5 @@
 //! The log as its users see it: appended, read, cut, purged, killed, damaged, full.
+//! Long because one model of a log serves all of its cases.
 
 use std::fs::{self, OpenOptions};
 use std::io;
