@@ -10,7 +10,8 @@ use crate::protocol::command::RemotingCommand;
 use super::Broker;
 use super::error::RequestError;
 use super::handlers::{
-    client, config, group, lock, message, offset, pull, relay, runtime_info, send, stats, topic,
+    client, config, group, lock, message, offset, pull, relay, reset, runtime_info, send, stats,
+    topic,
 };
 
 /// A request that is being handled.
@@ -44,6 +45,8 @@ fn route(code: RequestCode) -> Option<Route> {
         | RequestCode::SEND_BATCH_MESSAGE => Own(send::send),
         RequestCode::PULL_MESSAGE | RequestCode::LITE_PULL_MESSAGE => Own(pull::pull),
 
+        RequestCode::INVOKE_BROKER_TO_RESET_OFFSET => Later(reset::reset),
+        RequestCode::CLONE_GROUP_OFFSET => Later(reset::clone),
         RequestCode::QUERY_CONSUMER_OFFSET => Own(offset::query),
         RequestCode::UPDATE_CONSUMER_OFFSET => Own(offset::update),
         RequestCode::SEARCH_OFFSET_BY_TIMESTAMP => Now(offset::search_by_time),

@@ -102,7 +102,7 @@ impl fmt::Display for NameError {
                 write!(f, "The specified topic: {topic}, contains illegal characters, {ALLOWED}")
             }
             Self::TopicTooLong { max } => {
-                write!(f, "The specified topic is longer than topic max length {max}.")
+                write!(f, "The specified topic is longer than topic max length: {max}.")
             }
             Self::BlankGroup => f.write_str("the specified group is blank"),
             Self::IllegalGroup(group) => {
@@ -228,10 +228,10 @@ mod tests {
                      allowing only ^[%|a-zA-Z0-9_-]+$",
                 ),
             ),
-            (long("", 128), Some("The specified topic is longer than topic max length 127.")),
+            (long("", 128), Some("The specified topic is longer than topic max length: 127.")),
             (
                 long(DLQ_PREFIX, 256),
-                Some("The specified topic is longer than topic max length 255."),
+                Some("The specified topic is longer than topic max length: 255."),
             ),
         ];
         for (topic, want) in rows {

@@ -49,6 +49,11 @@ pub enum Command {
     },
     /// Stores consumer offsets. They may go back: that is how a reset works.
     CommitOffsets(Vec<OffsetCommit>),
+    /// Stores consumer offsets that an operator chose. Until the group has been told, with its next
+    /// pull of the queue, its own commits there are void.
+    ResetOffsets(Vec<OffsetCommit>),
+    /// The group was told of a reset: its commits count again.
+    TakeReset(OffsetCommit),
     /// Takes or renews queue locks of an orderly consumer; a lock not renewed for
     /// [`LOCK_MS`] is free. Answered with [`Outcome::Locked`].
     LockQueues {

@@ -51,6 +51,8 @@ pub struct Tables {
     groups_version: Version,
     offsets: Map<Map<QueueOffsets>>,
     offsets_version: Version,
+    /// Offsets that were reset and whose groups have not been told yet.
+    resets: Map<Map<QueueOffsets>>,
     locks: Map<Arc<BTreeMap<QueueName, Lock>>>,
     settings: Map<Arc<str>>,
     settings_version: Version,
@@ -95,6 +97,11 @@ impl Tables {
     /// The stored offset of a group in a queue.
     pub fn offset(&self, group: &str, topic: &str, queue_id: u32) -> Option<u64> {
         self.offsets.get(group)?.get(topic)?.get(&queue_id).copied()
+    }
+
+    /// The offset that an operator reset a queue to, until the group has been told.
+    pub fn reset(&self, group: &str, topic: &str, queue_id: u32) -> Option<u64> {
+        self.resets.get(group)?.get(topic)?.get(&queue_id).copied()
     }
 
     /// Offsets of a group, by topic.
@@ -150,6 +157,8 @@ impl Tables {
                 self.delete_group(&group, clean_offsets, at_ms);
             }
             Command::CommitOffsets(commits) => self.commit_offsets(commits, at_ms),
+            Command::ResetOffsets(commits) => self.reset_offsets(commits, at_ms),
+            Command::TakeReset(taken) => self.take_reset(&taken),
             Command::LockQueues { group, client, queues } => {
                 return Outcome::Locked(self.lock(&group, &client, queues, at_ms));
             }
@@ -181,6 +190,9 @@ impl Tables {
             .map(|(group, _)| Arc::clone(group))
             .collect();
         for group in holders {
+            if let Some(topics) = self.resets.get_mut(&group) {
+                topics.remove_mut(topic);
+            }
             let Some(topics) = self.offsets.get_mut(&group) else { continue };
             topics.remove_mut(topic);
             if topics.is_empty() {
@@ -200,6 +212,7 @@ impl Tables {
             self.groups_version.bump(at_ms);
         }
         self.locks.remove_mut(group);
+        self.resets.remove_mut(group);
         if clean_offsets && self.offsets.remove_mut(group) {
             self.offsets_version.bump(at_ms);
         }
@@ -207,21 +220,34 @@ impl Tables {
 
     fn commit_offsets(&mut self, commits: Vec<OffsetCommit>, at_ms: i64) {
         for commit in commits {
-            if !self.offsets.contains_key(commit.group.as_str()) {
-                self.offsets.insert_mut(commit.group.as_str().into(), Map::default());
-            }
-            let Some(topics) = self.offsets.get_mut(commit.group.as_str()) else { continue };
-            match topics.get_mut(commit.topic.as_str()) {
-                Some(queues) => {
-                    Arc::make_mut(queues).insert(commit.queue_id, commit.offset);
-                }
-                None => {
-                    let first = BTreeMap::from([(commit.queue_id, commit.offset)]);
-                    topics.insert_mut(commit.topic.as_str().into(), Arc::new(first));
-                }
+            if self.reset(&commit.group, &commit.topic, commit.queue_id).is_none() {
+                put_offset(&mut self.offsets, commit);
             }
         }
         self.offsets_version.bump(at_ms);
+    }
+
+    fn reset_offsets(&mut self, commits: Vec<OffsetCommit>, at_ms: i64) {
+        for commit in commits {
+            put_offset(&mut self.offsets, commit.clone());
+            put_offset(&mut self.resets, commit);
+        }
+        self.offsets_version.bump(at_ms);
+    }
+
+    fn take_reset(&mut self, taken: &OffsetCommit) {
+        if self.reset(&taken.group, &taken.topic, taken.queue_id) != Some(taken.offset) {
+            return; // another reset came meanwhile
+        }
+        let Some(topics) = self.resets.get_mut(taken.group.as_str()) else { return };
+        let Some(queues) = topics.get_mut(taken.topic.as_str()) else { return };
+        Arc::make_mut(queues).remove(&taken.queue_id);
+        if queues.is_empty() {
+            topics.remove_mut(taken.topic.as_str());
+        }
+        if topics.is_empty() {
+            self.resets.remove_mut(taken.group.as_str());
+        }
     }
 
     fn lock(
@@ -269,18 +295,9 @@ impl Tables {
             topics_version: self.topics_version,
             groups: self.groups.values().map(|group| (**group).clone()).collect(),
             groups_version: self.groups_version,
-            offsets: self
-                .offsets
-                .iter()
-                .map(|(group, topics)| StoredOffsets {
-                    group: group.to_string(),
-                    topics: topics
-                        .iter()
-                        .map(|(topic, queues)| (topic.to_string(), (**queues).clone()))
-                        .collect(),
-                })
-                .collect(),
+            offsets: to_stored_offsets(&self.offsets),
             offsets_version: self.offsets_version,
+            resets: to_stored_offsets(&self.resets),
             locks: self
                 .locks
                 .iter()
@@ -305,6 +322,8 @@ impl Tables {
             groups_version: stored.groups_version,
             offsets_version: stored.offsets_version,
             settings_version: stored.settings_version,
+            offsets: from_stored_offsets(stored.offsets),
+            resets: from_stored_offsets(stored.resets),
             ..Self::default()
         };
         for topic in stored.topics {
@@ -312,13 +331,6 @@ impl Tables {
         }
         for group in stored.groups {
             tables.groups.insert_mut(group.name.as_str().into(), Arc::new(group));
-        }
-        for StoredOffsets { group, topics } in stored.offsets {
-            let mut of_group = Map::default();
-            for (topic, queues) in topics {
-                of_group.insert_mut(topic.into(), Arc::new(queues));
-            }
-            tables.offsets.insert_mut(group.into(), of_group);
         }
         for (group, held) in stored.locks {
             tables.locks.insert_mut(group.into(), Arc::new(held.into_iter().collect()));
@@ -328,6 +340,47 @@ impl Tables {
         }
         tables
     }
+}
+
+fn put_offset(offsets: &mut Map<Map<QueueOffsets>>, commit: OffsetCommit) {
+    if !offsets.contains_key(commit.group.as_str()) {
+        offsets.insert_mut(commit.group.as_str().into(), Map::default());
+    }
+    let Some(topics) = offsets.get_mut(commit.group.as_str()) else { return };
+    match topics.get_mut(commit.topic.as_str()) {
+        Some(queues) => {
+            Arc::make_mut(queues).insert(commit.queue_id, commit.offset);
+        }
+        None => {
+            let first = BTreeMap::from([(commit.queue_id, commit.offset)]);
+            topics.insert_mut(commit.topic.as_str().into(), Arc::new(first));
+        }
+    }
+}
+
+fn to_stored_offsets(offsets: &Map<Map<QueueOffsets>>) -> Vec<StoredOffsets> {
+    let topics = |topics: &Map<QueueOffsets>| {
+        topics.iter().map(|(topic, queues)| (topic.to_string(), (**queues).clone())).collect()
+    };
+    offsets
+        .iter()
+        .map(|(group, of_group)| StoredOffsets {
+            group: group.to_string(),
+            topics: topics(of_group),
+        })
+        .collect()
+}
+
+fn from_stored_offsets(stored: Vec<StoredOffsets>) -> Map<Map<QueueOffsets>> {
+    let mut offsets = Map::default();
+    for StoredOffsets { group, topics } in stored {
+        let mut of_group = Map::default();
+        for (topic, queues) in topics {
+            of_group.insert_mut(topic.into(), Arc::new(queues));
+        }
+        offsets.insert_mut(group.into(), of_group);
+    }
+    offsets
 }
 
 fn is_held(lock: &Lock, now_ms: i64) -> bool {
@@ -343,6 +396,7 @@ pub struct StoredTables {
     groups_version: Version,
     offsets: Vec<StoredOffsets>,
     offsets_version: Version,
+    resets: Vec<StoredOffsets>,
     locks: Vec<(String, Vec<(QueueName, Lock)>)>,
     settings: Vec<(String, String)>,
     settings_version: Version,
@@ -428,10 +482,26 @@ mod tests {
     }
 
     #[test]
+    fn commits_are_void_until_the_group_has_been_told_of_a_reset() {
+        let mut tables = Tables::default();
+        tables.apply(Command::CommitOffsets(vec![commit("g", "T", 0, 9)]), 1);
+        tables.apply(Command::ResetOffsets(vec![commit("g", "T", 0, 2)]), 2);
+        tables.apply(Command::CommitOffsets(vec![commit("g", "T", 0, 10)]), 3);
+        assert_eq!(tables.offset("g", "T", 0), Some(2));
+        tables.apply(Command::TakeReset(commit("g", "T", 0, 1)), 4);
+        assert_eq!(tables.reset("g", "T", 0), Some(2), "another reset was taken");
+        tables.apply(Command::TakeReset(commit("g", "T", 0, 2)), 5);
+        assert_eq!(tables.reset("g", "T", 0), None);
+        tables.apply(Command::CommitOffsets(vec![commit("g", "T", 0, 3)]), 6);
+        assert_eq!(tables.offset("g", "T", 0), Some(3));
+    }
+
+    #[test]
     fn tables_survive_their_stored_form() {
         let mut tables = Tables::default();
         tables.apply(Command::PutTopic(topic("T", 4)), 1);
         tables.apply(Command::CommitOffsets(vec![commit("g", "T", 3, 9)]), 2);
+        tables.apply(Command::ResetOffsets(vec![commit("g", "T", 4, 1)]), 2);
         tables.apply(Command::PutSetting { key: "k".to_owned(), value: "v".to_owned() }, 3);
         tables.apply(
             Command::LockQueues { group: "g".into(), client: "c".into(), queues: vec![queue(0)] },

@@ -9,6 +9,7 @@ pub mod message;
 pub mod offset;
 pub mod pull;
 pub mod relay;
+pub mod reset;
 pub mod runtime_info;
 pub mod send;
 pub mod stats;

@@ -24,6 +24,7 @@ use crate::protocol::codes::{RequestCode, ResponseCode};
 use crate::protocol::command::RemotingCommand;
 use crate::protocol::headers::pull::{PullAnswer, PullRequest};
 use crate::protocol::{names, perm};
+use crate::raft::Proposal;
 use crate::raft::command::{Command, Group, OffsetCommit, Topic};
 use crate::raft::tables::Tables;
 use crate::store::queues::Unit;
@@ -298,7 +299,41 @@ enum Found {
     Later(QueueOffset, RemotingCommand),
 }
 
+/// An operator reset the group's offset in this queue: the consumer is told, once that is noted.
+fn reset_of(broker: &Broker, pull: &Pull) -> Option<OffsetCommit> {
+    let offset = broker.tables().reset(&pull.group, &pull.topic, pull.queue_id)?;
+    broker.is_leader().then(|| OffsetCommit {
+        group: pull.group.to_string(),
+        topic: pull.topic.to_string(),
+        queue_id: pull.queue_id,
+        offset,
+    })
+}
+
+fn tell_reset(broker: &Broker, held: HeldPull, reset: OffsetCommit) {
+    let HeldPull { pull, reply } = held;
+    let bounds = broker.group.queues().bounds(&pull.topic, pull.queue_id).unwrap_or_default();
+    let head = PullAnswer {
+        suggest_which_broker_id: LEADER_ID,
+        next_begin_offset: i64::try_from(reset.offset).unwrap_or(i64::MAX),
+        min_offset: as_i64(bounds.min),
+        max_offset: as_i64(bounds.next),
+        forbidden_type: None,
+    };
+    broker.group.propose(Proposal {
+        messages: smallvec::SmallVec::new(),
+        commands: vec![Command::TakeReset(reset)],
+        done: Box::new(move |result| match result {
+            Ok(_) => reply.answer(head.answer(ResponseCode::PULL_OFFSET_MOVED, "OFFSET_RESET")),
+            Err(error) => reply.answer(RequestError::from(error).answer()),
+        }),
+    });
+}
+
 fn serve(broker: &Broker, held: HeldPull) {
+    if let Some(reset) = reset_of(broker, &held.pull) {
+        return tell_reset(broker, held, reset);
+    }
     let HeldPull { mut pull, reply } = held;
     match find(broker, &mut pull) {
         Ok(Found::Answer(answer)) => reply.answer(answer),
