@@ -41,18 +41,14 @@ impl FromStr for Endpoint {
     fn from_str(text: &str) -> Result<Self, AddressError> {
         let text = text.trim();
         let (host, port) = split_port(text)?;
-        let port = match port.parse::<u16>() {
-            Ok(port) if port > 0 && port_is_plain(port, text) => port,
-            _ => return Err(AddressError(format!("`{port}` in `{text}` is not a port (1–65535)"))),
+        let plain = port.bytes().all(|b| b.is_ascii_digit()); // `+80` parses, but is no port
+        let number = port.parse().ok().filter(|port: &u16| plain && *port > 0);
+        let Some(port) = number else {
+            return Err(AddressError(format!("`{port}` in `{text}` is not a port (1–65535)")));
         };
         host_error(host)
             .map_or_else(|| Ok(Self { host: host.to_owned(), port }), |e| Err(AddressError(e)))
     }
-}
-
-/// `+80` parses as a number, but is no port as anybody writes it.
-fn port_is_plain(_port: u16, text: &str) -> bool {
-    text.rsplit(':').next().is_some_and(|p| p.bytes().all(|b| b.is_ascii_digit()))
 }
 
 fn split_port(text: &str) -> Result<(&str, &str), AddressError> {
