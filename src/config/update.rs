@@ -140,6 +140,9 @@ fn change(
 
 /// Why a key cannot be changed while the server runs, unless it can.
 fn why_fixed(key: &Key) -> Option<String> {
+    if key.name == "productEnvName" {
+        return None; // a label without effect, which admin tools set and read back
+    }
     match (key.support, key.kind) {
         (Support::Dynamic, _) | (Support::NoEffect(_), Kind::Bool | Kind::Int { .. }) => None,
         (Support::Used | Support::Fixed(_), _) => {

@@ -251,10 +251,16 @@ async fn settings_change_while_running_and_are_reported() {
     assert_eq!(site.ask(&client, set("enableAllTopicList=false\n")).await.code, 0);
     assert_eq!(site.ask(&client, all).await.remark.as_deref(), Some("disable"));
     assert_eq!(site.ask(&client, set("listenPort=1\n")).await.code, 1);
+    assert_eq!(site.ask(&client, set("productEnvName=test\n")).await.code, 0);
     let report = RemotingCommand::request(RequestCode::GET_NAMESRV_CONFIG);
     let report = site.ask(&client, report).await.body;
     let report = std::str::from_utf8(&report).unwrap();
-    for line in ["enableAllTopicList=false\n", "listenPort=9876\n", "kvConfigPath="] {
+    for line in [
+        "enableAllTopicList=false\n",
+        "productEnvName=test\n",
+        "listenPort=9876\n",
+        "kvConfigPath=",
+    ] {
         assert!(report.contains(line), "{line} in {report}");
     }
 }
