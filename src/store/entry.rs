@@ -312,7 +312,7 @@ mod tests {
                     0000004000000000 01000000 09000000 09000000 839206e3 01 01 0000";
         let got = entry(b"123456789");
         let hex: String = got[..HEADER_CRC_AT].iter().map(|b| format!("{b:02x}")).collect();
-        assert_eq!(hex, want.replace(' ', "").replace('\n', ""));
+        assert_eq!(hex, want.replace([' ', '\n'], ""));
         assert_eq!(got.len(), 80);
     }
 

@@ -189,8 +189,8 @@ mod tests {
     use std::fs;
 
     fn vote(term: u64) -> Vote {
-        let voted_for = (term % 3 != 0).then_some(StoreId(u64::MAX - term));
-        Vote { term: Term(term), voted_for, committed: term % 2 == 0 }
+        let voted_for = (!term.is_multiple_of(3)).then_some(StoreId(u64::MAX - term));
+        Vote { term: Term(term), voted_for, committed: term.is_multiple_of(2) }
     }
 
     fn saved(votes: u64) -> (tempfile::TempDir, Vec<u8>) {
