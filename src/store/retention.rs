@@ -177,24 +177,27 @@ mod tests {
         ages.iter().enumerate().map(info).collect()
     }
 
+    /// Ages, hours, percent used, asked; start of the first segment kept, and why.
+    type Row<'a> = (&'a [Option<i64>], DeleteWhen, u64, Asked, Option<(u64, Reason)>);
+
     #[test]
     fn old_segments_go_when_there_is_a_reason_and_never_the_newest() {
         let noon = DeleteWhen::parse("12").unwrap();
         let four = DeleteWhen::default();
         let (old, new) = (Some(100), Some(1));
         let mixed = [old, old, old, new, new];
-        let rows = [
-            (mixed.as_slice(), four, 50, Asked::No, None),
-            (mixed.as_slice(), noon, 50, Asked::No, Some((2000, Reason::Hour))),
-            (mixed.as_slice(), four, 80, Asked::No, Some((2000, Reason::Disk))),
-            (mixed.as_slice(), four, 50, Asked::Now, Some((2000, Reason::Operator))),
-            (mixed.as_slice(), four, 86, Asked::No, Some((4000, Reason::Forced))),
-            ([old, new].as_slice(), noon, 50, Asked::No, None), // its last message may be new
-            ([new, new].as_slice(), four, 80, Asked::Now, None),
-            ([old, old, None, old].as_slice(), noon, 50, Asked::No, Some((1000, Reason::Hour))),
-            ([old].as_slice(), noon, 99, Asked::Now, None),
-            ([].as_slice(), noon, 99, Asked::Now, None),
-            ([old; 30].as_slice(), noon, 50, Asked::No, Some((10_000, Reason::Hour))),
+        let rows: [Row<'_>; 11] = [
+            (&mixed, four, 50, Asked::No, None),
+            (&mixed, noon, 50, Asked::No, Some((2000, Reason::Hour))),
+            (&mixed, four, 80, Asked::No, Some((2000, Reason::Disk))),
+            (&mixed, four, 50, Asked::Now, Some((2000, Reason::Operator))),
+            (&mixed, four, 86, Asked::No, Some((4000, Reason::Forced))),
+            (&[old, new], noon, 50, Asked::No, None), // its last message may be new
+            (&[new, new], four, 80, Asked::Now, None),
+            (&[old, old, None, old], noon, 50, Asked::No, Some((1000, Reason::Hour))),
+            (&[old], noon, 99, Asked::Now, None),
+            (&[], noon, 99, Asked::Now, None),
+            (&[old; 30], noon, 50, Asked::No, Some((10_000, Reason::Hour))),
         ];
         for (ages, delete_when, used, asked, want) in rows {
             let rules = Rules { delete_when, ..Rules::default() };
