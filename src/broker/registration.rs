@@ -347,13 +347,13 @@ mod tests {
             let ordered_topics = topics.map(|t| t.iter().map(|t| (*t).to_owned()).collect());
             watch::channel(Told { ordered_topics, ..Told::default() }).1
         };
-        let rows: [(Option<&[&str]>, Option<&[&str]>, Option<&[&str]>); 4] = [
-            (None, None, None),
-            (None, Some(&[]), Some(&[])),
-            (Some(&["T"]), None, Some(&["T"])),
-            (Some(&["T"]), Some(&["U", "T"]), Some(&["T", "U"])),
+        let rows: [[Option<&[&str]>; 3]; 4] = [
+            [None, None, None],
+            [None, Some(&[]), Some(&[])],
+            [Some(&["T"]), None, Some(&["T"])],
+            [Some(&["T"]), Some(&["U", "T"]), Some(&["T", "U"])],
         ];
-        for (one, other, want) in rows {
+        for [one, other, want] in rows {
             let progress = Progress(Arc::new(BTreeMap::from([
                 ("a:1".to_owned(), told(one)),
                 ("b:1".to_owned(), told(other)),
