@@ -181,7 +181,7 @@ mod tests {
         let into = table.into_topic("T").unwrap();
         assert_eq!((into.messages.sum(), into.bytes.sum()), (3, 400));
         let minute = into.messages.growths().minute;
-        assert_eq!((minute.sum, minute.per_second, minute.per_call), (2, 0.2, 2.0));
+        assert_eq!((minute.sum, minute.per_second, minute.per_call), (3, 0.15, 1.5));
         assert_eq!(table.out_of_topic("T", "g").unwrap().messages.sum(), 3);
         assert!(table.out_of_topic("T", "h").is_none());
         table.forget_topic("T");

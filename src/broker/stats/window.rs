@@ -37,8 +37,14 @@ impl Window {
         Self { samples: VecDeque::new(), every, keep }
     }
 
-    /// Takes a sample if it is time for one.
+    /// Takes a sample if it is time for one. Counters start at zero: what they hold at the first
+    /// sample has come since the one that would have been before it.
     pub fn sample(&mut self, now: Instant, count: Count) {
+        if self.samples.is_empty()
+            && let Some(before) = now.checked_sub(self.every)
+        {
+            self.samples.push_back((before, Count::default()));
+        }
         let due = match self.samples.back() {
             None => true,
             Some((last, _)) => now.saturating_duration_since(*last) >= self.every,
