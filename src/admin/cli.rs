@@ -10,7 +10,10 @@ use std::ffi::OsString;
 use clap::{Arg, ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand, value_parser};
 
 use super::{
-    commands::{cluster, consumer, message, pull, topic},
+    commands::{
+        broker, cluster, connection, consumer, group, message, namesrv, offset, pull, query, stats,
+        topic,
+    },
     help,
     output::Format,
 };
@@ -36,16 +39,79 @@ struct Cli {
 pub(super) enum Command {
     /// Create or change a topic
     UpdateTopic(topic::UpdateTopic),
+    /// Delete a topic from brokers and name servers
+    DeleteTopic(topic::DeleteTopic),
+    /// Create or change a consumer group
+    UpdateSubGroup(group::UpdateSubGroup),
+    /// Delete a consumer group
+    DeleteSubGroup(group::DeleteSubGroup),
+    /// Change a setting of brokers
+    UpdateBrokerConfig(broker::UpdateBrokerConfig),
+    /// Change the permission of a topic
+    UpdateTopicPerm(topic::UpdateTopicPerm),
     /// Show where a topic's queues are
     TopicRoute(topic::TopicRoute),
     /// Show the bounds of a topic's queues
     TopicStatus(topic::TopicStatus),
+    /// List the clusters that have a topic
+    TopicClusterList(topic::TopicClusterList),
+    /// Show the figures of brokers
+    BrokerStatus(broker::BrokerStatus),
+    /// Show a message by its offset message id
+    QueryMsgById(query::ById),
+    /// List messages by one of their keys
+    QueryMsgByKey(query::ByKey),
+    /// Show a message by the id that its producer gave it
+    QueryMsgByUniqueKey(query::ByUniqueKey),
+    /// Show the message at an offset of a queue
+    QueryMsgByOffset(query::ByOffset),
+    /// Show the members of a producer group
+    ProducerConnection(connection::ProducerConnections),
+    /// Show the members of a consumer group and what they subscribe to
+    ConsumerConnection(connection::ConsumerConnections),
     /// Show how far consumer groups have got
     ConsumerProgress(consumer::ConsumerProgress),
+    /// Copy the offsets of a consumer group to another
+    CloneGroupOffset(offset::CloneOffset),
+    /// Show all producers that are connected to a broker
+    Producer(connection::AllProducers),
     /// List clusters, broker groups and their members
     ClusterList(cluster::ClusterList),
     /// List the topics that name servers know
     TopicList(topic::TopicList),
+    /// Set a value in the name servers' table
+    UpdateKvConfig(namesrv::UpdateKvConfig),
+    /// Remove a value from the name servers' table
+    DeleteKvConfig(namesrv::DeleteKvConfig),
+    /// Take the write permission from all topics of a broker group
+    WipeWritePerm(namesrv::WritePerm),
+    /// Give the write permission to all topics of a broker group
+    AddWritePerm(namesrv::WritePerm),
+    /// Move the offsets of a consumer group to a time
+    ResetOffsetByTime(offset::ResetOffsetByTime),
+    /// Move the offsets of a consumer group to the end
+    SkipAccumulatedMessage(offset::SkipAccumulated),
+    /// Show, set or remove the order configuration of a topic
+    UpdateOrderConf(topic::UpdateOrderConf),
+    /// Make brokers remove what is left over in ConsumeQueues
+    #[command(name = "cleanExpiredCQ")]
+    CleanExpiredCq(broker::Clean),
+    /// Make brokers delete the parts of the CommitLog whose time is over
+    DeleteExpiredCommitLog(broker::Clean),
+    /// Make brokers remove the queues of topics that do not exist
+    CleanUnusedTopic(broker::Clean),
+    /// Show rates and backlogs by topic and consumer group
+    StatsAll(stats::StatsAll),
+    /// Show the settings of name servers
+    GetNamesrvConfig(namesrv::GetNamesrvConfig),
+    /// Change a setting of name servers
+    UpdateNamesrvConfig(namesrv::UpdateNamesrvConfig),
+    /// Show the settings of brokers
+    GetBrokerConfig(broker::GetBrokerConfig),
+    /// Show the settings of a consumer group
+    GetConsumerConfig(group::GetConsumerConfig),
+    /// Show units of a ConsumeQueue
+    QueryCq(query::QueryCq),
     /// Send a message
     SendMessage(message::SendMessage),
     /// Show messages of a topic

@@ -1,11 +1,19 @@
 //! One function per command: calls, then rows. What an answer means is decided in pure functions
 //! that are tested with Java's answers; what it looks like is the `Display` of the result.
 
+pub(super) mod broker;
+mod brokers;
 pub(super) mod cluster;
+pub(super) mod connection;
 pub(super) mod consumer;
 mod given;
+pub(super) mod group;
 pub(super) mod message;
+pub(super) mod namesrv;
+pub(super) mod offset;
 pub(super) mod pull;
+pub(super) mod query;
+pub(super) mod stats;
 pub(super) mod topic;
 
 use futures_util::{StreamExt, stream};
@@ -17,6 +25,8 @@ use super::{
     error::Error,
     output::Output,
 };
+use crate::protocol::codes::RequestCode;
+use namesrv::Bit;
 
 /// What a command works with.
 pub(super) struct Session<'a> {
@@ -36,15 +46,53 @@ impl Session<'_> {
 
 /// Does what `command` says. Parts that failed have been told to the output.
 pub(super) async fn run(session: &mut Session<'_>, command: Command) -> Result<(), Error> {
+    let on = session;
     match command {
-        Command::UpdateTopic(args) => topic::update(session, args).await,
-        Command::TopicRoute(args) => topic::route(session, &args).await,
-        Command::TopicStatus(args) => topic::status(session, &args).await,
-        Command::ConsumerProgress(args) => consumer::progress(session, &args).await,
-        Command::ClusterList(args) => cluster::list(session, &args).await,
-        Command::TopicList(args) => topic::list(session, &args).await,
-        Command::SendMessage(args) => message::send(session, args).await,
-        Command::ConsumeMessage(args) => pull::consume(session, &args).await,
+        Command::UpdateTopic(args) => topic::update(on, args).await,
+        Command::DeleteTopic(args) => topic::delete(on, &args).await,
+        Command::UpdateSubGroup(args) => group::update(on, &args).await,
+        Command::DeleteSubGroup(args) => group::delete(on, &args).await,
+        Command::UpdateBrokerConfig(args) => broker::update_config(on, &args).await,
+        Command::UpdateTopicPerm(args) => topic::update_perm(on, &args).await,
+        Command::TopicRoute(args) => topic::route(on, &args).await,
+        Command::TopicStatus(args) => topic::status(on, &args).await,
+        Command::TopicClusterList(args) => topic::clusters(on, &args).await,
+        Command::BrokerStatus(args) => broker::status(on, &args).await,
+        Command::QueryMsgById(args) => query::by_id(on, &args).await,
+        Command::QueryMsgByKey(args) => query::by_key(on, &args).await,
+        Command::QueryMsgByUniqueKey(args) => query::by_unique_key(on, &args).await,
+        Command::QueryMsgByOffset(args) => query::by_offset(on, &args).await,
+        Command::ProducerConnection(args) => connection::producers(on, &args).await,
+        Command::ConsumerConnection(args) => connection::consumers(on, &args).await,
+        Command::ConsumerProgress(args) => consumer::progress(on, &args).await,
+        Command::CloneGroupOffset(args) => offset::clone(on, &args).await,
+        Command::Producer(args) => connection::all_producers(on, &args).await,
+        Command::ClusterList(args) => cluster::list(on, &args).await,
+        Command::TopicList(args) => topic::list(on, &args).await,
+        Command::UpdateKvConfig(args) => namesrv::update_kv(on, &args).await,
+        Command::DeleteKvConfig(args) => namesrv::delete_kv(on, &args).await,
+        Command::WipeWritePerm(args) => namesrv::write_perm(on, &args, Bit::Wiped).await,
+        Command::AddWritePerm(args) => namesrv::write_perm(on, &args, Bit::Added).await,
+        Command::ResetOffsetByTime(args) => offset::reset(on, &args).await,
+        Command::SkipAccumulatedMessage(args) => offset::skip(on, &args).await,
+        Command::UpdateOrderConf(args) => topic::update_order(on, &args).await,
+        Command::CleanExpiredCq(args) => {
+            broker::clean(on, &args, RequestCode::CLEAN_EXPIRED_CONSUMEQUEUE).await
+        }
+        Command::DeleteExpiredCommitLog(args) => {
+            broker::clean(on, &args, RequestCode::DELETE_EXPIRED_COMMITLOG).await
+        }
+        Command::CleanUnusedTopic(args) => {
+            broker::clean(on, &args, RequestCode::CLEAN_UNUSED_TOPIC).await
+        }
+        Command::StatsAll(args) => stats::all(on, &args).await,
+        Command::GetNamesrvConfig(_) => namesrv::config(on).await,
+        Command::UpdateNamesrvConfig(args) => namesrv::update_config(on, &args).await,
+        Command::GetBrokerConfig(args) => broker::config(on, &args).await,
+        Command::GetConsumerConfig(args) => group::config(on, &args).await,
+        Command::QueryCq(args) => query::consume_queue(on, &args).await,
+        Command::SendMessage(args) => message::send(on, args).await,
+        Command::ConsumeMessage(args) => pull::consume(on, &args).await,
     }
 }
 

@@ -16,11 +16,6 @@ pub(super) fn time(ms: i64, zone: &TimeZone) -> String {
     strftime(ms, zone, "%Y-%m-%d %H:%M:%S")
 }
 
-/// `yyyy-MM-dd#HH:mm:ss:SSS`, which [`parse_time`] reads.
-pub(super) fn time_with_hash(ms: i64, zone: &TimeZone) -> String {
-    strftime(ms, zone, "%Y-%m-%d#%H:%M:%S:%3f")
-}
-
 /// A time outside what calendars have is shown as the number it is.
 fn strftime(ms: i64, zone: &TimeZone, format: &str) -> String {
     match Timestamp::from_millisecond(ms) {
@@ -104,7 +99,6 @@ mod tests {
     fn times_are_local_and_have_the_formats_of_the_tools() {
         assert_eq!(time_with_ms(MS, &TimeZone::UTC), "2026-11-21 12:33:22,246");
         assert_eq!(time(MS, &shanghai()), "2026-11-21 20:33:22");
-        assert_eq!(time_with_hash(MS, &TimeZone::UTC), "2026-11-21#12:33:22:246");
         assert_eq!(time(i64::MAX, &TimeZone::UTC), i64::MAX.to_string());
     }
 

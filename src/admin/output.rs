@@ -67,9 +67,36 @@ impl<'a> Output<'a> {
         }
     }
 
+    /// How results are printed.
+    pub(super) fn format(&self) -> Format {
+        self.format
+    }
+
     /// Whether anything failed.
     pub(super) fn has_failed(&self) -> bool {
         self.failed
+    }
+}
+
+/// A result whose text is at hand.
+#[derive(Serialize)]
+#[serde(transparent)]
+pub(super) struct Told<T> {
+    #[serde(skip)]
+    text: String,
+    value: T,
+}
+
+impl<T> Told<T> {
+    /// `value` in JSON, `text` for people, line ends included.
+    pub(super) fn new(text: impl Into<String>, value: T) -> Self {
+        Self { text: text.into(), value }
+    }
+}
+
+impl<T> Display for Told<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.text)
     }
 }
 

@@ -9,15 +9,26 @@ use crate::{
     admin::error::Error,
     protocol::{
         bodies::{
-            BrokerData, ConsumeStats, ConsumerConnection, GroupList, KVTable, QueueKey,
-            TopicConfig, TopicStatsTable,
+            self, BrokerData, BrokerStatsData, ConsumeQueueBody, ConsumeStats, ConsumerConnection,
+            GroupList, KVTable, ProducerConnection, ProducerTable, QueueKey, QueueOffsets,
+            SubscriptionGroupConfig, SubscriptionGroupTable, TopicConfig, TopicConfigTable,
+            TopicStatsTable,
         },
-        codes::RequestCode,
+        codes::{RequestCode, ResponseCode},
         command::RemotingCommand,
         headers::{
+            admin::ViewBrokerStats,
             client::GetConsumerRunningInfo,
-            group::{GetConsumeStats, GetConsumerConnections},
-            topic::{CreateTopic, GetTopicStats, QueryTopicConsumeByWho},
+            group::{
+                CloneGroupOffset, DeleteGroup, GetAllGroups, GetConsumeStats,
+                GetConsumerConnections, GetProducerConnections,
+            },
+            offset::ResetOffset,
+            query::QueryConsumeQueue,
+            topic::{
+                CreateTopic, DeleteTopic, GetAllTopicConfig, GetTopicConfig, GetTopicStats,
+                QueryTopicConsumeByWho,
+            },
         },
         names,
     },
@@ -71,6 +82,148 @@ impl AdminClient {
             force: false,
         };
         self.ask(broker, header.request()).await.map(|_| ())
+    }
+
+    /// Deletes a topic from a broker.
+    pub(in crate::admin) async fn delete_topic(
+        &self,
+        broker: &str,
+        topic: &str,
+    ) -> Result<(), Error> {
+        let header = DeleteTopic { topic: topic.to_owned() };
+        self.ask(broker, header.request()).await.map(|_| ())
+    }
+
+    /// A topic's configuration.
+    pub(in crate::admin) async fn topic_config(
+        &self,
+        broker: &str,
+        topic: &str,
+    ) -> Result<TopicConfig, Error> {
+        let header = GetTopicConfig { topic: topic.to_owned() };
+        match self.read(broker, header.request()).await {
+            // Before 5.0 only all topics could be asked for.
+            Err(error) if error.code() == Some(ResponseCode::REQUEST_CODE_NOT_SUPPORTED) => {
+                let header = GetAllTopicConfig::default();
+                let mut all: TopicConfigTable = self.read(broker, header.request()).await?;
+                all.topic_config_table.remove(topic).ok_or_else(|| {
+                    Error::Unable(format!("broker {broker} does not have topic {topic}"))
+                })
+            }
+            found => found,
+        }
+    }
+
+    /// Creates or changes a consumer group.
+    pub(in crate::admin) async fn put_group(
+        &self,
+        broker: &str,
+        group: &SubscriptionGroupConfig,
+    ) -> Result<(), Error> {
+        let request = RemotingCommand::request(RequestCode::UPDATE_AND_CREATE_SUBSCRIPTIONGROUP);
+        self.ask(broker, request.with_body(bodies::encode(group))).await.map(|_| ())
+    }
+
+    /// Deletes a consumer group.
+    pub(in crate::admin) async fn delete_group(
+        &self,
+        broker: &str,
+        group: &str,
+        clean_offset: bool,
+    ) -> Result<(), Error> {
+        let header = DeleteGroup { group_name: group.to_owned(), clean_offset };
+        self.ask(broker, header.request()).await.map(|_| ())
+    }
+
+    /// A consumer group's configuration. All groups are asked for: asking for one creates it.
+    pub(in crate::admin) async fn group_config(
+        &self,
+        broker: &str,
+        group: &str,
+    ) -> Result<Option<SubscriptionGroupConfig>, Error> {
+        let header = GetAllGroups::default();
+        let mut all: SubscriptionGroupTable = self.read(broker, header.request()).await?;
+        Ok(all.subscription_group_table.remove(group))
+    }
+
+    /// Changes one setting of a broker.
+    pub(in crate::admin) async fn update_broker_config(
+        &self,
+        broker: &str,
+        key: &str,
+        value: &str,
+    ) -> Result<(), Error> {
+        let request = RemotingCommand::request(RequestCode::UPDATE_BROKER_CONFIG);
+        self.ask(broker, request.with_body(format!("{key}={value}\n"))).await.map(|_| ())
+    }
+
+    /// A request that has neither header nor body.
+    pub(in crate::admin) async fn plain(
+        &self,
+        broker: &str,
+        request: RequestCode,
+    ) -> Result<(), Error> {
+        self.ask(broker, RemotingCommand::request(request)).await.map(|_| ())
+    }
+
+    /// A statistic; none before its first use.
+    pub(in crate::admin) async fn statistic(
+        &self,
+        broker: &str,
+        name: &str,
+        key: &str,
+    ) -> Result<Option<BrokerStatsData>, Error> {
+        let header = ViewBrokerStats { stats_name: name.to_owned(), stats_key: key.to_owned() };
+        match self.read(broker, header.request()).await {
+            Ok(data) => Ok(Some(data)),
+            Err(error) if error.code() == Some(ResponseCode::SYSTEM_ERROR) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Moves a group's offsets. The new ones.
+    pub(in crate::admin) async fn reset_offset(
+        &self,
+        broker: &str,
+        header: &ResetOffset,
+    ) -> Result<QueueOffsets, Error> {
+        self.read(broker, header.request()).await
+    }
+
+    /// Copies a group's offsets to another.
+    pub(in crate::admin) async fn clone_offset(
+        &self,
+        broker: &str,
+        header: &CloneGroupOffset,
+    ) -> Result<(), Error> {
+        self.ask(broker, header.request()).await.map(|_| ())
+    }
+
+    /// Members of a producer group that are connected to `broker`.
+    pub(in crate::admin) async fn producers(
+        &self,
+        broker: &str,
+        producer_group: &str,
+    ) -> Result<ProducerConnection, Error> {
+        let header = GetProducerConnections { producer_group: producer_group.to_owned() };
+        self.read(broker, header.request()).await
+    }
+
+    /// All producers that are connected to `broker`.
+    pub(in crate::admin) async fn all_producers(
+        &self,
+        broker: &str,
+    ) -> Result<ProducerTable, Error> {
+        self.read(broker, RemotingCommand::request(RequestCode::GET_ALL_PRODUCER_INFO)).await
+    }
+
+    /// Units of a ConsumeQueue.
+    pub(in crate::admin) async fn consume_queue(
+        &self,
+        broker: &str,
+        header: &QueryConsumeQueue,
+    ) -> Result<ConsumeQueueBody, Error> {
+        self.read(broker, header.request()).await
     }
 
     /// Bounds of a topic's queues in one broker group.

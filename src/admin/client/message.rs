@@ -2,15 +2,17 @@
 
 use bytes::Bytes;
 
-use super::AdminClient;
+use super::{AdminClient, Answered};
 use crate::{
     admin::error::Error,
     protocol::{
+        bodies::BrokerData,
         codes::{RequestCode, ResponseCode},
         command::RemotingCommand,
         headers::{
             offset::{Boundary, GetMaxOffset, GetMinOffset, OffsetAnswer, SearchOffset},
             pull::{PullAnswer, PullRequest, flag},
+            query::{QueryMessage, ViewMessage},
             send::{SendAnswer, SendRequest},
         },
     },
@@ -103,6 +105,35 @@ impl AdminClient {
         };
         let answer = self.call(queue.address, header.request(code)).await?;
         pulled(&answer, queue.address)
+    }
+
+    /// The record at a position of a broker's log.
+    pub(in crate::admin) async fn message_at(
+        &self,
+        broker: &str,
+        topic: &str,
+        physical: u64,
+    ) -> Result<Bytes, Error> {
+        let offset = i64::try_from(physical).unwrap_or(i64::MAX);
+        let header = ViewMessage { topic: Some(topic.to_owned()), offset };
+        Ok(self.ask(broker, header.request()).await?.body)
+    }
+
+    /// Records that the index of a broker group has under a key, back to back.
+    pub(in crate::admin) async fn query(
+        &self,
+        group: &BrokerData,
+        header: &QueryMessage,
+    ) -> Result<Answered<Bytes>, Error> {
+        match self.ask_first(group.broker_addrs.values(), &header.request()).await {
+            Ok(Answered { answer, address, in_vain }) => {
+                Ok(Answered { answer: answer.body, address, in_vain })
+            }
+            Err(error) if error.code() == Some(ResponseCode::QUERY_NOT_FOUND) => {
+                Ok(Answered { answer: Bytes::new(), address: String::new(), in_vain: Vec::new() })
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// The smallest offset of a queue.

@@ -50,7 +50,7 @@ impl AdminClient {
         Ok(topics)
     }
 
-    /// The order configuration of `topic`, if it has one.
+    /// The value of `key`, if it has one.
     pub(in crate::admin) async fn kv_config(
         &self,
         namespace: &str,
@@ -140,6 +140,16 @@ impl AdminClient {
     ) -> Result<BTreeMap<String, String>, Error> {
         let request = RemotingCommand::request(RequestCode::GET_NAMESRV_CONFIG);
         Ok(properties(&self.ask(name_server, request).await?.body))
+    }
+
+    /// Changes one setting of every name server.
+    pub(in crate::admin) async fn update_name_server_config(
+        &self,
+        key: &str,
+        value: &str,
+    ) -> Result<(), Error> {
+        let request = RemotingCommand::request(RequestCode::UPDATE_NAMESRV_CONFIG);
+        self.tell_all_name_servers(&request.with_body(format!("{key}={value}\n"))).await
     }
 
     async fn read_from_name_server<T: serde::de::DeserializeOwned>(

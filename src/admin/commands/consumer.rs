@@ -51,7 +51,7 @@ pub(in crate::admin) async fn progress(
 
 /// Broker groups that may know `group`: those that have its retry topic. Before name servers have
 /// heard of that topic: all of them.
-async fn brokers_of(
+pub(super) async fn brokers_of(
     admin: &AdminClient,
     group: &str,
     instead: Option<&str>,
@@ -68,7 +68,7 @@ async fn brokers_of(
 
 /// A group's progress in all of its broker groups.
 #[derive(Debug, Default)]
-struct Progress {
+pub(super) struct Progress {
     /// Messages per second.
     tps: f64,
     /// By topic, broker group, queue.
@@ -98,8 +98,15 @@ impl Progress {
         );
     }
 
+    /// The group's offset in a queue.
+    pub(super) fn offset_of(&self, topic: &str, broker_name: &str, queue_id: i32) -> Option<i64> {
+        let place =
+            QueuePlace { topic: topic.to_owned(), broker_name: broker_name.to_owned(), queue_id };
+        self.queues.get(&place).map(|offsets| offsets.consumer_offset)
+    }
+
     /// Messages that wait, all queues.
-    fn diff(&self) -> i64 {
+    pub(super) fn diff(&self) -> i64 {
         self.queues.values().map(diff).fold(0, i64::saturating_add)
     }
 
@@ -118,7 +125,7 @@ fn inflight(offsets: &OffsetWrapper) -> i64 {
 }
 
 /// Progress of `group` in `brokers`, and what did not work.
-async fn progress_of(
+pub(super) async fn progress_of(
     admin: &AdminClient,
     brokers: &[BrokerData],
     group: &str,
@@ -139,7 +146,7 @@ async fn progress_of(
 
 /// Members of `group`, and the broker that has told them. Consumers connect to every broker, so
 /// the first one that knows any is enough.
-async fn members_of(
+pub(super) async fn members_of(
     admin: &AdminClient,
     brokers: &[BrokerData],
     group: &str,

@@ -2,8 +2,11 @@
 
 use std::collections::BTreeMap;
 
+/// Attributes to set and to remove: names with their sign, and values.
+pub(super) type Attributes = BTreeMap<String, String>;
+
 /// `+a=b,+c=d,-e`: attributes to set and to remove, with their sign.
-pub(super) fn attributes(text: &str) -> Result<BTreeMap<String, String>, String> {
+pub(super) fn attributes(text: &str) -> Result<Attributes, String> {
     let mut changes = BTreeMap::new();
     for change in text.split(',').map(str::trim).filter(|change| !change.is_empty()) {
         let (name, value) = match change.split_once('=') {

@@ -50,7 +50,7 @@ pub(in crate::admin) struct ConsumeMessage {
 }
 
 /// Group of mqadmin; every broker has it.
-const TOOLS_CONSUMER: &str = "TOOLS_CONSUMER";
+pub(super) const TOOLS_CONSUMER: &str = "TOOLS_CONSUMER";
 const COUNT: i64 = 128;
 /// Messages of one pull.
 const PULL_MAX: i64 = 32;

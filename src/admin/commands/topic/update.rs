@@ -2,14 +2,18 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use clap::{ArgGroup, Args};
+use clap::Args;
 use serde::Serialize;
 
-use super::super::{Session, given::attributes};
+use super::super::{
+    Session,
+    brokers::{Where, leaders, on_each},
+    given::{Attributes, attributes},
+};
 use crate::{
     admin::{
         cli::{trimmed, truth},
-        client::{ORDER_TOPIC_CONFIG, groups_of, leader_of},
+        client::{AdminClient, ORDER_TOPIC_CONFIG, groups_of},
         error::Error,
         java_text,
     },
@@ -18,14 +22,9 @@ use crate::{
 
 /// Flags of updateTopic.
 #[derive(Debug, Args)]
-#[command(group = ArgGroup::new("where").args(["broker", "cluster"]).required(true))]
 pub(in crate::admin) struct UpdateTopic {
-    /// on this broker, host:port
-    #[arg(short, long = "brokerAddr", value_parser = trimmed)]
-    broker: Option<String>,
-    /// on the leader of every broker group of this cluster
-    #[arg(short, long = "clusterName", value_parser = trimmed)]
-    cluster: Option<String>,
+    #[command(flatten)]
+    to: Where,
     /// attributes to set and to remove: +a=b,+c=d,-e
     #[arg(short, long, value_parser = attributes, allow_hyphen_values = true)]
     attributes: Option<Attributes>,
@@ -52,8 +51,6 @@ pub(in crate::admin) struct UpdateTopic {
     has_unit_sub: Option<bool>,
 }
 
-pub(in crate::admin) type Attributes = BTreeMap<String, String>;
-
 /// mqadmin's, whatever brokers' own default is.
 const QUEUES: u32 = 8;
 const UNIT: i32 = 1;
@@ -65,13 +62,18 @@ pub(in crate::admin) async fn update(
     args: UpdateTopic,
 ) -> Result<(), Error> {
     let topic = topic_config(&args);
-    let (brokers, order) = match (&args.broker, &args.cluster) {
-        (Some(broker), _) => {
-            let order = order_of_broker(session, broker, &topic).await?;
-            (create(session, vec![broker.clone()], &topic).await?, order)
-        }
-        (None, Some(cluster)) => create_in_cluster(session, cluster, &topic).await?,
-        (None, None) => return Err(Error::Usage("one of -b and -c is needed".to_owned())),
+    let set_of_broker = match &args.to.broker {
+        Some(broker) => order_of_broker(session, broker, &topic).await?,
+        None => None,
+    };
+    let leaders = leaders(session, &args.to).await?;
+    let brokers = on_each(session, leaders, async |admin: &AdminClient, broker: &str| {
+        admin.put_topic(broker, &topic).await
+    })
+    .await?;
+    let order = match &args.to.cluster {
+        Some(cluster) => order_of_cluster(session, cluster, &topic).await?,
+        None => set_of_broker,
     };
     session.out.show(&Created { brokers, order, topic: TopicView(topic) })
 }
@@ -90,59 +92,21 @@ fn topic_config(args: &UpdateTopic) -> TopicConfig {
     }
 }
 
-/// Creates the topic on each of `brokers`; those that took it. An error if none did.
-async fn create(
-    session: &mut Session<'_>,
-    brokers: Vec<String>,
-    topic: &TopicConfig,
-) -> Result<Vec<String>, Error> {
-    let (mut done, mut first) = (Vec::new(), None);
-    for broker in brokers {
-        match session.admin.put_topic(&broker, topic).await {
-            Ok(()) => done.push(broker),
-            Err(error) => {
-                if let Some(earlier) = first.replace(error) {
-                    session.out.fail(&earlier);
-                }
-            }
-        }
-    }
-    match first {
-        Some(error) if done.is_empty() => Err(error),
-        Some(error) => {
-            session.out.fail(&error);
-            Ok(done)
-        }
-        None => Ok(done),
-    }
-}
-
-async fn create_in_cluster(
+/// Makes the queues of all broker groups the order configuration of an ordered topic.
+async fn order_of_cluster(
     session: &mut Session<'_>,
     cluster: &str,
     topic: &TopicConfig,
-) -> Result<(Vec<String>, Option<Order>), Error> {
+) -> Result<Option<Order>, Error> {
+    if !topic.order {
+        return Ok(None);
+    }
     let info = session.admin.cluster_info().await?;
     let groups = groups_of(&info, cluster)?;
-    let mut leaders = Vec::new();
-    for group in &groups {
-        match leader_of(group) {
-            Ok(leader) => leaders.push(leader.to_owned()),
-            Err(error) => session.out.fail(&error),
-        }
-    }
-    if leaders.is_empty() {
-        let text = format!("cluster {cluster} has no broker group with a leader");
-        return Err(Error::Unable(text));
-    }
-    let done = create(session, leaders, topic).await?;
-    if !topic.order {
-        return Ok((done, None));
-    }
     let names = groups.iter().map(|group| group.broker_name.as_str());
-    let conf = order_conf(names.map(|name| (name.to_owned(), topic.write_queue_nums)));
+    let conf = order_conf(names.map(|name| (name, topic.write_queue_nums)));
     session.admin.put_kv_config(ORDER_TOPIC_CONFIG, &topic.topic_name, &conf).await?;
-    Ok((done, Some(Order { of: OrderOf::Cluster, conf })))
+    Ok(Some(Order { of: OrderOf::Cluster, conf }))
 }
 
 /// Adds the broker's queues to the order configuration of an ordered topic.
