@@ -133,7 +133,7 @@ def verdicts(reports, durability):
             if report.get("failed"):
                 yield True, f"{where}: failed sends {json.dumps(report['failed'])}, first: {report.get('first_error')}"
             other, lasted = (report.get("servers") or {}).get("other_cpu_s") or 0, report.get("elapsed_s") or 1
-            if other > 0.15 * lasted * (os.cpu_count() or 1):
+            if lasted >= 1 and other > 0.15 * lasted * (os.cpu_count() or 1):
                 yield False, f"{where}: something else used {other:.1f} CPU seconds of {lasted:.1f}: not worth keeping"
 
 
