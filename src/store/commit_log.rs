@@ -395,18 +395,28 @@ impl CommitLog {
     /// Announces a [`Self::reset`] to the same place. Order after a snapshot: this, the checkpoint,
     /// the reset. If the process ends in between, the next start finishes the reset if the
     /// checkpoint (`ReplayFrom`) is the new one, and forgets it otherwise.
+    ///
+    /// Nothing needs to be announced when the log holds `previous`: it goes on there by itself,
+    /// with entries that this member may have vouched for.
     pub fn begin_reset(&self, end: PhysicalOffset, previous: EntryId) -> Result<(), Error> {
         let core = self.core();
         let _write = core.write.lock();
         core.alive()?;
+        if self.holds(end, previous)? {
+            return Ok(());
+        }
         let purged = core.ends.lock().purged;
         let reset = Some(PurgePoint { last: Some(previous), end });
         purge_point::save(core.files.as_ref(), &core.options.dir, LogStart { purged, reset })
     }
 
-    /// An empty log, whose next entry follows `previous`, which ended at `end`. Durable when this
+    /// A log that goes on after `previous`, which ended at `end`. What is behind `previous` stays if
+    /// the log holds `previous` itself; otherwise it is empty from now on. Durable when this
     /// returns. What readers hold stays readable.
     pub fn reset(&self, end: PhysicalOffset, previous: EntryId) -> Result<(), Error> {
+        if self.holds(end, previous)? {
+            return self.purge_through(previous.index);
+        }
         self.begin_reset(end, previous)?;
         let core = self.core();
         let mut write = core.write.lock();
@@ -421,6 +431,10 @@ impl CommitLog {
             Ok(())
         });
         done.map_err(|e| core.poisoned_by(&e))
+    }
+
+    fn holds(&self, end: PhysicalOffset, id: EntryId) -> Result<bool, Error> {
+        Ok(self.header_of(id.index)?.is_some_and(|h| h.id() == id && h.end() == end))
     }
 
     /// Calls `done` when all that was appended so far is as durable as the options say: from the

@@ -398,6 +398,24 @@ fn after_a_snapshot_the_log_goes_on_where_the_snapshot_ends() {
     assert_eq!((log.last(), log.tail()), (Some(far.1), far.0));
 }
 
+#[test]
+fn a_snapshot_of_what_the_log_holds_costs_none_of_its_entries() {
+    let disk = Disk::new();
+    let (log, _) = disk.open(PreviousLife::New);
+    (0..10).for_each(|_| drop(append(&log, 3, 100).unwrap()));
+    let entries = all(&log);
+    let end = entries[5].header.end();
+    log.begin_reset(end, id(5, 3)).unwrap();
+    log.close().unwrap();
+    let from = ReplayFrom { position: end, index: EntryIndex(6), previous: None };
+    let (log, recovery) = disk.open_from(PreviousLife::Killed, from, None).unwrap();
+    assert_eq!((recovery.entries, log.last()), (4, Some(id(9, 3))));
+    log.reset(end, id(5, 3)).unwrap();
+    assert!(bytes(&all(&log)) == bytes(&entries[6..]));
+    log.reset(end, id(5, 4)).unwrap(); // of another term: not what the log held
+    assert_eq!((all(&log).len(), log.last(), log.tail()), (0, Some(id(5, 4)), end));
+}
+
 // --- durability ---
 
 #[test]
