@@ -10,8 +10,8 @@ use crate::protocol::command::RemotingCommand;
 use super::Broker;
 use super::error::RequestError;
 use super::handlers::{
-    client, config, group, lock, message, offset, pull, relay, reset, runtime_info, send, stats,
-    topic,
+    client, config, group, lock, message, offset, progress, pull, relay, reset, runtime_info, send,
+    stats, topic,
 };
 
 /// A request that is being handled.
@@ -93,7 +93,9 @@ fn route(code: RequestCode) -> Option<Route> {
         RequestCode::GET_BROKER_CONFIG => Now(config::get),
         RequestCode::GET_BROKER_RUNTIME_INFO => Now(runtime_info::get),
         RequestCode::GET_TOPIC_STATS_INFO => Now(stats::of_topic),
-        RequestCode::GET_CONSUME_STATS => Now(stats::of_group),
+        RequestCode::GET_CONSUME_STATS => Now(progress::of_group),
+        RequestCode::GET_BROKER_CONSUME_STATS => Now(progress::of_all_groups),
+        RequestCode::QUERY_CONSUME_TIME_SPAN => Now(progress::in_time),
         RequestCode::VIEW_BROKER_STATS_DATA => Now(stats::counted),
         RequestCode::CLEAN_EXPIRED_CONSUMEQUEUE
         | RequestCode::CLEAN_UNUSED_TOPIC

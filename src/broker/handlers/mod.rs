@@ -7,6 +7,7 @@ pub mod group;
 pub mod lock;
 pub mod message;
 pub mod offset;
+pub mod progress;
 pub mod pull;
 pub mod relay;
 pub mod reset;

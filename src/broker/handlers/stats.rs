@@ -1,19 +1,16 @@
-//! Numbers for tools: a topic's queues (202), a group's progress (208), what was counted (315);
-//! and housekeeping requests, which have nothing to do here.
+//! Numbers for tools: a topic's queues (202), what was counted (315); and housekeeping requests,
+//! which have nothing to do here.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use crate::ids::QueueOffset;
 use crate::protocol::bodies::{
-    self, BrokerStatsData, BrokerStatsItem, ConsumeStats, MessageQueue, OffsetWrapper, QueueKey,
-    TopicOffset, TopicStatsTable,
+    self, BrokerStatsData, BrokerStatsItem, MessageQueue, QueueKey, TopicOffset, TopicStatsTable,
 };
 use crate::protocol::codes::ResponseCode;
 use crate::protocol::command::RemotingCommand;
 use crate::protocol::headers::admin::ViewBrokerStats;
-use crate::protocol::headers::group::GetConsumeStats;
 use crate::protocol::headers::topic::GetTopicStats;
-use crate::raft::tables::Tables;
 use crate::store::query;
 
 use crate::broker::Broker;
@@ -47,64 +44,6 @@ pub(in crate::broker) fn of_topic(broker: &Broker, request: &Request) -> Answer 
     let topic_put_tps = traffic.map_or(0.0, |t| t.messages.growths().minute.per_second);
     let body = bodies::encode(&TopicStatsTable { offset_table, topic_put_tps });
     Ok(RemotingCommand::response(ResponseCode::SUCCESS).with_body(body).into())
-}
-
-/// GET_CONSUME_STATS.
-pub(in crate::broker) fn of_group(broker: &Broker, request: &Request) -> Answer {
-    let header = GetConsumeStats::parse(&request.command)?;
-    let tables = broker.tables();
-    let group = header.consumer_group;
-    let list = header.topic_list.unwrap_or_default();
-    let asked: BTreeSet<String> = header
-        .topic
-        .into_iter()
-        .chain(list.split(';').map(str::to_owned))
-        .filter(|topic| !topic.is_empty())
-        .collect();
-    let of_group = || tables.offsets_of(&group).map(|(topic, _)| topic.to_string()).collect();
-    let topics = if asked.is_empty() { of_group() } else { asked };
-    let (mut offset_table, mut consume_tps) = (BTreeMap::new(), 0.0);
-    for topic in topics.iter().filter(|topic| is_shown(broker, &tables, &group, topic)) {
-        progress(broker, &tables, &group, topic, &mut offset_table)?;
-        let traffic = broker.stats.traffic.out_of_topic(topic, &group);
-        consume_tps += traffic.map_or(0.0, |t| t.messages.growths().minute.per_second);
-    }
-    let body = bodies::encode(&ConsumeStats { consume_tps, offset_table });
-    Ok(RemotingCommand::response(ResponseCode::SUCCESS).with_body(body).into())
-}
-
-/// Topics that are gone, and topics that the group, while it has members, does not want any more,
-/// are left out.
-fn is_shown(broker: &Broker, tables: &Tables, group: &str, topic: &str) -> bool {
-    let consumers = broker.consumers.read();
-    let wanted = consumers
-        .wants(group)
-        .is_none_or(|wants| wants.topics.is_empty() || wants.topics.contains_key(topic));
-    wanted && tables.topic(topic).is_some()
-}
-
-fn progress(
-    broker: &Broker,
-    tables: &Tables,
-    group: &str,
-    topic: &str,
-    out: &mut BTreeMap<QueueKey, OffsetWrapper>,
-) -> Result<(), RequestError> {
-    let queues = tables.topic(topic).map_or(0, |config| config.read_queues);
-    for queue_id in 0..queues {
-        let bounds = broker.group.queues().bounds(topic, queue_id)?;
-        let consumed = tables.offset(group, topic, queue_id).unwrap_or(0);
-        let last_timestamp = broker.stored_before(topic, queue_id, QueueOffset(consumed))?;
-        let offset = OffsetWrapper {
-            broker_offset: as_i64(bounds.next.0),
-            consumer_offset: as_i64(consumed),
-            last_timestamp,
-            // Where the group has pulled to is its clients' knowledge; at least this far.
-            pull_offset: as_i64(consumed),
-        };
-        out.insert(broker.queue_key(topic, queue_id), offset);
-    }
-    Ok(())
 }
 
 /// VIEW_BROKER_STATS_DATA.
@@ -149,7 +88,8 @@ pub(in crate::broker) fn clean(_: &Broker, _: &Request) -> Answer {
 }
 
 impl Broker {
-    fn queue_key(&self, topic: &str, queue_id: u32) -> QueueKey {
+    /// A queue of this broker, as tools name it.
+    pub(super) fn queue_key(&self, topic: &str, queue_id: u32) -> QueueKey {
         QueueKey(MessageQueue {
             broker_name: self.identity.group.clone(),
             queue_id: i32::try_from(queue_id).unwrap_or(i32::MAX),
@@ -158,7 +98,7 @@ impl Broker {
     }
 
     /// When the message before an offset was stored, ms; 0 if there is none.
-    fn stored_before(
+    pub(super) fn stored_before(
         &self,
         topic: &str,
         queue_id: u32,

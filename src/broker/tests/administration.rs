@@ -1,6 +1,7 @@
 use super::*;
 use crate::protocol::bodies::{
-    self, ConsumeStats, KVTable, SubscriptionGroupConfig, TopicConfigTable,
+    self, ConsumeStats, ConsumeStatsList, ConsumeTimeSpans, KVTable, SubscriptionGroupConfig,
+    TopicConfigTable,
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -88,6 +89,20 @@ async fn tools_find_the_numbers_that_they_read() {
         .collect();
     assert_eq!(offsets, [(0, 0, 0), (1, 1, 1)]);
     assert_eq!(broker.ask(RequestCode::GET_TOPIC_STATS_INFO, &[("topic", "T")]).await.code, 0);
+    let spans = [("topic", "T"), ("group", "g")];
+    let spans = broker.ask(RequestCode::QUERY_CONSUME_TIME_SPAN, &spans).await;
+    let spans: ConsumeTimeSpans = bodies::decode(&spans.body).unwrap();
+    let times: Vec<bool> = spans
+        .consume_time_span_set
+        .iter()
+        .map(|span| span.consume_time_stamp > 0 && span.consume_time_stamp == span.max_time_stamp)
+        .collect();
+    assert_eq!(times, [false, true]);
+    let all = broker.ask(RequestCode::GET_BROKER_CONSUME_STATS, &[("isOrder", "false")]).await;
+    let all: ConsumeStatsList = bodies::decode(&all.body).unwrap();
+    assert!(
+        all.consume_stats_list.iter().any(|group| group.contains_key("g")) && all.total_diff == 0
+    );
     let none = [("statsName", "TOPIC_PUT_NUMS"), ("statsKey", "U")];
     assert_eq!(broker.ask(RequestCode::VIEW_BROKER_STATS_DATA, &none).await.code, 1);
 
