@@ -220,7 +220,8 @@ mod tests {
         for votes in 2..5 {
             let (_, before) = saved(votes - 1);
             let (dir, after) = saved(votes);
-            for cut in 0..=after.len() {
+            // Between the slots nothing differs.
+            for cut in (0..=after.len()).filter(|cut| cut % PAGE_BYTES <= SLOT_BYTES + 1) {
                 let torn = [&after[..cut], &before[cut..]].concat();
                 fs::write(dir.path().join("vote"), torn).unwrap();
                 let file = VoteFile::open(&RealFiles, dir.path()).unwrap();
