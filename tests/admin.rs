@@ -499,6 +499,53 @@ async fn what_is_not_a_broker_s_answer_is_an_error() {
     assert_eq!(ran.code, 0, "{ran:?}");
 }
 
+#[tokio::test]
+async fn name_servers_keep_values_and_take_permissions() {
+    let mut site = Site::start();
+    site.broker(0, &["T"], &[]).await;
+    let put = site.run(&["updateKvConfig", "-s", "NS", "-k", "a", "-v", "b c"]).await;
+    assert_eq!(put.out, "create or update kv config to namespace success.\n", "{put:?}");
+    let words = ["updateOrderConf", "-t", "T", "-m", "put", "-v", "RaftNode00:4"];
+    assert_eq!(site.run(&words).await.code, 0);
+    let get = site.run(&["updateOrderConf", "-t", "T", "-m", "get"]).await;
+    assert_eq!(get.out, "get orderConf success. topic=[T], orderConf=[RaftNode00:4]\n");
+    assert_eq!(site.run(&["updateOrderConf", "-t", "T", "-m", "delete"]).await.code, 0);
+    assert_eq!(site.run(&["updateOrderConf", "-t", "T", "-m", "get"]).await.code, 1);
+
+    let wiped = site.run(&["wipeWritePerm", "-b", "RaftNode00"]).await;
+    let of = format!("of broker[RaftNode00] in name server[{}] OK, 2\n", site.address());
+    assert_eq!(wiped.out, format!("wipe write perm {of}"));
+    let send = site.run(&["sendMessage", "-t", "T", "-p", "x"]).await;
+    assert!(send.code == 1 && send.err.contains("R--"), "{send:?}");
+    let added = site.run(&["addWritePerm", "-b", "RaftNode00"]).await;
+    assert_eq!(added.out, format!("add write perm {of}"));
+    assert_eq!(site.run(&["sendMessage", "-t", "T", "-p", "x"]).await.code, 0);
+
+    let config = site.run(&["getNamesrvConfig"]).await;
+    assert!(config.out.starts_with(&format!("============{}============\n", site.address())));
+    assert_eq!(columns(line(&config.out, "enableAllTopicList"))[1..], ["=", "true"]);
+    let words = ["updateNamesrvConfig", "-k", "enableAllTopicList", "-v", "false"];
+    assert_eq!(site.run(&words).await.code, 0);
+    let list = site.run(&["topicList"]).await;
+    assert!(list.code == 1 && list.err.contains("disable"), "{list:?}");
+}
+
+#[tokio::test]
+async fn a_deleted_topic_is_gone_from_brokers_and_name_servers() {
+    let mut site = Site::start();
+    let answers = [(RequestCode::DELETE_TOPIC_IN_BROKER, done())];
+    let leader = site.broker(0, &["T"], &answers).await;
+    let follower = site.broker(1, &["T"], &answers).await;
+    let ran = site.run(&["deleteTopic", "-c", "RaftCluster", "-t", "T"]).await;
+    let told = "delete topic [T] from cluster [RaftCluster] success.\n\
+                delete topic [T] from NameServer success.\n";
+    assert_eq!((ran.code, ran.out.as_str()), (0, told), "{ran:?}");
+    for broker in [leader, follower] {
+        assert_eq!(broker.asked_for(RequestCode::DELETE_TOPIC_IN_BROKER).len(), 1);
+    }
+    assert_eq!(site.run(&["topicList"]).await.out, "TBW102\n");
+}
+
 #[test]
 fn the_program_answers_with_text_and_exit_code() {
     let run = |words: &[&str]| {

@@ -75,7 +75,7 @@ impl AdminClient {
             socket.connect(address.as_str()).ok()?;
             Some(socket.local_addr().ok()?.ip())
         };
-        self.name_servers.first().and_then(towards).unwrap_or(Ipv4Addr::LOCALHOST.into())
+        self.name_servers.first().and_then(towards).unwrap_or_else(|| Ipv4Addr::LOCALHOST.into())
     }
 
     /// The answer of `address`, whatever its code.

@@ -64,7 +64,8 @@ pub async fn run(around: Surroundings<'_>) -> u8 {
             let _ = to.write_all(text.as_bytes());
             code
         }
-        Parsed::Run(Invocation { command, name_servers, format }) => {
+        Parsed::Run(invocation) => {
+            let Invocation { command, name_servers, format } = *invocation;
             let admin = AdminClient::new(name_servers);
             let out = Output::new(format, results, complaints);
             let mut session = Session { admin, out, zone };

@@ -7,7 +7,11 @@ use serde::Serialize;
 
 use super::{Session, each};
 use crate::{
-    admin::{cli::trimmed, error::Error},
+    admin::{
+        cli::trimmed,
+        client::{groups_of, leader_of},
+        error::Error,
+    },
     clock,
     protocol::bodies::ClusterInfo,
 };
@@ -63,6 +67,12 @@ async fn ask_members(
 ) -> Result<Vec<Member>, Error> {
     let info = session.admin.cluster_info().await?;
     let members = members(&info, cluster)?;
+    for group in info.broker_addr_table.values() {
+        let shown = cluster.is_none_or(|cluster| cluster == group.cluster);
+        if let (true, Err(error)) = (shown, leader_of(group)) {
+            session.out.remark(&error);
+        }
+    }
     let admin = &session.admin;
     let asked = each(members, |member| async move {
         let figures = admin.runtime_info(&member.address).await;
@@ -82,7 +92,7 @@ async fn ask_members(
 /// All members of `cluster`, or of all clusters, by name and id.
 fn members(info: &ClusterInfo, cluster: Option<&str>) -> Result<Vec<Member>, Error> {
     if let Some(cluster) = cluster {
-        crate::admin::client::groups_of(info, cluster)?;
+        groups_of(info, cluster)?;
     }
     let mut members = Vec::new();
     for (name, groups) in &info.cluster_addr_table {

@@ -270,3 +270,35 @@ impl std::fmt::Display for Found {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admin::golden;
+
+    fn messages(name: &str) -> Vec<Shown> {
+        let body = golden::answer(name).body;
+        records(&body).map(|record| Shown::of(&record.unwrap(), "b", None)).collect()
+    }
+
+    #[test]
+    fn what_java_finds_by_key_is_checked_and_printed_as_mqadmin_does() {
+        let found = messages("client-java-query-message");
+        assert!(!found.is_empty());
+        let key = found[0].properties["KEYS"].clone();
+        let one = split_keys(&key).next().unwrap();
+        assert!(has_key(&found[0], one, false) && !has_key(&found[0], "another", false));
+        assert!(!has_key(&found[0], one, true));
+        let text = Found(found.clone()).to_string();
+        let title = "#Message ID                                        #QID                                  #Offset\n";
+        assert!(text.starts_with(title), "{text}");
+        assert!(text.contains(&found[0].msg_id), "{text}");
+    }
+
+    #[test]
+    fn what_java_finds_by_unique_key_has_that_id() {
+        let found = messages("client-java-query-message-unique");
+        assert_eq!(found[0].msg_id, found[0].properties["UNIQ_KEY"]);
+        assert_eq!(id::parse(&found[0].offset_msg_id).unwrap().1, found[0].commit_log_offset);
+    }
+}

@@ -139,18 +139,21 @@ impl fmt::Display for Queues {
         let client = |text: &str| {
             if self.with_clients { format!("{text:<20} ") } else { String::new() }
         };
-        writeln!(
-            f,
-            "{:<64}  {:<32}  {:<4}  {:<20}  {:<20}  {}{:<20} {:<20}{}",
+        let [topic, broker, queue, end, offset, diff, inflight, time] = [
             "#Topic",
             "#Broker Name",
             "#QID",
             "#Broker Offset",
             "#Consumer Offset",
-            client("#Client IP"),
             "#Diff",
             "#Inflight",
-            "#LastTime"
+            "#LastTime",
+        ];
+        let client_title = client("#Client IP");
+        writeln!(
+            f,
+            "{topic:<64}  {broker:<32}  {queue:<4}  {end:<20}  {offset:<20}  {client_title}\
+             {diff:<20} {inflight:<20}{time}"
         )?;
         for row in &self.queues {
             writeln!(

@@ -117,7 +117,7 @@ impl fmt::Display for List {
         let dash = "-".repeat(158);
         let total = self.0.len().to_string();
         writeln!(f, "{dash}")?;
-        write!(f, "{:<45} {total:<32} {:<50} {read:<10} {write:<11} {:<5}\n", "Total:", "", "")
+        writeln!(f, "{:<45} {total:<32} {:<50} {read:<10} {write:<11} {:<5}", "Total:", "", "")
     }
 }
 
