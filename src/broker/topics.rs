@@ -72,6 +72,7 @@ pub fn from_config(config: TopicConfig) -> Result<Topic, String> {
     if config.perm & !perm::ALL != 0 {
         return Err(format!("perm {} is no sum of 4 (read), 2 (write), 1 (inherit)", config.perm));
     }
+    let attributes = checked_attributes(config.attributes)?;
     Ok(Topic {
         name: config.topic_name,
         read_queues: read,
@@ -80,8 +81,33 @@ pub fn from_config(config: TopicConfig) -> Result<Topic, String> {
         sys_flag: config.topic_sys_flag,
         order: config.order,
         multi_tag: config.topic_filter_type == MULTI_TAG,
-        attributes: config.attributes,
+        attributes,
     })
+}
+
+/// Attributes that topics may have, and the values that are honoured. Others would promise what
+/// this broker does not do.
+const ATTRIBUTES: [(&str, &[&str]); 3] = [
+    ("message.type", &["UNSPECIFIED", "NORMAL", "FIFO", "DELAY", "TRANSACTION", "MIXED"]),
+    ("queue.type", &["SimpleCQ"]),
+    ("cleanup.policy", &["DELETE"]),
+];
+
+/// Attributes as they are stored; in lists clients write `+name` as in a change.
+fn checked_attributes(asked: BTreeMap<String, String>) -> Result<BTreeMap<String, String>, String> {
+    let mut checked = BTreeMap::new();
+    for (name, value) in asked {
+        let name = name.strip_prefix('+').unwrap_or(&name);
+        let Some((_, values)) = ATTRIBUTES.iter().find(|(known, _)| *known == name) else {
+            let known = ATTRIBUTES.map(|(known, _)| known).join(", ");
+            return Err(format!("unsupported key: {name}; topics may have {known}"));
+        };
+        if !values.contains(&value.as_str()) {
+            return Err(format!("{name} cannot be {value}; it may be {}", values.join(", ")));
+        }
+        checked.insert(name.to_owned(), value);
+    }
+    Ok(checked)
 }
 
 const MULTI_TAG: &str = "MULTI_TAG";
@@ -196,6 +222,21 @@ mod tests {
             if let Ok(topic) = made {
                 assert_eq!(to_config(&topic), config);
             }
+        }
+    }
+
+    #[test]
+    fn attributes_are_those_that_are_honoured() {
+        let with = |name: &str, value: &str| TopicConfig {
+            attributes: BTreeMap::from([(name.to_owned(), value.to_owned())]),
+            ..TopicConfig::new("T", 4)
+        };
+        let kept = from_config(with("+message.type", "FIFO")).unwrap().attributes;
+        assert_eq!(kept.get("message.type").map(String::as_str), Some("FIFO"));
+        for (name, value) in
+            [("no.such", "1"), ("cleanup.policy", "COMPACTION"), ("message.type", "x")]
+        {
+            assert!(from_config(with(name, value)).is_err(), "{name}={value}");
         }
     }
 
