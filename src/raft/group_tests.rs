@@ -296,3 +296,24 @@ fn purged_segments_are_not_missed_by_an_emptied_member() {
         assert!(body.starts_with(&format!("{n} ")));
     }
 }
+
+#[test]
+fn a_leader_that_loses_its_quorum_answers_everything_and_goes_on_when_it_is_back() {
+    let mut cluster = Cluster::new(3);
+    let (leader, group) = cluster.leader();
+    send(&group, "T", 0, "before");
+    (0..3).filter(|i| *i != leader).for_each(|i| cluster.stop(i));
+    let answers: Vec<_> =
+        (0..200).map(|n| propose(&group, vec![draft("T", 0, &n.to_string())], vec![])).collect();
+    for answer in answers {
+        // Whatever it is: nobody is left without one.
+        let _ = answer.recv_timeout(PATIENCE).unwrap();
+    }
+    (0..3).filter(|i| *i != leader).for_each(|i| cluster.start(i));
+    drop(group);
+    until("the group stores again", || {
+        let (_, group) = cluster.leader();
+        let done = propose(&group, vec![draft("T", 0, "after")], vec![]);
+        done.recv_timeout(PATIENCE).unwrap().ok()
+    });
+}

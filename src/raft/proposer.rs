@@ -5,6 +5,7 @@
 //! Admission counts bytes: a proposal holds its permits from [`Proposer::propose`] until openraft
 //! has answered for the entry that carries it, so what waits for a quorum is bounded.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -62,6 +63,7 @@ struct Admitted {
     proposal: Proposal,
     bytes: usize,
     permit: OwnedSemaphorePermit,
+    since: Instant,
 }
 
 /// Takes proposals. Cloning shares it.
@@ -98,7 +100,7 @@ impl Proposer {
         let Ok(permit) = Arc::clone(&self.budget).try_acquire_many_owned(permits) else {
             return Err((busy, proposal.done));
         };
-        match self.inbox.try_send(Admitted { proposal, bytes, permit }) {
+        match self.inbox.try_send(Admitted { proposal, bytes, permit, since: Instant::now() }) {
             Ok(()) => Ok(()),
             Err(TrySendError::Full(admitted)) => Err((busy, admitted.proposal.done)),
             Err(TrySendError::Closed(admitted)) => {
@@ -154,28 +156,30 @@ pub(super) async fn run(mut inbox: Inbox, raft: Raft<TypeConfig, StateMachine>) 
     let sweeper = tokio::spawn(sweep(Arc::clone(&waiting), inbox.limits.patience));
     // An entry holds its slot while it is in here: there is always room.
     let (again, mut postponed) = mpsc::channel(ENTRIES_UNDER_WAY);
-    let mut next: Option<Admitted> = None;
+    let mut backlog = VecDeque::new();
     loop {
-        // Both branches are cancel-safe. Postponed entries go first: they came first.
-        let first = tokio::select! {
+        // All branches are cancel-safe. Postponed entries go first: they came first, and they hold
+        // the slots that everything else waits for.
+        tokio::select! {
             biased;
             Some(entry) = postponed.recv() => {
                 tokio::time::sleep(POSTPONED).await;
                 propose(&raft, entry, &again).await;
-                continue;
             }
-            first = take(&mut next, &mut inbox.receiver) => match first {
-                Some(first) => first,
+            admitted = inbox.receiver.recv(), if backlog.is_empty() => match admitted {
+                Some(admitted) => backlog.push_back(admitted),
                 None => break,
             },
-        };
-        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { break };
-        let Filled { batch, shares, permits } = fill(first, &mut inbox.receiver, &mut next);
-        let mine = Arc::new(Mutex::new(Some(Waiting { since: Instant::now(), shares })));
-        waiting.lock().push(Arc::clone(&mine));
-        let held = Held { _permits: permits, _slot: slot };
-        let entry = Entry { batch: Arc::new(batch), waiting: mine, held };
-        propose(&raft, entry, &again).await;
+            slot = Arc::clone(&slots).acquire_owned(), if !backlog.is_empty() => {
+                let Ok(slot) = slot else { break };
+                let entry = entry(fill(&mut backlog, &mut inbox.receiver), slot);
+                waiting.lock().push(Arc::clone(&entry.waiting));
+                propose(&raft, entry, &again).await;
+            }
+            () = tokio::time::sleep(SWEEP), if !backlog.is_empty() => {
+                expire(&mut backlog, &mut inbox);
+            }
+        }
     }
     sweeper.abort();
     let left = std::mem::take(&mut *waiting.lock());
@@ -186,13 +190,16 @@ pub(super) async fn run(mut inbox: Inbox, raft: Raft<TypeConfig, StateMachine>) 
     }
 }
 
-async fn take(
-    next: &mut Option<Admitted>,
-    inbox: &mut mpsc::Receiver<Admitted>,
-) -> Option<Admitted> {
-    match next.take() {
-        Some(admitted) => Some(admitted),
-        None => inbox.recv().await,
+/// Refuses what has waited too long for its turn: nothing of it was appended.
+fn expire(backlog: &mut VecDeque<Admitted>, inbox: &mut Inbox) {
+    while let Ok(admitted) = inbox.receiver.try_recv() {
+        backlog.push_back(admitted);
+    }
+    let now = Instant::now();
+    let is_late = |admitted: &Admitted| now.duration_since(admitted.since) >= inbox.limits.patience;
+    while backlog.front().is_some_and(is_late) {
+        let Some(late) = backlog.pop_front() else { return };
+        (late.proposal.done)(Err(ProposeError::NotLeader { leader: None }));
     }
 }
 
@@ -203,24 +210,29 @@ struct Filled {
     permits: Vec<OwnedSemaphorePermit>,
 }
 
-fn fill(
-    first: Admitted,
-    inbox: &mut mpsc::Receiver<Admitted>,
-    next: &mut Option<Admitted>,
-) -> Filled {
+/// Everything that waits, up to the bounds of an entry; at least one proposal if there is one.
+fn fill(backlog: &mut VecDeque<Admitted>, inbox: &mut mpsc::Receiver<Admitted>) -> Filled {
     let mut filled = Filled { batch: Batch::default(), shares: Vec::new(), permits: Vec::new() };
-    let mut bytes = first.bytes;
-    filled.add(first);
+    let mut bytes = 0;
     while filled.shares.len() < ENTRY_PROPOSALS {
-        let Ok(admitted) = inbox.try_recv() else { break };
+        let Some(admitted) = backlog.pop_front().or_else(|| inbox.try_recv().ok()) else { break };
         bytes += admitted.bytes;
-        if bytes > ENTRY_BYTES {
-            *next = Some(admitted);
+        if bytes > ENTRY_BYTES && !filled.shares.is_empty() {
+            backlog.push_front(admitted);
             break;
         }
         filled.add(admitted);
     }
     filled
+}
+
+fn entry(filled: Filled, slot: OwnedSemaphorePermit) -> Entry {
+    let Filled { batch, shares, permits } = filled;
+    Entry {
+        batch: Arc::new(batch),
+        waiting: Arc::new(Mutex::new(Some(Waiting { since: Instant::now(), shares }))),
+        held: Held { _permits: permits, _slot: slot },
+    }
 }
 
 impl Filled {
