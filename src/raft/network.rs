@@ -180,6 +180,7 @@ impl Connection {
     }
 }
 
+#[allow(clippy::needless_pass_by_value)] // the form that `map_err` takes
 fn call_error(status: Status) -> CallError {
     match status.code() {
         Code::Unavailable | Code::Unknown | Code::FailedPrecondition | Code::Cancelled => {

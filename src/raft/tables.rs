@@ -221,7 +221,7 @@ impl Tables {
     fn commit_offsets(&mut self, commits: Vec<OffsetCommit>, at_ms: i64) {
         for commit in commits {
             if self.reset(&commit.group, &commit.topic, commit.queue_id).is_none() {
-                put_offset(&mut self.offsets, commit);
+                put_offset(&mut self.offsets, &commit);
             }
         }
         self.offsets_version.bump(at_ms);
@@ -229,8 +229,8 @@ impl Tables {
 
     fn reset_offsets(&mut self, commits: Vec<OffsetCommit>, at_ms: i64) {
         for commit in commits {
-            put_offset(&mut self.offsets, commit.clone());
-            put_offset(&mut self.resets, commit);
+            put_offset(&mut self.offsets, &commit);
+            put_offset(&mut self.resets, &commit);
         }
         self.offsets_version.bump(at_ms);
     }
@@ -342,7 +342,7 @@ impl Tables {
     }
 }
 
-fn put_offset(offsets: &mut Map<Map<QueueOffsets>>, commit: OffsetCommit) {
+fn put_offset(offsets: &mut Map<Map<QueueOffsets>>, commit: &OffsetCommit) {
     if !offsets.contains_key(commit.group.as_str()) {
         offsets.insert_mut(commit.group.as_str().into(), Map::default());
     }

@@ -124,6 +124,7 @@ pub(super) fn to_append_request(
 }
 
 /// openraft → wire.
+#[allow(clippy::needless_pass_by_value)] // an answer, handed over
 pub(super) fn append_response(result: StreamAppendResult<TypeConfig>) -> proto::AppendResponse {
     use proto::append_response::Result as Wire;
     let result = match result {
