@@ -2,7 +2,7 @@
 //!
 //! One file per checkpoint, named by its position. Written aside, synced and renamed, so a crash
 //! leaves the former one; the former one is kept anyway, against a damaged sector. Log and derived
-//! data up to the position must be on disk before [`write`] is called.
+//! data up to the position must be on disk before [`write()`] is called.
 //!
 //! ```text
 //! "RMQ-CKP\n" · version u32 · CRC-32C u32 of what follows · position u64 · state

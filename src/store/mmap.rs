@@ -6,7 +6,7 @@
 //!  │ read by anyone      │ read by the Writer only   │
 //! ```
 //!
-//! `published` only grows. A log that is cut does not take bytes back: [`Writer::detach`] gives the
+//! `published` only grows. A log that is cut does not take bytes back: `Writer::detach` gives the
 //! old mapping a private copy of the bytes that go, and maps the file afresh for what comes. So a
 //! slice once handed out never changes, whatever happens to the log or the file behind it.
 //!
