@@ -94,9 +94,7 @@ impl LogStore {
         let body = Body::Data { drafts: &batch.messages, commands: &commands };
         let mut place = |draft: &Draft| next.assign(&draft.topic, draft.queue_id);
         let stored = self.0.log.append(id, body, &mut place, now_ms).map_err(io::Error::other)?;
-        if !commands.is_empty() {
-            forget_deleted(next, &stored.header, &commands)?;
-        }
+        forget_deleted(next, &stored.header, &batch.commands);
         Ok(())
     }
 
@@ -170,19 +168,18 @@ fn advance(next: &mut NextOffsets, entry: &StoredEntry) -> io::Result<()> {
     }
     let commands = entry.commands();
     if !commands.is_empty() {
-        forget_deleted(next, &entry.header, &commands)?;
+        let commands: Commands = codec::decode(&commands).map_err(io::Error::other)?;
+        forget_deleted(next, &entry.header, &commands.list);
     }
     Ok(())
 }
 
-fn forget_deleted(next: &mut NextOffsets, header: &Header, commands: &[u8]) -> io::Result<()> {
-    let commands: Commands = codec::decode(commands).map_err(io::Error::other)?;
-    for command in commands.list {
+fn forget_deleted(next: &mut NextOffsets, header: &Header, commands: &[Command]) {
+    for command in commands {
         if let Command::DeleteTopic { topic } = command {
-            next.forget_topic(&topic, header.end());
+            next.forget_topic(topic, header.end());
         }
     }
-    Ok(())
 }
 
 impl RaftLogReader<TypeConfig> for LogStore {
