@@ -133,6 +133,13 @@ impl<P> HoldTable<P> {
         due.into_iter().filter_map(|ticket| self.remove(ticket)).collect()
     }
 
+    /// Takes all requests that wait for a queue of a topic.
+    pub fn take_topic(&mut self, topic: &str) -> Vec<Hold<P>> {
+        let Some(queues) = self.by_queue.get(topic) else { return Vec::new() };
+        let theirs: Vec<Ticket> = queues.values().flatten().map(|(_, ticket)| *ticket).collect();
+        theirs.into_iter().filter_map(|ticket| self.remove(ticket)).collect()
+    }
+
     /// Takes the requests whose deadline is at or before `now`.
     pub fn take_expired(&mut self, now: Instant) -> Vec<Hold<P>> {
         let due: Vec<Ticket> =
@@ -202,6 +209,18 @@ mod tests {
         assert!(table.take_satisfied("U", 0, QueueOffset(100)).is_empty(), "another topic");
         assert_eq!(ids(&table.take_satisfied("T", 1, QueueOffset(6))), [2]);
         assert_eq!(table.len(), 1);
+    }
+
+    #[test]
+    fn a_topics_requests_are_found_whatever_they_want() {
+        let start = crate::clock::now();
+        let mut table = HoldTable::new(10);
+        for (id, (topic, queue_id)) in [("T", 0), ("U", 0), ("T", 9)].into_iter().enumerate() {
+            let hold = Hold { topic: topic.into(), ..hold(queue_id, 5, start, 1, id) };
+            table.hold(hold).unwrap();
+        }
+        assert_eq!(ids(&table.take_topic("T")), [0, 2]);
+        assert!(table.take_topic("T").is_empty() && table.len() == 1);
     }
 
     #[test]

@@ -1,7 +1,8 @@
-//! Wakes held pulls: when their queue grows, when their time is over, when this broker stops.
+//! Wakes held pulls: when their queue grows or goes, when their group is reset, when their time is
+//! over, when this broker stops.
 //!
-//! The raft thread tells which queues grew; what it does here is a look into the hold table. The
-//! pulls themselves are answered by one task of the network runtime.
+//! The raft thread tells which queues grew and which topics changed; what it does here is a look
+//! into the hold table. The pulls themselves are answered by one task of the network runtime.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
@@ -25,7 +26,7 @@ const LONG: Duration = Duration::from_secs(3600);
 /// Why a held request is looked at again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Why {
-    /// Its queue has grown, or it did not have to wait for a message.
+    /// Its queue is not as it was, or it did not have to wait for a message.
     Ready,
     /// Its time is over: it has to be answered now.
     Expired,
@@ -53,27 +54,27 @@ impl<P> Wakeups<P> {
         }
     }
 
-    /// Keeps a request until its queue has grown beyond what it wants, or its deadline. `end` is
-    /// asked for the queue's next offset after the request is in the table, so that a message
-    /// applied meanwhile is not missed.
-    pub fn hold(&self, hold: Hold<P>, end: impl FnOnce() -> QueueOffset) -> Result<(), Full<P>> {
+    /// Keeps a request until its queue has grown beyond what it wants or its topic is unsettled, or
+    /// its deadline. `is_due` is asked after the request is in the table, so that what was applied
+    /// meanwhile is not missed.
+    pub fn hold(&self, hold: Hold<P>, is_due: impl FnOnce() -> bool) -> Result<(), Full<P>> {
         if self.stopping.load(Ordering::SeqCst) {
             self.make_due([(hold.payload, Why::Expired)]);
             return Ok(());
         }
-        let (wants, deadline) = (hold.wants, hold.deadline);
+        let deadline = hold.deadline;
         let mut table = self.table.lock();
         let is_next = table.next_deadline().is_none_or(|next| deadline < next);
         let ticket = table.hold(hold)?;
         self.held.store(table.len(), Ordering::SeqCst);
         drop(table);
         fence(Ordering::SeqCst);
-        if end() > wants {
+        if is_due() {
             let mut table = self.table.lock();
-            let grown = table.remove(ticket);
+            let due = table.remove(ticket);
             self.held.store(table.len(), Ordering::SeqCst);
             drop(table);
-            self.make_due(grown.map(|hold| (hold.payload, Why::Ready)));
+            self.make_due(due.map(|hold| (hold.payload, Why::Ready)));
         } else if self.stopping.load(Ordering::SeqCst) {
             self.release_all();
         } else if is_next {
@@ -115,6 +116,22 @@ impl<P> Wakeups<P> {
         self.make_due(all.into_iter().map(|hold| (hold.payload, Why::Expired)));
     }
 
+    /// Makes due what `choose` takes out of the table. Called by the raft thread after it applied
+    /// something.
+    fn wake_chosen(&self, choose: impl FnOnce(&mut HoldTable<P>) -> Vec<Hold<P>>) {
+        // A request that is just being entered is counted here, or finds what was applied when it
+        // looks once more: whichever of the two fences comes first.
+        fence(Ordering::SeqCst);
+        if self.held.load(Ordering::SeqCst) == 0 {
+            return;
+        }
+        let mut table = self.table.lock();
+        let chosen = choose(&mut table);
+        self.held.store(table.len(), Ordering::SeqCst);
+        drop(table);
+        self.make_due(chosen.into_iter().map(|hold| (hold.payload, Why::Ready)));
+    }
+
     fn make_due(&self, requests: impl IntoIterator<Item = (P, Why)>) {
         let mut due = self.due.lock();
         let before = due.len();
@@ -139,20 +156,17 @@ impl<P> Wakeups<P> {
 
 impl<P: Send> QueueListener for Wakeups<P> {
     fn advanced(&self, queues: &[QueueAdvance]) {
-        // A request that is just being entered is counted here, or finds the message that this is
-        // about when it looks at its queue again: whichever of the two fences comes first.
-        fence(Ordering::SeqCst);
-        if self.held.load(Ordering::SeqCst) == 0 {
-            return;
-        }
-        let mut satisfied = Vec::new();
-        let mut table = self.table.lock();
-        for queue in queues {
-            satisfied.extend(table.take_satisfied(&queue.topic, queue.queue_id, queue.next));
-        }
-        self.held.store(table.len(), Ordering::SeqCst);
-        drop(table);
-        self.make_due(satisfied.into_iter().map(|hold| (hold.payload, Why::Ready)));
+        self.wake_chosen(|table| {
+            let mut satisfied = Vec::new();
+            for queue in queues {
+                satisfied.extend(table.take_satisfied(&queue.topic, queue.queue_id, queue.next));
+            }
+            satisfied
+        });
+    }
+
+    fn unsettled(&self, topic: &str) {
+        self.wake_chosen(|table| table.take_topic(topic));
     }
 }
 
@@ -201,9 +215,9 @@ mod tests {
     #[test]
     fn a_message_that_came_while_a_request_was_entered_wakes_it() {
         let wakeups = Wakeups::new(10);
-        wakeups.hold(hold(5, LONG), || QueueOffset(6)).unwrap();
+        wakeups.hold(hold(5, LONG), || true).unwrap();
         assert_eq!(due(&wakeups), [(5, Why::Ready)]);
-        wakeups.hold(hold(6, LONG), || QueueOffset(6)).unwrap();
+        wakeups.hold(hold(6, LONG), || false).unwrap();
         assert!(due(&wakeups).is_empty());
         wakeups.advanced(&[advance(6)]);
         assert!(due(&wakeups).is_empty());
@@ -213,12 +227,22 @@ mod tests {
     }
 
     #[test]
+    fn requests_are_looked_at_again_when_their_topic_changes() {
+        let wakeups = Wakeups::new(10);
+        wakeups.hold(hold(5, LONG), || false).unwrap();
+        wakeups.unsettled("U");
+        assert!(due(&wakeups).is_empty());
+        wakeups.unsettled("T");
+        assert_eq!(due(&wakeups), [(5, Why::Ready)]);
+    }
+
+    #[test]
     fn a_stop_releases_what_is_held_and_holds_nothing_more() {
         let wakeups = Wakeups::new(10);
-        wakeups.hold(hold(1, LONG), || QueueOffset(0)).unwrap();
+        wakeups.hold(hold(1, LONG), || false).unwrap();
         wakeups.stop();
         assert_eq!(due(&wakeups), [(1, Why::Expired)]);
-        wakeups.hold(hold(2, LONG), || QueueOffset(0)).unwrap();
+        wakeups.hold(hold(2, LONG), || false).unwrap();
         assert_eq!(due(&wakeups), [(2, Why::Expired)]);
     }
 
@@ -229,8 +253,8 @@ mod tests {
         let task = tokio::spawn(run(Arc::clone(&wakeups), move |request, why| {
             answered.try_send((request, why)).unwrap();
         }));
-        wakeups.hold(hold(9, LONG), || QueueOffset(0)).unwrap();
-        wakeups.hold(hold(1, Duration::from_millis(20)), || QueueOffset(0)).unwrap();
+        wakeups.hold(hold(9, LONG), || false).unwrap();
+        wakeups.hold(hold(1, Duration::from_millis(20)), || false).unwrap();
         assert_eq!(answers.recv().await, Some((1, Why::Expired)));
         wakeups.advanced(&[advance(10)]);
         assert_eq!(answers.recv().await, Some((9, Why::Ready)));

@@ -2,6 +2,7 @@
 //!
 //! Changed only by apply and snapshot installation, on the raft thread; read by everybody.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -25,10 +26,15 @@ pub struct QueueAdvance {
     pub next: QueueOffset,
 }
 
-/// Hears of committed messages. Called on the raft thread: must be short and must not block.
+/// Hears of what is applied and matters to readers that wait. Called on the raft thread: must be
+/// short and must not block.
 pub trait QueueListener: Send + Sync {
     /// These queues got messages. A queue may be named more than once.
     fn advanced(&self, queues: &[QueueAdvance]);
+
+    /// A topic was changed or deleted, or a group's offsets in it were reset: whoever waits for one
+    /// of its queues waits for the wrong thing, perhaps.
+    fn unsettled(&self, topic: &str);
 }
 
 /// Where the log stands right after the last applied entry.
@@ -142,19 +148,22 @@ impl AppliedState {
         self.0.tables.store(Arc::new(tables));
     }
 
-    /// Who hears of committed messages; replaces a former listener.
+    /// Who hears of what is applied; replaces a former listener.
     pub(super) fn set_listener(&self, listener: Arc<dyn QueueListener>) {
         self.0.listener.store(Some(Arc::new(Listener(listener))));
     }
 
-    /// Tells the listener.
-    pub(super) fn tell(&self, queues: &[QueueAdvance]) {
-        if queues.is_empty() {
+    /// Tells the listener which queues got messages, and which topics are not as they were.
+    pub(super) fn tell(&self, queues: &[QueueAdvance], unsettled: &BTreeSet<String>) {
+        if queues.is_empty() && unsettled.is_empty() {
             return;
         }
-        if let Some(listener) = &*self.0.listener.load() {
-            listener.0.advanced(queues);
+        let listener = self.0.listener.load();
+        let Some(Listener(listener)) = listener.as_deref() else { return };
+        if !queues.is_empty() {
+            listener.advanced(queues);
         }
+        unsettled.iter().for_each(|topic| listener.unsettled(topic));
     }
 
     /// Replaces everything by an installed snapshot, after which the log starts at its position.

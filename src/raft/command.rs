@@ -3,7 +3,7 @@
 //! A log entry carries messages and then commands, and is applied as a whole. Commands decide
 //! nothing by clock or chance: the time they may need travels with them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bincode::{Decode, Encode};
 
@@ -16,6 +16,33 @@ pub struct Commands {
     pub at_ms: i64,
     /// Applied in order, after the entry's messages.
     pub list: Vec<Command>,
+}
+
+impl Commands {
+    /// Topics that are not as they were for those who wait for their messages.
+    pub(super) fn unsettled_topics(&self) -> BTreeSet<String> {
+        let mut topics = BTreeSet::new();
+        for command in &self.list {
+            match command {
+                Command::PutTopic(Topic { name: topic, .. }) | Command::DeleteTopic { topic } => {
+                    topics.insert(topic.clone());
+                }
+                Command::ResetOffsets(resets) => {
+                    topics.extend(resets.iter().map(|reset| reset.topic.clone()));
+                }
+                Command::EnsureTopic(_)
+                | Command::PutGroup(_)
+                | Command::EnsureGroup(_)
+                | Command::DeleteGroup { .. }
+                | Command::CommitOffsets(_)
+                | Command::TakeReset(_)
+                | Command::LockQueues { .. }
+                | Command::UnlockQueues { .. }
+                | Command::PutSetting { .. } => {}
+            }
+        }
+        topics
+    }
 }
 
 impl Stored for Commands {

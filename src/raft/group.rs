@@ -207,7 +207,7 @@ impl Group {
         &self.0.log
     }
 
-    /// Who hears of committed messages.
+    /// Who hears of what is applied.
     pub fn set_listener(&self, listener: Arc<dyn QueueListener>) {
         self.0.state.set_listener(listener);
     }

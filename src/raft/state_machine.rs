@@ -170,6 +170,7 @@ impl StateMachine {
             [] => None,
             bytes => Some(codec::decode::<Commands>(bytes).map_err(io::Error::other)?),
         };
+        let unsettled = commands.as_ref().map(Commands::unsettled_topics).unwrap_or_default();
         let outcomes = self.state.advance(|queues, progress| {
             queues.apply(header.position..header.end(), &scan.indexed())?;
             let outcomes = match commands {
@@ -181,7 +182,7 @@ impl StateMachine {
             Ok::<_, queues::Error>(outcomes)
         });
         let outcomes = outcomes.map_err(io::Error::other)?;
-        self.state.tell(&scan.advances(&self.state));
+        self.state.tell(&scan.advances(&self.state), &unsettled);
         Ok(Applied {
             store_timestamp: scan.store_timestamp,
             places: if wanted { scan.places } else { Vec::new() },

@@ -4,13 +4,15 @@
 //!  parse ─► checks ─► commit the offset it carries ─► read ─► records, or why not
 //!                        (leader only)     ▲           │ nothing new and it may wait
 //!                                          │           ▼
-//!                            queue grew ───┴───── wakeup ── deadline ─► answered
+//!             queue grew or changed, ──────┴───── wakeup ── deadline ─► answered
+//!             group was reset
 //! ```
 //!
 //! A follower serves the committed prefix that it has. It never corrects a consumer's offset: what
 //! lies beyond its end may be there on the leader, and a correction would make the consumer read
 //! again, or skip.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -131,7 +133,8 @@ fn check(
         let why = format!("subscription group no permission, {}", request.consumer_group);
         return Err(RequestError::PullForbidden { kind: 2, why });
     }
-    let topic = topic_of(&tables, &request, reply)?;
+    let queue_id = i64::from(request.queue_id);
+    let topic = topic_of(&tables, request.topic, queue_id, reply.connection().peer())?;
     let messages_max = u32::try_from(request.max_msg_nums).unwrap_or(0);
     if messages_max == 0 {
         let text =
@@ -198,22 +201,21 @@ fn group_of(
 
 fn topic_of<'a>(
     tables: &'a Tables,
-    request: &PullRequest<'_>,
-    reply: &ReplyTo,
+    name: &str,
+    queue_id: i64,
+    consumer: SocketAddr,
 ) -> Result<&'a Topic, RequestError> {
-    let unknown = || RequestError::TopicToPullUnknown { topic: request.topic.to_owned() };
-    let topic = tables.topic(request.topic).ok_or_else(unknown)?;
+    let unknown = || RequestError::TopicToPullUnknown { topic: name.to_owned() };
+    let topic = tables.topic(name).ok_or_else(unknown)?;
     if !perm::readable(topic.perm) {
         let why = format!("the topic[{}] pulling message is forbidden", topic.name);
         return Err(RequestError::PullForbidden { kind: 3, why });
     }
-    if !u32::try_from(request.queue_id).is_ok_and(|id| id < topic.read_queues) {
+    if !(0..i64::from(topic.read_queues)).contains(&queue_id) {
         return Err(RequestError::Parameter(format!(
-            "queueId[{}] is illegal, topic:[{}] topicConfig.readQueueNums:[{}] consumer:[/{}]",
-            request.queue_id,
-            topic.name,
-            topic.read_queues,
-            reply.connection().peer()
+            "queueId[{queue_id}] is illegal, topic:[{}] topicConfig.readQueueNums:[{}] \
+             consumer:[/{consumer}]",
+            topic.name, topic.read_queues,
         )));
     }
     Ok(topic)
@@ -299,30 +301,38 @@ enum Found {
     Later(QueueOffset, RemotingCommand),
 }
 
-/// An operator reset the group's offset in this queue: the consumer is told, once that is noted.
-fn reset_of(broker: &Broker, pull: &Pull) -> Option<OffsetCommit> {
-    let offset = broker.tables().reset(&pull.group, &pull.topic, pull.queue_id)?;
-    broker.is_leader().then(|| OffsetCommit {
-        group: pull.group.to_string(),
-        topic: pull.topic.to_string(),
-        queue_id: pull.queue_id,
-        offset,
-    })
+/// The offset to which an operator reset the group in this queue, until the group was told.
+fn reset_of(broker: &Broker, pull: &Pull) -> Option<u64> {
+    broker.tables().reset(&pull.group, &pull.topic, pull.queue_id)
 }
 
-fn tell_reset(broker: &Broker, held: HeldPull, reset: OffsetCommit) {
+/// Tells the consumer where it goes on, once it is noted that it was told. Only the leader can note
+/// it: from a follower the consumer is sent there, unless it only came to ask, and may as well be
+/// answered or held here; its next pull goes to the leader anyway.
+fn tell_reset(broker: &Broker, held: HeldPull, offset: u64) {
     let HeldPull { pull, reply } = held;
     let bounds = broker.group.queues().bounds(&pull.topic, pull.queue_id).unwrap_or_default();
-    let head = PullAnswer {
+    let mut head = PullAnswer {
         suggest_which_broker_id: LEADER_ID,
-        next_begin_offset: i64::try_from(reset.offset).unwrap_or(i64::MAX),
+        next_begin_offset: pull.offset,
         min_offset: as_i64(bounds.min),
         max_offset: as_i64(bounds.next),
         forbidden_type: None,
     };
+    if !broker.is_leader() {
+        let code = ResponseCode::PULL_RETRY_IMMEDIATELY;
+        return reply.answer(head.answer(code, "OFFSET_RESET"));
+    }
+    head.next_begin_offset = i64::try_from(offset).unwrap_or(i64::MAX);
+    let taken = OffsetCommit {
+        group: pull.group.to_string(),
+        topic: pull.topic.to_string(),
+        queue_id: pull.queue_id,
+        offset,
+    };
     broker.group.propose(Proposal {
         messages: smallvec::SmallVec::new(),
-        commands: vec![Command::TakeReset(reset)],
+        commands: vec![Command::TakeReset(taken)],
         done: Box::new(move |result| match result {
             Ok(_) => reply.answer(head.answer(ResponseCode::PULL_OFFSET_MOVED, "OFFSET_RESET")),
             Err(error) => reply.answer(RequestError::from(error).answer()),
@@ -331,11 +341,13 @@ fn tell_reset(broker: &Broker, held: HeldPull, reset: OffsetCommit) {
 }
 
 fn serve(broker: &Broker, held: HeldPull) {
-    if let Some(reset) = reset_of(broker, &held.pull) {
-        return tell_reset(broker, held, reset);
+    if let Some(offset) = reset_of(broker, &held.pull)
+        && (held.pull.was_held || broker.is_leader())
+    {
+        return tell_reset(broker, held, offset);
     }
     let HeldPull { mut pull, reply } = held;
-    match find(broker, &mut pull) {
+    match find(broker, &mut pull, reply.connection().peer()) {
         Ok(Found::Answer(answer)) => reply.answer(answer),
         Ok(Found::Later(wants, nothing)) => match pull.deadline {
             Some(deadline) => hold(broker, HeldPull { pull, reply }, wants, deadline),
@@ -350,7 +362,8 @@ fn serve(broker: &Broker, held: HeldPull) {
 
 fn hold(broker: &Broker, mut held: HeldPull, wants: QueueOffset, deadline: Instant) {
     held.pull.was_held = true;
-    let (topic, queue_id) = (Arc::clone(&held.pull.topic), held.pull.queue_id);
+    let (topic, group) = (Arc::clone(&held.pull.topic), Arc::clone(&held.pull.group));
+    let queue_id = held.pull.queue_id;
     let owner = held.reply.connection_id();
     let hold = Hold {
         topic: Arc::clone(&topic),
@@ -360,21 +373,23 @@ fn hold(broker: &Broker, mut held: HeldPull, wants: QueueOffset, deadline: Insta
         owner: owner.0,
         payload: held,
     };
-    // A queue that cannot be read is due at once, and the error is told then.
-    let end = || {
-        let bounds = broker.group.queues().bounds(&topic, queue_id);
-        bounds.map_or(QueueOffset(u64::MAX), |bounds| bounds.next)
+    let is_due = || {
+        let tables = broker.tables();
+        let gone = tables.topic(&topic).is_none_or(|topic| queue_id >= topic.read_queues);
+        let is_reset = || broker.is_leader() && tables.reset(&group, &topic, queue_id).is_some();
+        // A queue that cannot be read is due at once, and the error is told then.
+        let grown =
+            || broker.group.queues().bounds(&topic, queue_id).map_or(true, |b| b.next > wants);
+        gone || is_reset() || grown()
     };
-    if let Err(Full { hold, limit }) = broker.wakeups.hold(hold, end) {
+    if let Err(Full { hold, limit }) = broker.wakeups.hold(hold, is_due) {
         hold.payload.reply.answer(RequestError::HeldFull { held: limit }.answer());
     }
 }
 
-fn find(broker: &Broker, pull: &mut Pull) -> Result<Found, RequestError> {
+fn find(broker: &Broker, pull: &mut Pull, consumer: SocketAddr) -> Result<Found, RequestError> {
     let tables = broker.tables();
-    if tables.topic(&pull.topic).is_none() {
-        return Err(RequestError::TopicToPullUnknown { topic: pull.topic.to_string() });
-    }
+    topic_of(&tables, &pull.topic, pull.queue_id.into(), consumer)?; // it may have changed
     let settings = broker.settings.current(&tables);
     let filter = match &pull.filter {
         TagFilter::All => Filter::All,

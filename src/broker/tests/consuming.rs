@@ -103,6 +103,67 @@ async fn a_held_pull_is_answered_at_its_deadline() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_held_pull_is_told_at_once_that_its_group_was_reset() {
+    let broker = deploy().await;
+    broker.create_topic("T", 1).await;
+    broker.send("T", 0, "x", "m0").await;
+    broker.send("T", 0, "x", "m1").await;
+    let another = PullRequest { consumer_group: "h", ..pull_header("T", 2, "*") };
+    assert_eq!(broker.call(another.request(RequestCode::PULL_MESSAGE)).await.code, 19);
+    let held = broker.call(waiting("T", 2, "*", 60_000));
+    let reset = |group| {
+        let fields = [
+            ("topic", "T"),
+            ("group", group),
+            ("timestamp", "-1"),
+            ("isForce", "true"),
+            ("queueId", "0"),
+            ("offset", "1"),
+        ];
+        broker.call(request(RequestCode::INVOKE_BROKER_TO_RESET_OFFSET, &fields))
+    };
+    let resetting = async {
+        let parts = broker.running.broker();
+        until(|| parts.wakeups.held() == 1).await;
+        assert_eq!(reset("h").await.code, 0);
+        until(|| parts.wakeups.held() == 1).await; // looked at, and not its business
+        assert_eq!(reset("g").await.code, 0);
+    };
+    let (answer, ()) = tokio::join!(held, resetting);
+    assert_eq!((answer.code, remark(&answer)), (21, "OFFSET_RESET"));
+    assert_eq!(answer.ext.get("nextBeginOffset"), Some("1"));
+    assert_eq!(texts(&broker.call(pull("T", 1)).await), ["m1"], "told once");
+    broker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn held_pulls_are_answered_when_their_queue_or_topic_goes() {
+    let broker = deploy().await;
+    broker.create_topic("T", 2).await;
+    let on_queue = |queue_id| {
+        let header = PullRequest {
+            queue_id,
+            sys_flag: flag::SUBSCRIPTION | flag::SUSPEND,
+            suspend_timeout_millis: 60_000,
+            ..pull_header("T", 0, "*")
+        };
+        broker.call(header.request(RequestCode::PULL_MESSAGE))
+    };
+    let changing = async {
+        let parts = broker.running.broker();
+        until(|| parts.wakeups.held() == 2).await;
+        broker.create_topic("T", 1).await;
+        until(|| parts.wakeups.held() == 1).await;
+        let deleted = broker.ask(RequestCode::DELETE_TOPIC_IN_BROKER, &[("topic", "T")]).await;
+        assert_eq!(deleted.code, 0);
+    };
+    let (first, second, ()) = tokio::join!(on_queue(0), on_queue(1), changing);
+    assert_eq!(first.code, 17, "{first:?}");
+    assert_eq!(second.code, 29, "{second:?}");
+    broker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stop_answers_held_pulls_and_a_closed_connection_drops_its_own() {
     let broker = deploy().await;
     broker.create_topic("T", 1).await;
