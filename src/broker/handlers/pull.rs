@@ -307,8 +307,7 @@ fn reset_of(broker: &Broker, pull: &Pull) -> Option<u64> {
 }
 
 /// Tells the consumer where it goes on, once it is noted that it was told. Only the leader can note
-/// it: from a follower the consumer is sent there, unless it only came to ask, and may as well be
-/// answered or held here; its next pull goes to the leader anyway.
+/// that: a follower sends the consumer there.
 fn tell_reset(broker: &Broker, held: HeldPull, offset: u64) {
     let HeldPull { pull, reply } = held;
     let bounds = broker.group.queues().bounds(&pull.topic, pull.queue_id).unwrap_or_default();
@@ -341,6 +340,8 @@ fn tell_reset(broker: &Broker, held: HeldPull, offset: u64) {
 }
 
 fn serve(broker: &Broker, held: HeldPull) {
+    // A follower interrupts only whom it held: a consumer that knows no leader would ask again at
+    // once, and for ever. Others are told by the leader, where their next pull goes.
     if let Some(offset) = reset_of(broker, &held.pull)
         && (held.pull.was_held || broker.is_leader())
     {
