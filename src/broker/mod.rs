@@ -23,6 +23,7 @@ pub mod hold;
 pub mod members;
 mod observed;
 pub mod offset_commits;
+pub mod pull_offsets;
 pub mod registration;
 pub mod role_change;
 pub mod settings;
@@ -54,6 +55,7 @@ use error::RequestError;
 use handlers::pull::HeldPull;
 use members::Members;
 use offset_commits::OffsetCommits;
+use pull_offsets::PullOffsets;
 use settings::LiveSettings;
 use stats::Stats;
 use system_topics::SystemTopics;
@@ -88,6 +90,7 @@ pub struct Broker {
     channels: Channels,
     wakeups: Arc<Wakeups<HeldPull>>,
     offset_commits: OffsetCommits,
+    pull_offsets: PullOffsets,
     stats: Stats,
     unique_ids: UniqueIds,
     announcer: Announcer,

@@ -31,6 +31,7 @@ use super::handlers::pull;
 use super::members::Members;
 use super::observed::Observer;
 use super::offset_commits::OffsetCommits;
+use super::pull_offsets::PullOffsets;
 use super::registration::{Registration, RegistrationOptions};
 use super::settings::LiveSettings;
 use super::stats::Stats;
@@ -242,6 +243,7 @@ fn broker(config: &BrokerConfig, identity: Identity, group: Group) -> Broker {
         channels: Channels::default(),
         wakeups: Arc::new(Wakeups::new(HELD_MAX)),
         offset_commits: OffsetCommits::default(),
+        pull_offsets: PullOffsets::default(),
         announcer: Announcer::default(),
         stats: Stats::default(),
         booted_ms: clock::wall_ms(),

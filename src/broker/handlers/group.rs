@@ -66,6 +66,7 @@ pub(in crate::broker) fn delete(broker: Arc<Broker>, request: Request) -> Answer
         let removes = request.command.ext.get("removeOffset") == Some("true");
         let clean_offsets = clean_offset || removes;
         broker.change(vec![Command::DeleteGroup { group: group.clone(), clean_offsets }]).await?;
+        broker.pull_offsets.forget_group(&group);
         tracing::info!(group, clean_offsets, "consumer group deleted");
         Ok(RemotingCommand::response(ResponseCode::SUCCESS).into())
     })

@@ -68,12 +68,14 @@ fn progress(
         let bounds = broker.group.queues().bounds(topic, queue_id)?;
         let consumed = tables.offset(group, topic, queue_id).unwrap_or(0);
         let last_timestamp = broker.stored_before(topic, queue_id, QueueOffset(consumed))?;
+        let (broker_offset, consumer_offset) = (as_i64(bounds.next.0), as_i64(consumed));
+        let pulled = broker.pull_offsets.get(topic, group, queue_id).unwrap_or(0);
         let offset = OffsetWrapper {
-            broker_offset: as_i64(bounds.next.0),
-            consumer_offset: as_i64(consumed),
+            broker_offset,
+            consumer_offset,
             last_timestamp,
-            // Where the group has pulled to is its clients' knowledge; at least this far.
-            pull_offset: as_i64(consumed),
+            // What is known may be of a time before the offset was reset, or the topic made again.
+            pull_offset: pulled.min(broker_offset).max(consumer_offset),
         };
         offset_table.insert(broker.queue_key(topic, queue_id), offset);
     }
@@ -96,7 +98,10 @@ pub(in crate::broker) fn of_all_groups(broker: &Broker, request: &Request) -> An
             }
         }
         let offsets = of_group.iter().flat_map(|stats| stats.offset_table.values());
-        list.total_diff += offsets.map(|o| o.broker_offset - o.consumer_offset).sum::<i64>();
+        for offset in offsets {
+            list.total_diff += offset.broker_offset - offset.consumer_offset;
+            list.total_inflight_diff += offset.pull_offset - offset.consumer_offset;
+        }
         list.consume_stats_list.push(BTreeMap::from([(group.name.clone(), of_group)]));
     }
     let body = bodies::encode(&list);

@@ -323,6 +323,7 @@ fn tell_reset(broker: &Broker, held: HeldPull, offset: u64) {
         return reply.answer(head.answer(code, "OFFSET_RESET"));
     }
     head.next_begin_offset = i64::try_from(offset).unwrap_or(i64::MAX);
+    note_pulled(broker, &broker.tables(), &pull, head.next_begin_offset);
     let taken = OffsetCommit {
         group: pull.group.to_string(),
         topic: pull.topic.to_string(),
@@ -412,20 +413,31 @@ fn find(broker: &Broker, pull: &mut Pull, consumer: SocketAddr) -> Result<Found,
         Verdict::Messages { units, next } => (units, next),
         Verdict::Nothing { code, status, next } => {
             head.next_begin_offset = next;
+            note_pulled(broker, &tables, pull, next);
             broker.stats.pulled_nothing();
             return Ok(Found::Answer(head.answer(code, status).into()));
         }
         Verdict::Later { wants, status } => {
             pull.offset = as_i64(wants);
             head.next_begin_offset = pull.offset;
+            note_pulled(broker, &tables, pull, pull.offset);
             return Ok(Found::Later(wants, head.answer(ResponseCode::PULL_NOT_FOUND, status)));
         }
     };
     let behind = Behind::of(broker, &settings, &units);
     let (units, next) = behind.shorten(units, next, &settings, &pull.filter);
     head.next_begin_offset = as_i64(next);
+    note_pulled(broker, &tables, pull, head.next_begin_offset);
     head.suggest_which_broker_id = behind.suggested(broker, pull, &settings);
     records(broker, pull, &head, &units)
+}
+
+/// Notes where the group goes on in this queue. Groups that are not there, which a follower serves
+/// too, leave nothing.
+fn note_pulled(broker: &Broker, tables: &Tables, pull: &Pull, next: i64) {
+    if tables.group(&pull.group).is_some() {
+        broker.pull_offsets.note(&pull.topic, &pull.group, pull.queue_id, next);
+    }
 }
 
 /// What is to be answered, by the rules of Java's broker.

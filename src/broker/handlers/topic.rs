@@ -102,6 +102,7 @@ pub(in crate::broker) fn delete(broker: Arc<Broker>, request: Request) -> Answer
         if broker.tables().topic(&topic).is_some() {
             broker.change(vec![Command::DeleteTopic { topic: topic.clone() }]).await?;
             broker.stats.traffic.forget_topic(&topic);
+            broker.pull_offsets.forget_topic(&topic);
             broker.announcer.tell(&broker.tables()).await;
             tracing::info!(topic, "topic deleted");
         }
