@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::RwLock;
+use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 use crate::clock;
@@ -52,8 +53,13 @@ const GRACE_MAX: Duration = Duration::from_secs(5);
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// A port cannot be had.
-    #[error(transparent)]
-    Bind(#[from] BindError),
+    #[error("{setting}: {cause}")]
+    Bind {
+        /// Where it comes from.
+        setting: &'static str,
+        /// What is in the way.
+        cause: BindError,
+    },
     /// It is not clear what clients shall be told.
     #[error(transparent)]
     Address(#[from] advertise::Ambiguous),
@@ -89,20 +95,18 @@ pub struct Running {
 
 /// Starts a broker. Must be called on the runtime that shall run its connections.
 pub async fn start(mut config: BrokerConfig) -> Result<Running, StartError> {
-    let listener = net::listen(config.listen)?;
-    let vip_listener = net::listen(config.vip_listen)?;
+    let Ports { clients, vip, peers } = ports(&config)?;
     let identity = identity(&mut config)?;
     let options = group_options(&config);
-    let group =
-        tokio::task::spawn_blocking(move || Group::start(options)).await.map_err(|error| {
-            StartError::System { what: "opening the store", why: error.to_string() }
-        })??;
+    let group = tokio::task::spawn_blocking(move || Group::start(options, peers)).await.map_err(
+        |error| StartError::System { what: "opening the store", why: error.to_string() },
+    )??;
     let broker = Arc::new(broker(&config, identity, group));
     broker.group.set_listener(Arc::clone(&broker.wakeups) as _);
     let observer = Arc::new(Observer::new(Arc::clone(&broker), clock::now()));
     let server = Arc::new(
         Server::start(
-            vec![listener, vip_listener],
+            vec![clients, vip],
             Arc::new(Dispatcher(Arc::clone(&broker))),
             server_options(&config, &observer),
         )
@@ -118,6 +122,7 @@ pub async fn start(mut config: BrokerConfig) -> Result<Running, StartError> {
         listen = %config.listen,
         vip = %config.vip_listen,
         address = broker.identity.address,
+        address_from = config.settings.get("brokerIP1").source.to_string(),
         "broker started"
     );
     let grace = config.connections.stop_grace.min(GRACE_MAX);
@@ -150,9 +155,33 @@ impl Running {
     }
 }
 
+/// All ports, taken before anything is made on disk.
+struct Ports {
+    clients: TcpListener,
+    vip: TcpListener,
+    /// A group of one has no peers.
+    peers: Option<std::net::TcpListener>,
+}
+
+fn ports(config: &BrokerConfig) -> Result<Ports, StartError> {
+    let listen = |address, setting| {
+        net::listen(address).map_err(|cause| StartError::Bind { setting, cause })
+    };
+    let clients = listen(config.listen, "listenPort")?;
+    let vip = listen(config.vip_listen, "listenPort - 2")?;
+    let own = config.peers.get(&config.member).filter(|_| config.peers.len() > 1);
+    let peers = own.map(|own| {
+        let address = SocketAddr::new(config.listen.ip(), own.port);
+        listen(address, "dLegerPeers")?.into_std().map_err(|error| StartError::System {
+            what: "listening for peers",
+            why: error.to_string(),
+        })
+    });
+    Ok(Ports { clients, vip, peers: peers.transpose()? })
+}
+
 fn identity(config: &mut BrokerConfig) -> Result<Identity, StartError> {
     let advertised = config.advertise(&advertise::gather(config))?;
-    tracing::info!(host = advertised.host, reason = advertised.reason, "advertised address");
     let port = config.listen.port();
     let endpoint = Endpoint { host: advertised.host.clone(), port };
     let unresolved = |why: String| StartError::Unresolved { host: advertised.host.clone(), why };
@@ -179,14 +208,11 @@ fn group_options(config: &BrokerConfig) -> GroupOptions {
         .peers
         .iter()
         .map(|(name, at)| (name.to_owned(), PeerAddress { host: at.host.clone(), port: at.port }));
-    let own_port = config.peers.get(&config.member).map(|own| own.port);
-    let listen = own_port.filter(|_| config.peers.len() > 1);
     GroupOptions {
         cluster: config.cluster.clone(),
         group: config.group.clone(),
         member: config.member.clone(),
         peers: Peers::new(peers),
-        listen: listen.map(|port| SocketAddr::new(config.listen.ip(), port)),
         dir: config.store.root.clone(),
         log_dir: config.store.commit_log.clone(),
         segment_bytes: config.store.segment_bytes,

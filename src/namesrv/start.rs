@@ -38,8 +38,8 @@ const STOP_GRACE_MAX: Duration = Duration::from_millis(500);
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The port is not to be had.
-    #[error(transparent)]
-    Bind(#[from] BindError),
+    #[error("listenPort: {0}")]
+    Bind(BindError),
     /// The KV configuration cannot be read.
     #[error("cannot read the KV configuration {path}: {cause}")]
     KvConfig {
@@ -69,7 +69,7 @@ pub fn start(config: NamesrvConfig) -> Result<Running, StartError> {
         path: config.kv_config.display().to_string(),
         cause,
     })?;
-    let listener = net::listen(config.listen)?;
+    let listener = net::listen(config.listen).map_err(StartError::Bind)?;
     serve(config, kv, listener)
 }
 

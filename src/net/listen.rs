@@ -12,7 +12,7 @@ const BACKLOG: u32 = 1024;
 
 /// An address could not be listened on.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {address}: {cause}{}", in_the_way(holder.as_ref()))]
+#[error("cannot listen on {address}: {cause}{}", self.advice())]
 pub struct BindError {
     /// The wanted address.
     pub address: SocketAddr,
@@ -22,8 +22,21 @@ pub struct BindError {
     pub holder: Option<Holder>,
 }
 
-fn in_the_way(holder: Option<&Holder>) -> String {
-    holder.map(|holder| format!("; {holder} listens on it")).unwrap_or_default()
+impl BindError {
+    fn advice(&self) -> String {
+        match (self.cause.kind(), &self.holder) {
+            (io::ErrorKind::AddrInUse, Some(holder)) => {
+                format!("; {holder} listens on it: stop it, or choose another port")
+            }
+            (io::ErrorKind::AddrInUse, None) => {
+                "; stop whoever listens on it, or choose another port".to_owned()
+            }
+            (io::ErrorKind::AddrNotAvailable, _) => {
+                "; this machine does not have that address".to_owned()
+            }
+            _ => String::new(),
+        }
+    }
 }
 
 /// A process that holds a port.
@@ -122,5 +135,12 @@ mod tests {
         let text = error.to_string();
         assert!(text.starts_with(&format!("cannot listen on {address}: ")), "{text}");
         assert!(text.contains(&format!("process {} (", std::process::id())), "{text}");
+        assert!(text.ends_with("listens on it: stop it, or choose another port"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn an_address_of_another_machine_is_told() {
+        let text = listen("192.0.2.1:0".parse().unwrap()).unwrap_err().to_string();
+        assert!(text.ends_with("; this machine does not have that address"), "{text}");
     }
 }

@@ -211,7 +211,6 @@ impl StoreBuilder<TypeConfig, Padded, Storing, (TempDir, open::HeldStore)> for B
             group: "G".to_owned(),
             member: "n0".to_owned(),
             peers: Peers::new([("n0".to_owned(), address)]),
-            listen: None,
             dir: dir.path().to_owned(),
             log_dir: dir.path().join("commitlog"),
             segment_bytes: 1024 * 1024,

@@ -66,14 +66,6 @@ pub enum StartError {
     /// Its derived data refused.
     #[error(transparent)]
     Storage(#[from] StorageError),
-    /// The peer port could not be taken.
-    #[error("cannot listen for peers on {address}: {why}")]
-    Listen {
-        /// Address of the peer port.
-        address: String,
-        /// What the system said.
-        why: String,
-    },
     /// A checkpoint or snapshot cannot be read by this version.
     #[error("the checkpoint in {dir} cannot be used: {why}")]
     Checkpoint {

@@ -3,6 +3,7 @@
 //! openraft, the append into the mapping and apply run on one thread of their own, `raft`; the
 //! handle's methods are callable from any thread and never wait for it.
 
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -40,8 +41,6 @@ pub struct GroupOptions {
     pub member: String,
     /// All members.
     pub peers: Peers,
-    /// Where to listen for peers; `None` for a group of one.
-    pub listen: Option<std::net::SocketAddr>,
     /// `storePathRootDir`.
     pub dir: std::path::PathBuf,
     /// Where the log lies (`storePathCommitLog`).
@@ -140,9 +139,10 @@ pub(super) struct Shared {
 }
 
 impl Group {
-    /// Opens the store, recovers it, and takes part in the group.
-    pub fn start(options: GroupOptions) -> Result<Self, StartError> {
-        start::start(options)
+    /// Opens the store, recovers it, and takes part in the group. Peers are let in at `port`,
+    /// which a group of one does not need.
+    pub fn start(options: GroupOptions, port: Option<TcpListener>) -> Result<Self, StartError> {
+        start::start(options, port)
     }
 
     /// This member's role.

@@ -1,6 +1,6 @@
 //! Members in one process, over real sockets and files.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::Duration;
@@ -94,8 +94,8 @@ struct Cluster {
 
 impl Cluster {
     fn new(size: usize) -> Self {
-        let holders: Vec<std::net::TcpListener> =
-            (0..size).map(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+        let holders: Vec<TcpListener> =
+            (0..size).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
         let peers = Peers::new(holders.iter().enumerate().map(|(i, holder)| {
             let port = holder.local_addr().unwrap().port();
             (format!("n{i}"), PeerAddress { host: "127.0.0.1".to_owned(), port })
@@ -111,11 +111,9 @@ impl Cluster {
     fn options(&self, i: usize) -> GroupOptions {
         let member = format!("n{i}");
         let dir = self.dir.path().join(&member);
-        let port = self.peers.address(&member).unwrap().port;
         GroupOptions {
             cluster: "C".to_owned(),
             group: "G".to_owned(),
-            listen: (self.peers.len() > 1).then(|| SocketAddr::from(([127, 0, 0, 1], port))),
             member,
             peers: self.peers.clone(),
             log_dir: dir.join("commitlog"),
@@ -129,7 +127,10 @@ impl Cluster {
     }
 
     fn start(&mut self, i: usize) {
-        self.members[i] = Some(Group::start(self.options(i)).unwrap());
+        let options = self.options(i);
+        let port = self.peers.address(&options.member).unwrap().port;
+        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
+        self.members[i] = Some(Group::start(options, Some(port)).unwrap());
     }
 
     fn stop(&mut self, i: usize) {

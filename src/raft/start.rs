@@ -1,5 +1,6 @@
 //! Starting and stopping a member, step by step.
 
+use std::net;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use parking_lot::Mutex;
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 
@@ -43,7 +44,10 @@ const DRAIN: Duration = Duration::from_secs(2);
 const POLL: Duration = Duration::from_millis(10);
 
 /// Opens the store, then runs the member on a thread of its own.
-pub(super) fn start(options: GroupOptions) -> Result<Group, StartError> {
+pub(super) fn start(
+    options: GroupOptions,
+    port: Option<net::TcpListener>,
+) -> Result<Group, StartError> {
     let opened = open::open(Arc::new(RealFiles), &options)?;
     let core = |error: std::io::Error| StartError::Core { why: error.to_string() };
     let runtime =
@@ -52,7 +56,7 @@ pub(super) fn start(options: GroupOptions) -> Result<Group, StartError> {
     let (stop, stopped) = oneshot::channel();
     let thread = std::thread::Builder::new()
         .name("raft".to_owned())
-        .spawn(move || runtime.block_on(run(options, opened, ready, stopped)))
+        .spawn(move || runtime.block_on(run(options, port, opened, ready, stopped)))
         .map_err(core)?;
     let parts = started.recv().map_err(|_| StartError::Core {
         why: "the raft thread ended before it had started".to_owned(),
@@ -75,11 +79,12 @@ struct Parts {
 
 async fn run(
     options: GroupOptions,
+    port: Option<net::TcpListener>,
     opened: Opened,
     ready: mpsc::SyncSender<Result<Parts, StartError>>,
     stop: oneshot::Receiver<()>,
 ) {
-    let member = match Member::start(&options, opened).await {
+    let member = match Member::start(&options, port, opened).await {
         Ok(member) => member,
         Err(error) => {
             // The starter waits for exactly this.
@@ -110,7 +115,11 @@ struct Member {
 }
 
 impl Member {
-    async fn start(options: &GroupOptions, opened: Opened) -> Result<Self, StartError> {
+    async fn start(
+        options: &GroupOptions,
+        port: Option<net::TcpListener>,
+        opened: Opened,
+    ) -> Result<Self, StartError> {
         let Opened { store, log, votes, machine, parts } = opened;
         let store_id = store.stamp.id();
         let own = introduction(options, store_id);
@@ -123,9 +132,12 @@ impl Member {
             .await
             .map_err(|fatal| core(fatal.to_string()))?;
         let (mut tasks, ending) = (JoinSet::new(), CancellationToken::new());
-        if let Some(address) = options.listen {
+        if let Some(port) = port {
+            let port = port.set_nonblocking(true).and_then(|()| TcpListener::from_std(port));
+            let port = port.map_err(|error| core(error.to_string()))?;
             let service = PeerService::new(raft.clone(), log.clone(), own);
-            listen(address, service, ending.clone(), &mut tasks).await?;
+            let ended = ending.clone().cancelled_owned();
+            tasks.spawn(serve_peers(port, service, ended));
         }
         let (proposer, inbox) = Proposer::new(options.limits);
         tasks.spawn(proposer::run(inbox, raft.clone()));
@@ -249,18 +261,12 @@ fn config(options: &GroupOptions) -> Result<Arc<Config>, String> {
     config.validate().map(Arc::new).map_err(|error| error.to_string())
 }
 
-async fn listen(
-    address: std::net::SocketAddr,
+async fn serve_peers(
+    port: TcpListener,
     service: PeerService,
-    ending: CancellationToken,
-    tasks: &mut JoinSet<()>,
-) -> Result<(), StartError> {
-    let refused = |error: &dyn std::fmt::Display| StartError::Listen {
-        address: address.to_string(),
-        why: error.to_string(),
-    };
-    let listener = TcpListener::bind(address).await.map_err(|error| refused(&error))?;
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    ended: WaitForCancellationFutureOwned,
+) {
+    let incoming = TcpIncoming::from(port).with_nodelay(Some(true));
     let service = PeerServer::new(service)
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
@@ -269,13 +275,9 @@ async fn listen(
         .initial_connection_window_size(WINDOW_BYTES)
         .max_frame_size(FRAME_BYTES)
         .add_service(service);
-    tasks.spawn(async move {
-        let served = server.serve_with_incoming_shutdown(incoming, ending.cancelled_owned()).await;
-        if let Err(error) = served {
-            tracing::error!(%error, "the peer port failed");
-        }
-    });
-    Ok(())
+    if let Err(error) = server.serve_with_incoming_shutdown(incoming, ended).await {
+        tracing::error!(%error, "the peer port failed");
+    }
 }
 
 /// Publishes the role whenever it changes.
