@@ -15,7 +15,7 @@ use crate::raft::tables::Tables;
 use crate::store::queues::{self, NextOffsets, Queues};
 use crate::store::{
     CommitLog, Files, Identity, LogOptions, PreviousLife, ReplayFrom, StoreFile, StoreLock,
-    VoteFile, checkpoint,
+    VoteFile, checkpoint, disk_space,
 };
 
 /// Everything that a member runs on.
@@ -36,8 +36,12 @@ pub(super) struct HeldStore {
 /// Opens and recovers a store.
 pub(super) fn open(files: Arc<dyn Files>, options: &GroupOptions) -> Result<Opened, StartError> {
     let dir = options.dir.clone();
+    let used = !files.list(&options.log_dir).unwrap_or_default().is_empty();
+    if !used {
+        disk_space::check_new_log(&*files, &options.log_dir, options.segment_bytes)?;
+    }
     let lock = StoreLock::take(&*files, &dir)?;
-    let store = open_stamp(&files, options)?;
+    let store = open_stamp(&files, options, used)?;
     let votes = VoteFile::open(&*files, &dir)?;
     let snapshots = SnapshotFiles::open(Arc::clone(&files), dir.join("snapshots"))?;
     let start = load_checkpoint(&*files, options)?;
@@ -60,15 +64,17 @@ pub(super) fn open(files: Arc<dyn Files>, options: &GroupOptions) -> Result<Open
     Ok(Opened { store: HeldStore { stamp: store, _lock: lock }, log, votes, machine, parts })
 }
 
-fn open_stamp(files: &Arc<dyn Files>, options: &GroupOptions) -> Result<StoreFile, StartError> {
+fn open_stamp(
+    files: &Arc<dyn Files>,
+    options: &GroupOptions,
+    used: bool,
+) -> Result<StoreFile, StartError> {
     let identity = Identity {
         cluster: options.cluster.clone(),
         group: options.group.clone(),
         member: options.member.clone(),
         segment_bytes: options.segment_bytes,
     };
-    let listed = files.list(&options.log_dir).unwrap_or_default();
-    let used = !listed.is_empty();
     Ok(StoreFile::open(Arc::clone(files), &options.dir, identity, used, clock::wall_ms())?)
 }
 

@@ -1,8 +1,11 @@
 //! Whether the disk takes more messages. Pure; asked again and again, so it recovers by itself.
+//! And whether it takes a log at all, asked once before one is made.
 
 use std::fmt;
+use std::path::Path;
 
-use super::files::Space;
+use super::error::Error;
+use super::files::{Files, Space};
 use super::retention::used_ratio;
 
 /// Used shares of the disk at which something happens, each a fraction.
@@ -93,6 +96,24 @@ pub fn decide(space: Space, room: LogRoom, ratios: Ratios) -> DiskState {
     DiskState::Fine
 }
 
+/// What goes with the first segment of a log: stamp, vote, checkpoint, the first run.
+const BESIDE_THE_LOG_BYTES: u64 = 1 << 20;
+
+/// Refuses a disk that has no room for a new log in `dir`, which need not exist yet. A member
+/// whose first segment cannot be made takes no part in its group, and nothing frees space for it.
+pub fn check_new_log(files: &dyn Files, dir: &Path, segment_bytes: u64) -> Result<(), Error> {
+    let mut above =
+        dir.ancestors().map(|dir| if dir.as_os_str().is_empty() { Path::new(".") } else { dir });
+    let space = above.find_map(|dir| files.space(dir).ok());
+    let needed = segment_bytes.saturating_add(BESIDE_THE_LOG_BYTES);
+    match space {
+        Some(Space { total, free }) if total > 0 && free < needed => {
+            Err(Error::NoRoom { dir: dir.to_owned(), needed, free })
+        }
+        Some(_) | None => Ok(()), // or a file system that does not tell
+    }
+}
+
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Space { total, free } = self.space;
@@ -112,6 +133,7 @@ impl fmt::Display for Reason {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::RealFiles;
 
     #[test]
     fn the_disk_is_full_by_share_or_when_no_segment_fits() {
@@ -142,6 +164,22 @@ mod tests {
             let got = state(total, free, allocated);
             assert!(got.starts_with(want), "{free} of {total}: {got}");
         }
+    }
+
+    #[test]
+    fn a_new_log_that_does_not_fit_is_refused_with_the_numbers() {
+        let there = tempfile::tempdir().unwrap();
+        let dir = there.path().join("not/there/yet");
+        assert!(check_new_log(&RealFiles, &dir, 4096).is_ok());
+        assert!(check_new_log(&RealFiles, Path::new("not-there"), 4096).is_ok());
+        match check_new_log(&RealFiles, &dir, 1 << 60) {
+            Err(Error::NoRoom { dir: of, needed, free }) => {
+                assert_eq!((of, needed), (dir, (1 << 60) + BESIDE_THE_LOG_BYTES));
+                assert!(free > 0 && free < needed, "{free}");
+            }
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(std::fs::read_dir(there.path()).unwrap().count(), 0, "nothing is made");
     }
 
     #[test]

@@ -11,14 +11,14 @@ use crate::ids::{EntryIndex, PhysicalOffset, Term};
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
     /// The disk answered an error that has no better name below.
-    #[error("{attempt} {path}: {source}")]
+    #[error("{attempt} {path}: {cause}")]
     Io {
         /// What was attempted, as a verb: "map segment".
         attempt: &'static str,
         /// On which file or directory.
         path: PathBuf,
         /// The first answer of the operating system.
-        source: Arc<io::Error>,
+        cause: Arc<io::Error>,
     },
     /// The file system is full (or the quota is).
     #[error(
@@ -30,17 +30,29 @@ pub enum Error {
         /// On which file or directory.
         path: PathBuf,
     },
+    /// A new log does not fit.
+    #[error(
+        "make a log in {dir}: it needs {needed} bytes (one segment, mappedFileSizeCommitLog, and what goes with it), {free} are free; free space, or set a smaller segment or another storePathRootDir"
+    )]
+    NoRoom {
+        /// The log's directory.
+        dir: PathBuf,
+        /// Bytes it takes from the start.
+        needed: u64,
+        /// Bytes that may be used.
+        free: u64,
+    },
     /// The process may not write here.
     #[error(
-        "{attempt} {path}: not writable ({source}); the broker's user must own the store directory, and the file system must not be read-only"
+        "{attempt} {path}: not writable ({cause}); storePathRootDir must be a directory of the broker's user, on a file system that is not read-only"
     )]
     NotWritable {
         /// What was attempted.
         attempt: &'static str,
         /// On which file or directory.
         path: PathBuf,
-        /// Permission denied, or a read-only file system.
-        source: Arc<io::Error>,
+        /// Permission denied, a read-only file system, or a file where a directory should be.
+        cause: Arc<io::Error>,
     },
     /// Another process works on this store.
     #[error(
@@ -207,16 +219,18 @@ impl std::fmt::Display for Committed {
 
 impl Error {
     /// The error for a failed disk operation; `attempt` is a verb ("create segment").
-    pub fn io(attempt: &'static str, path: &Path, source: io::Error) -> Self {
+    pub fn io(attempt: &'static str, path: &Path, cause: io::Error) -> Self {
         let path = path.to_owned();
-        match source.kind() {
+        match cause.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
                 Self::NoSpace { attempt, path }
             }
-            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-                Self::NotWritable { attempt, path, source: Arc::new(source) }
+            io::ErrorKind::PermissionDenied
+            | io::ErrorKind::ReadOnlyFilesystem
+            | io::ErrorKind::NotADirectory => {
+                Self::NotWritable { attempt, path, cause: Arc::new(cause) }
             }
-            _ => Self::Io { attempt, path, source: Arc::new(source) },
+            _ => Self::Io { attempt, path, cause: Arc::new(cause) },
         }
     }
 
@@ -236,6 +250,7 @@ mod tests {
             (io::ErrorKind::StorageFull, "create segment /s/0: no space left"),
             (io::ErrorKind::PermissionDenied, "create segment /s/0: not writable"),
             (io::ErrorKind::ReadOnlyFilesystem, "create segment /s/0: not writable"),
+            (io::ErrorKind::NotADirectory, "create segment /s/0: not writable"),
             (io::ErrorKind::NotFound, "create segment /s/0: "),
         ];
         for (kind, text) in rows {

@@ -89,6 +89,10 @@ impl Files for RealFiles {
         }
         match fs::create_dir(dir) {
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => Ok(()),
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+                let text = format!("{} is not a directory", dir.display());
+                Err(io::Error::new(io::ErrorKind::NotADirectory, text))
+            }
             Err(e) => Err(e),
             Ok(()) => dir.parent().map_or(Ok(()), |above| self.sync_dir(above)),
         }
@@ -256,6 +260,18 @@ mod tests {
         assert!(map.contents().starts_with(b"abc\0") && map.len() == 8192);
         let error = RealFiles.segment(&path, 4096).err().unwrap();
         assert!(error.to_string().contains("8192"), "{error}");
+    }
+
+    #[test]
+    fn a_file_where_a_directory_should_be_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        fs::write(&file, "").unwrap();
+        for wanted in [file.clone(), file.join("below"), file.join("far/below")] {
+            let error = RealFiles.create_dir(&wanted).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::NotADirectory);
+            assert_eq!(error.to_string(), format!("{} is not a directory", file.display()));
+        }
     }
 
     #[test]
