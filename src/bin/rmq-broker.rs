@@ -8,7 +8,7 @@ use rmq::{
     broker::start,
     config::{
         BrokerConfig,
-        broker::LogFormat,
+        broker::{LogFormat, Logging},
         cli::{self, BrokerArgs, Prepared},
         load::Loaded,
     },
@@ -22,6 +22,10 @@ fn main() -> ExitCode {
         Prepared::Run(loaded) => *loaded,
         Prepared::Exit(code) => return code,
     };
+    if let Err(error) = start_log(&loaded.config.logging) {
+        eprintln!("{error}");
+        return ExitCode::from(cli::EXIT_CONFIGURATION);
+    }
     match run(loaded) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -31,13 +35,15 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(Loaded { config, notices, warnings }: Loaded<BrokerConfig>) -> anyhow::Result<()> {
-    let format = match config.logging.format {
+fn start_log(config: &Logging) -> Result<(), logging::Error> {
+    let format = match config.format {
         LogFormat::Text => logging::Format::Text,
         LogFormat::Json => logging::Format::Json,
     };
-    let variable = std::env::var("RUST_LOG").ok();
-    logging::start(&config.logging.level, variable.as_deref(), format)?;
+    logging::start(&config.level, std::env::var("RUST_LOG").ok().as_deref(), format)
+}
+
+fn run(Loaded { config, notices, warnings }: Loaded<BrokerConfig>) -> anyhow::Result<()> {
     notices.iter().for_each(|line| info!("{line}"));
     warnings.iter().for_each(|line| warn!("{line}"));
     tokio::runtime::Builder::new_multi_thread()
