@@ -76,8 +76,14 @@ pub enum RequestError {
         topic: String,
     },
     /// A pull for a group that is not there and may not be created.
-    #[error("subscription group [{group}] does not exist, {FAQ}")]
+    #[error("subscription group [{group}] does not exist, \n{FAQ}")]
     GroupToPullUnknown {
+        /// The group.
+        group: String,
+    },
+    /// A message given back by a group that is not there and may not be created.
+    #[error("subscription group not exist, {group} \n{FAQ}")]
+    GroupToRetryUnknown {
         /// The group.
         group: String,
     },
@@ -238,9 +244,9 @@ impl RequestError {
             Self::TopicToSendUnknown { .. }
             | Self::TopicToPullUnknown { .. }
             | Self::TopicUnknown { .. } => ResponseCode::TOPIC_NOT_EXIST,
-            Self::GroupToPullUnknown { .. } | Self::GroupUnknown { .. } => {
-                ResponseCode::SUBSCRIPTION_GROUP_NOT_EXIST
-            }
+            Self::GroupToPullUnknown { .. }
+            | Self::GroupToRetryUnknown { .. }
+            | Self::GroupUnknown { .. } => ResponseCode::SUBSCRIPTION_GROUP_NOT_EXIST,
             Self::SubscriptionMalformed(_) => ResponseCode::SUBSCRIPTION_PARSE_FAILED,
             Self::GroupNotConnected | Self::NotSubscribed => ResponseCode::SUBSCRIPTION_NOT_EXIST,
             Self::SubscriptionOld => ResponseCode::SUBSCRIPTION_NOT_LATEST,

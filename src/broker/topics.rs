@@ -24,13 +24,21 @@ pub fn plain(name: &str, queues: u32, perm: u32) -> Topic {
     }
 }
 
+/// What `topicSysFlag` says of topics: the bits of a unit, that is a part of a cluster that works
+/// for itself.
+pub mod sys_flag {
+    /// Producers of a unit write it.
+    pub const UNIT: i32 = 1;
+    /// Consumers of a unit read it.
+    pub const UNIT_SUBSCRIBED: i32 = 2;
+}
+
 /// The topic that a send to an unknown name creates from `template`, which must be inheritable;
 /// the client wants `queues`. `None`: no topic may be created this way.
 pub fn from_template(name: &str, template: Option<&Topic>, queues: i32) -> Option<Topic> {
     let template = template.filter(|template| perm::inheritable(template.perm))?;
     let queues = u32::try_from(queues).unwrap_or(0).min(template.write_queues);
     Some(Topic {
-        sys_flag: template.sys_flag,
         multi_tag: template.multi_tag,
         ..plain(name, queues.max(1), template.perm & !perm::INHERIT)
     })

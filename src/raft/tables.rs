@@ -127,6 +127,11 @@ impl Tables {
         is_held(lock, now_ms).then_some(lock.client.as_str())
     }
 
+    /// Whether a client holds any queue for a group at `now_ms`, as of orderly groups.
+    pub fn holds_locks(&self, group: &str, now_ms: i64) -> bool {
+        self.locks.get(group).is_some_and(|held| held.values().any(|lock| is_held(lock, now_ms)))
+    }
+
     /// Settings changed over the network: key, value.
     pub fn settings(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<str>)> {
         self.settings.iter()
@@ -471,6 +476,7 @@ mod tests {
         assert_eq!(tables.apply(lock("a", &[0, 1]), 0), Outcome::Locked(vec![queue(0), queue(1)]));
         assert_eq!(tables.apply(lock("b", &[1, 2]), 10), Outcome::Locked(vec![queue(2)]));
         assert_eq!(tables.lock_holder("g", &queue(1), LOCK_MS - 1), Some("a"));
+        assert!(tables.holds_locks("g", LOCK_MS - 1) && !tables.holds_locks("g", 2 * LOCK_MS));
         assert_eq!(tables.apply(lock("b", &[1]), LOCK_MS), Outcome::Locked(vec![queue(1)]));
         let unlock = Command::UnlockQueues {
             group: "g".to_owned(),

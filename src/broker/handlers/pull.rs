@@ -29,7 +29,7 @@ use crate::protocol::{names, perm};
 use crate::raft::Proposal;
 use crate::raft::command::{Command, Group, OffsetCommit, Topic};
 use crate::raft::tables::Tables;
-use crate::store::queues::Unit;
+use crate::store::queues::{Bounds, Unit};
 use crate::store::read::{self, Filter, Limits, Outcome, Wanted};
 
 use crate::broker::error::RequestError;
@@ -58,6 +58,7 @@ struct Pull {
     deadline: Option<Instant>,
     /// Broker id that the group reads from when it is far behind.
     when_behind: u64,
+    group_sys_flag: i32,
     /// It has been held: what does not match its filter is no reason to answer.
     was_held: bool,
 }
@@ -154,6 +155,7 @@ fn check(
             filter,
             deadline: deadline(&request, &settings, clock::now()),
             when_behind: group.which_broker_when_consume_slowly,
+            group_sys_flag: group.sys_flag,
             was_held: false,
         },
         commit,
@@ -173,8 +175,8 @@ fn check_broker(
     }
     if command.request_code() == RequestCode::LITE_PULL_MESSAGE && !policy.pull.lite_pull {
         let address = &broker.identity.address;
-        let text = format!("the broker[{address}] for lite pull consumer is forbidden");
-        return Err(RequestError::Forbidden(text));
+        let why = format!("the broker[{address}] for lite pull consumer is forbidden");
+        return Err(RequestError::PullForbidden { kind: 1, why });
     }
     Ok(())
 }
@@ -311,13 +313,8 @@ fn reset_of(broker: &Broker, pull: &Pull) -> Option<u64> {
 fn tell_reset(broker: &Broker, held: HeldPull, offset: u64) {
     let HeldPull { pull, reply } = held;
     let bounds = broker.group.queues().bounds(&pull.topic, pull.queue_id).unwrap_or_default();
-    let mut head = PullAnswer {
-        suggest_which_broker_id: LEADER_ID,
-        next_begin_offset: pull.offset,
-        min_offset: as_i64(bounds.min),
-        max_offset: as_i64(bounds.next),
-        forbidden_type: None,
-    };
+    let topic = broker.tables().topic(&pull.topic).map_or(0, |topic| topic.sys_flag);
+    let mut head = head(&pull, topic, bounds);
     if !broker.is_leader() {
         let code = ResponseCode::PULL_RETRY_IMMEDIATELY;
         return reply.answer(head.answer(code, "OFFSET_RESET"));
@@ -391,7 +388,7 @@ fn hold(broker: &Broker, mut held: HeldPull, wants: QueueOffset, deadline: Insta
 
 fn find(broker: &Broker, pull: &mut Pull, consumer: SocketAddr) -> Result<Found, RequestError> {
     let tables = broker.tables();
-    topic_of(&tables, &pull.topic, pull.queue_id.into(), consumer)?; // it may have changed
+    let topic = topic_of(&tables, &pull.topic, pull.queue_id.into(), consumer)?; // as of now
     let settings = broker.settings.current(&tables);
     let filter = match &pull.filter {
         TagFilter::All => Filter::All,
@@ -402,13 +399,7 @@ fn find(broker: &Broker, pull: &mut Pull, consumer: SocketAddr) -> Result<Found,
     let wanted = Wanted { from: pull.offset, messages_max: pull.messages_max, filter: &filter };
     let queues = broker.group.queues();
     let read = read::get(queues, &pull.topic, pull.queue_id, &wanted, limits)?;
-    let mut head = PullAnswer {
-        suggest_which_broker_id: LEADER_ID,
-        next_begin_offset: pull.offset,
-        min_offset: as_i64(read.bounds.min),
-        max_offset: as_i64(read.bounds.next),
-        forbidden_type: None,
-    };
+    let mut head = head(pull, topic.sys_flag, read.bounds);
     let (units, next) = match verdict(read.outcome, pull, broker.is_leader()) {
         Verdict::Messages { units, next } => (units, next),
         Verdict::Nothing { code, status, next } => {
@@ -430,6 +421,19 @@ fn find(broker: &Broker, pull: &mut Pull, consumer: SocketAddr) -> Result<Found,
     note_pulled(broker, &tables, pull, head.next_begin_offset);
     head.suggest_which_broker_id = behind.suggested(broker, pull, &settings);
     records(broker, pull, &head, &units)
+}
+
+/// The head of an answer that sends the consumer on where it is, to the leader.
+fn head(pull: &Pull, topic_sys_flag: i32, bounds: Bounds) -> PullAnswer {
+    PullAnswer {
+        suggest_which_broker_id: LEADER_ID,
+        next_begin_offset: pull.offset,
+        min_offset: as_i64(bounds.min),
+        max_offset: as_i64(bounds.next),
+        group_sys_flag: pull.group_sys_flag,
+        topic_sys_flag,
+        forbidden_type: None,
+    }
 }
 
 /// Notes where the group goes on in this queue. Groups that are not there, which a follower serves
@@ -576,6 +580,7 @@ mod tests {
             filter: TagFilter::All,
             deadline: None,
             when_behind: 1,
+            group_sys_flag: 0,
             was_held: false,
         }
     }

@@ -23,7 +23,7 @@ use crate::net::{Handled, ReplyTo};
 use crate::protocol::codes::ResponseCode;
 use crate::protocol::command::RemotingCommand;
 use crate::protocol::headers::send::{MsgIds, SendRequest, SendResponse};
-use crate::protocol::message::{Draft, PROPERTIES_BYTES_MAX, batch, body_crc};
+use crate::protocol::message::{Draft, PROPERTIES_BYTES_MAX, batch, body_crc, sys_flag};
 use crate::protocol::{names, perm, version};
 use crate::raft::command::{Command, Topic};
 use crate::raft::tables::Tables;
@@ -108,13 +108,21 @@ fn prepare(
     let tables = broker.tables();
     let settings = broker.settings.current(&tables);
     let request = SendRequest::parse(command)?;
-    check_target(broker, &settings, &request)?;
+    check_target(broker, &tables, &settings, &request)?;
     let target = match target(broker, &tables, &settings, &request, command.version)? {
         Ok(target) => target,
         Err(missing) => return Ok(Prepared::Missing(missing)),
     };
     let queue_id = queue_of(&target, request.queue_id, reply)?;
-    let draft = Template { broker, settings: &settings, reply, request: &request, queue_id };
+    let multi_tags = if target.topic.multi_tag { sys_flag::MULTI_TAGS } else { 0 };
+    let draft = Template {
+        broker,
+        settings: &settings,
+        reply,
+        request: &request,
+        queue_id,
+        sys_flag: request.sys_flag | multi_tags,
+    };
     let topic = tables.topic_name(&target.topic.name).unwrap_or_else(|| {
         Arc::from(target.topic.name.as_str()) // cannot be: the topic comes from the same tables
     });
@@ -128,18 +136,21 @@ fn prepare(
     Ok(Prepared::Ready(Drafts { messages, settings, unique_key: Some(unique_key) }))
 }
 
-/// Refuses names and permissions that do not depend on what exists.
+/// Refuses what may not be sent to, whether it exists or not. A broker that is made read-only is
+/// emptied without errors: producers learn it from the route. Only order would be lost by then.
 fn check_target(
     broker: &Broker,
+    tables: &Tables,
     settings: &Current,
     request: &SendRequest<'_>,
 ) -> Result<(), RequestError> {
     let forbidden = |text: String| Err(RequestError::Forbidden(text));
-    if !perm::writable(settings.config.policy.permission) {
+    let topic = request.topic;
+    let is_ordered = || tables.topic(topic).is_some_and(|topic| topic.order);
+    if !perm::writable(settings.config.policy.permission) && is_ordered() {
         let address = &broker.identity.address;
         return forbidden(format!("the broker[{address}] sending message is forbidden"));
     }
-    let topic = request.topic;
     names::validate_topic(topic).map_err(|error| RequestError::Parameter(error.to_string()))?;
     if names::is_forbidden_to_send(topic) {
         return forbidden(format!("Sending message to topic[{topic}] is forbidden."));
@@ -217,13 +228,16 @@ fn retries_of(
         let may_be_created =
             settings.config.policy.auto_create_group && names::validate_group(group).is_ok();
         if !may_be_created {
-            return Err(RequestError::GroupUnknown { group: group.to_owned() });
+            return Err(RequestError::GroupToRetryUnknown { group: group.to_owned() });
         }
         return Ok(Retries::GroupMissing(Command::EnsureGroup(groups::with_defaults(group))));
     };
     let own_limit = request.max_reconsume_times.filter(|_| client_version >= version::V3_4_9);
     let limit = own_limit.unwrap_or(config.retry_max_times);
-    Ok(if request.reconsume_times > limit { Retries::Used } else { Retries::Left })
+    // A consumer that holds queues consumes in order: it tries again where it is, and gives back
+    // only what it has given up.
+    let given_up = request.reconsume_times > limit || tables.holds_locks(group, clock::wall_ms());
+    Ok(if given_up { Retries::Used } else { Retries::Left })
 }
 
 /// The topic that a send to an unknown name may create.
@@ -231,14 +245,16 @@ fn new_topic(tables: &Tables, settings: &Current, request: &SendRequest<'_>) -> 
     let template = tables.topic(request.default_topic).filter(|template| {
         settings.config.policy.auto_create_topic || template.name != names::TBW102
     });
-    topics::from_template(
-        request.topic,
-        template.map(|template| &**template),
-        request.default_topic_queue_nums,
-    )
-    .or_else(|| {
-        request.topic.strip_prefix(names::RETRY_PREFIX).map(|group| topics::retry(group, 1))
-    })
+    let wanted_queues = request.default_topic_queue_nums;
+    let group = request.topic.strip_prefix(names::RETRY_PREFIX);
+    let topic = topics::from_template(request.topic, template.map(AsRef::as_ref), wanted_queues)
+        .or_else(|| group.map(|group| topics::retry(group, 1)))?;
+    let sys_flag = match (request.unit_mode, group) {
+        (false, _) => 0,
+        (true, None) => topics::sys_flag::UNIT,
+        (true, Some(_)) => topics::sys_flag::UNIT_SUBSCRIBED,
+    };
+    Some(Topic { sys_flag, ..topic })
 }
 
 /// The queue that was asked for; a negative one means any.
@@ -265,6 +281,7 @@ struct Template<'a> {
     reply: &'a ReplyTo,
     request: &'a SendRequest<'a>,
     queue_id: u32,
+    sys_flag: i32,
 }
 
 impl Template<'_> {
@@ -293,11 +310,12 @@ impl Template<'_> {
 
     fn batch(&self, topic: &Arc<str>, body: &Bytes) -> Result<SmallVec<[Draft; 1]>, RequestError> {
         let illegal = |text: String| RequestError::MessageIllegal(text);
-        if names::is_retry_topic(self.request.topic) || names::is_dlq_topic(self.request.topic) {
-            return Err(illegal("batch request does not support retry group".to_owned()));
-        }
         if topic.len() > names::TOPIC_CHARS_MAX {
             return Err(illegal(format!("message topic length too long {}", topic.len())));
+        }
+        if names::is_retry_topic(self.request.topic) {
+            let topic = self.request.topic;
+            return Err(illegal(format!("batch request does not support retry group {topic}")));
         }
         self.check_sizes(body.len(), 0)?;
         let items = batch::items(body).map_err(|error| illegal(error.to_string()))?;
@@ -333,7 +351,7 @@ impl Template<'_> {
             topic: Arc::clone(topic),
             queue_id: self.queue_id,
             flag,
-            sys_flag: self.request.sys_flag,
+            sys_flag: self.sys_flag,
             born_timestamp: self.request.born_timestamp,
             born_host: self.reply.connection().peer(),
             store_host: self.broker.identity.store_host,

@@ -92,15 +92,22 @@ impl Deployed {
 
     async fn create_topic(&self, topic: &str, queues: u32) {
         let queues = queues.to_string();
-        let fields = [
+        let queues = [("readQueueNums", queues.as_str()), ("writeQueueNums", &queues)];
+        self.create_topic_with(topic, &queues).await;
+    }
+
+    /// Creates a topic of one queue, apart from what `differs`.
+    async fn create_topic_with(&self, topic: &str, differs: &[(&str, &str)]) {
+        let mut fields = vec![
             ("topic", topic),
             ("defaultTopic", "TBW102"),
-            ("readQueueNums", &queues),
-            ("writeQueueNums", &queues),
+            ("readQueueNums", "1"),
+            ("writeQueueNums", "1"),
             ("perm", "6"),
             ("topicFilterType", "SINGLE_TAG"),
             ("order", "false"),
         ];
+        fields.extend_from_slice(differs); // of two fields with one name the last counts
         let answer = self.ask(RequestCode::UPDATE_AND_CREATE_TOPIC, &fields).await;
         assert_eq!(answer.code, 0, "{answer:?}");
     }

@@ -150,6 +150,53 @@ async fn what_was_consumed_in_vain_too_often_becomes_a_dead_letter() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_an_orderly_group_gives_back_becomes_a_dead_letter_at_once() {
+    let broker = deploy().await;
+    broker.create_topic("T", 1).await;
+    let queue = "{\"brokerName\":\"B\",\"queueId\":0,\"topic\":\"T\"}";
+    let body = format!("{{\"clientId\":\"c\",\"consumerGroup\":\"g\",\"mqSet\":[{queue}]}}");
+    let lock = RemotingCommand::request(RequestCode::LOCK_BATCH_MQ).with_body(body);
+    assert_eq!(broker.call(lock).await.code, 0);
+    for group in ["g", "h"] {
+        let again = send(&format!("%RETRY%{group}"), 0, "DELAY\u{1}0\u{2}", group);
+        assert_eq!(broker.call(again).await.code, 0);
+    }
+    assert_eq!(texts(&broker.call(pull("%DLQ%g", 0)).await), ["g"]);
+    assert_eq!(texts(&broker.call(pull("%RETRY%h", 0)).await), ["h"], "it holds no locks");
+    broker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_is_being_emptied_takes_what_is_sent_to_it_but_not_in_order() {
+    let broker = deploy().await;
+    broker.create_topic("T", 1).await;
+    broker.create_topic_with("Ordered", &[("order", "true")]).await;
+    let read_only = RemotingCommand::request(RequestCode::UPDATE_BROKER_CONFIG);
+    assert_eq!(broker.call(read_only.with_body("brokerPermission=4\n")).await.code, 0);
+    assert_eq!(broker.call(send("T", 0, "", "x")).await.code, 0, "routes tell producers");
+    let refused = broker.call(send("Ordered", 0, "", "x")).await;
+    assert_eq!((refused.code, remark(&refused).ends_with("message is forbidden")), (16, true));
+    broker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn flags_of_topics_are_kept_and_show_in_messages() {
+    let broker = deploy().await;
+    let of_unit = SendRequest { unit_mode: true, ..send_header("Unit", 0) };
+    let sent = of_unit.request(RequestCode::SEND_MESSAGE_V2).with_body("x");
+    assert_eq!(broker.call(sent).await.code, 0);
+    let pulled = broker.call(pull("Unit", 0)).await;
+    assert_eq!(pulled.ext.get("topicSysFlag"), Some("1"), "a topic of a unit");
+    assert_eq!(first_record(&pulled).sys_flag() & 0x2, 0);
+
+    broker.create_topic_with("Tags", &[("topicFilterType", "MULTI_TAG")]).await;
+    assert_eq!(broker.call(send("Tags", 0, "", "x")).await.code, 0);
+    let pulled = broker.call(pull("Tags", 0)).await;
+    assert_eq!(first_record(&pulled).sys_flag() & 0x2, 0x2, "several tags in a message");
+    broker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn everything_survives_a_restart() {
     let broker = deploy().await;
     broker.create_topic("T", 1).await;

@@ -191,6 +191,10 @@ pub struct PullAnswer {
     pub min_offset: i64,
     /// The next offset to be written.
     pub max_offset: i64,
+    /// `groupSysFlag` of the group's settings.
+    pub group_sys_flag: i32,
+    /// `topicSysFlag` of the topic's settings.
+    pub topic_sys_flag: i32,
     /// Why reading is forbidden: 1 broker, 2 group, 3 topic, 4 broadcasting, 5 subscription.
     pub forbidden_type: Option<i32>,
 }
@@ -204,6 +208,8 @@ impl PullAnswer {
             next_begin_offset: ext.required("nextBeginOffset")?,
             min_offset: ext.required("minOffset")?,
             max_offset: ext.required("maxOffset")?,
+            group_sys_flag: ext.optional("groupSysFlag")?.unwrap_or(0),
+            topic_sys_flag: ext.optional("topicSysFlag")?.unwrap_or(0),
             forbidden_type: ext.optional("forbiddenType")?,
         })
     }
@@ -211,11 +217,11 @@ impl PullAnswer {
     /// Adds the fields to `ext`, in Java's order.
     pub fn write(&self, ext: &mut ExtFields) {
         ext.push("suggestWhichBrokerId", self.suggest_which_broker_id);
-        ext.push("groupSysFlag", 0);
+        ext.push("groupSysFlag", self.group_sys_flag);
         ext.push("nextBeginOffset", self.next_begin_offset);
         ext.push("maxOffset", self.max_offset);
         ext.push("minOffset", self.min_offset);
-        ext.push("topicSysFlag", 0);
+        ext.push("topicSysFlag", self.topic_sys_flag);
         if let Some(forbidden_type) = self.forbidden_type {
             ext.push("forbiddenType", forbidden_type);
         }
@@ -252,8 +258,12 @@ mod tests {
     fn what_is_written_is_read() {
         let command = REQUEST.request(RequestCode::PULL_MESSAGE);
         assert_eq!(PullRequest::parse(&command), Ok(REQUEST));
-        let answer =
-            PullAnswer { next_begin_offset: 9, forbidden_type: Some(2), ..Default::default() };
+        let answer = PullAnswer {
+            next_begin_offset: 9,
+            topic_sys_flag: 1,
+            forbidden_type: Some(2),
+            ..Default::default()
+        };
         let command = answer.answer(ResponseCode::NO_PERMISSION, "no");
         assert_eq!(PullAnswer::parse(&command), Ok(answer));
     }
