@@ -56,7 +56,7 @@ pub struct Consumers {
     wants: HashMap<String, Wants>,
     /// Groups by the topics that they want: a group with members is listed.
     by_topic: HashMap<String, BTreeSet<String>>,
-    /// Fingerprint of the last version-2 heartbeat of each group.
+    /// Fingerprint of the last full heartbeat of each group; 0 of one of version 1.
     fingerprints: HashMap<String, i32>,
 }
 
@@ -121,9 +121,9 @@ impl Consumers {
         self.by_topic.get(topic).into_iter().flatten().map(String::as_str)
     }
 
-    /// Whether the fingerprint of a group's subscriptions is the one of the last full heartbeat.
-    pub fn has_fingerprint(&self, group: &str, fingerprint: i32) -> bool {
-        self.fingerprints.get(group) == Some(&fingerprint)
+    /// Fingerprint of a group's last full heartbeat, which tells what subscriptions it had.
+    pub fn fingerprint(&self, group: &str) -> Option<i32> {
+        self.fingerprints.get(group).copied()
     }
 
     /// Keeps the fingerprint of a full heartbeat, as long as the group has members.
@@ -267,7 +267,7 @@ mod tests {
         consumers.beat(b, client("b"), beat("h", &[("T", "*", 1)])).unwrap();
         consumers.keep_fingerprint("g", 7);
         consumers.keep_fingerprint("unknown", 7);
-        assert!(consumers.has_fingerprint("g", 7) && !consumers.has_fingerprint("g", 8));
+        assert_eq!((consumers.fingerprint("g"), consumers.fingerprint("unknown")), (Some(7), None));
         assert_eq!(consumers.groups_of("T").collect::<Vec<_>>(), ["g", "h"]);
         assert!(consumers.leave("g", a) && !consumers.leave("g", a));
         assert!(consumers.wants("g").is_some());

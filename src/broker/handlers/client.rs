@@ -16,7 +16,7 @@ use crate::protocol::command::RemotingCommand;
 use crate::protocol::headers::client::{GetConsumerList, HeartbeatAnswer, UnregisterClient};
 use crate::protocol::headers::group::{GetConsumerConnections, GetProducerConnections};
 use crate::protocol::names;
-use crate::raft::command::Command;
+use crate::raft::command::{Command, Topic};
 use crate::raft::tables::Tables;
 
 use crate::broker::consumers::{Beat, Style};
@@ -66,22 +66,17 @@ fn parse(command: &RemotingCommand) -> Result<HeartbeatData, RequestError> {
             data.client_id.len()
         )));
     }
-    for consumer in &data.consumer_data_set {
-        names::validate_group(&consumer.group_name)
-            .map_err(|error| RequestError::Parameter(error.to_string()))?;
-    }
     Ok(data)
 }
 
 /// What has to be created for the groups of a heartbeat.
 fn missing(broker: &Broker, data: &HeartbeatData) -> Vec<Command> {
     let tables = broker.tables();
-    let auto_create = broker.settings.current(&tables).config.policy.auto_create_group;
     let mut commands = Vec::new();
-    for ConsumerData { group_name: name, .. } in &data.consumer_data_set {
+    for ConsumerData { group_name: name, unit_mode, .. } in &data.consumer_data_set {
         let group = match tables.group(name) {
             Some(group) => (**group).clone(),
-            None if auto_create || names::is_system_group(name) => {
+            None if may_be_created(broker, &tables, name) => {
                 let group = groups::with_defaults(name);
                 commands.push(Command::EnsureGroup(group.clone()));
                 group
@@ -89,10 +84,17 @@ fn missing(broker: &Broker, data: &HeartbeatData) -> Vec<Command> {
             None => continue,
         };
         if tables.topic(&names::retry_topic(name)).is_none() {
-            commands.push(Command::EnsureTopic(topics::retry(name, group.retry_queues)));
+            let sys_flag = if *unit_mode { topics::sys_flag::UNIT_SUBSCRIBED } else { 0 };
+            let topic = Topic { sys_flag, ..topics::retry(name, group.retry_queues) };
+            commands.push(Command::EnsureTopic(topic));
         }
     }
     commands
+}
+
+fn may_be_created(broker: &Broker, tables: &Tables, group: &str) -> bool {
+    let auto_create = broker.settings.current(tables).config.policy.auto_create_group;
+    (auto_create || names::is_system_group(group)) && names::validate_group(group).is_ok()
 }
 
 fn answer(broker: &Broker, reply: ReplyTo, command: &RemotingCommand, data: HeartbeatData) {
@@ -134,13 +136,10 @@ fn register(
     }
     let (fingerprint, without) = (data.heartbeat_fingerprint, data.without_sub);
     let tables = broker.tables();
-    let auto_create = broker.settings.current(&tables).config.policy.auto_create_group;
     let mut send_in_full = fingerprint == 0;
     for consumer in data.consumer_data_set {
         let group = consumer.group_name.clone();
-        let may_be =
-            tables.group(&group).is_some() || auto_create || names::is_system_group(&group);
-        if !may_be {
+        if tables.group(&group).is_none() && !may_be_created(broker, &tables, &group) {
             continue; // as in Java: a group that may not be created is passed over silently
         }
         let beat = beat_of(consumer, without)?;
@@ -148,8 +147,9 @@ fn register(
         let changed = {
             let mut consumers = broker.consumers.write();
             let changed = consumers.beat(id, client.clone(), beat)?;
-            send_in_full |= !consumers.has_fingerprint(&group, fingerprint);
-            if fingerprint != 0 && !without {
+            let known = consumers.fingerprint(&group);
+            send_in_full |= known.map_or(without, |known| known != fingerprint);
+            if !without {
                 consumers.keep_fingerprint(&group, fingerprint);
             }
             changed

@@ -51,6 +51,48 @@ async fn a_heartbeat_makes_a_member_and_members_hear_of_each_other() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn subscriptions_are_asked_for_when_they_are_not_known() {
+    let broker = deploy().await;
+    let beat = |fingerprint: i32, without: bool| {
+        let subscriptions = if without { "" } else { "{\"topic\":\"T\",\"subString\":\"*\"}" };
+        let body = format!(
+            "{{\"clientID\":\"a\",\"heartbeatFingerprint\":{fingerprint},\"withoutSub\":{without},\
+             \"consumerDataSet\":[{{\"groupName\":\"g\",\
+             \"subscriptionDataSet\":[{subscriptions}]}}]}}"
+        );
+        broker.call(RemotingCommand::request(RequestCode::HEART_BEAT).with_body(body))
+    };
+    let rows = [
+        (7, true, "true"), // as after a restart of the broker
+        (7, false, "false"),
+        (7, true, "false"),
+        (8, true, "true"),
+        (8, false, "true"), // another client may still think that 7 is known
+        (8, true, "false"),
+        (0, false, "true"), // version 1 may have changed everything
+        (8, true, "true"),
+    ];
+    for (row, (fingerprint, without, want)) in rows.into_iter().enumerate() {
+        let answer = beat(fingerprint, without).await;
+        assert_eq!(answer.ext.get("IS_SUB_CHANGE"), Some(want), "row {row}: {answer:?}");
+    }
+    broker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_that_cannot_be_does_not_keep_a_client_from_its_others() {
+    let broker = deploy().await;
+    let body = "{\"clientID\":\"a\",\"producerDataSet\":[{\"groupName\":\"p\"}],\
+                \"consumerDataSet\":[{\"groupName\":\"a b\"},{\"groupName\":\"g\"}]}";
+    let beat = RemotingCommand::request(RequestCode::HEART_BEAT).with_body(body);
+    assert_eq!(broker.call(beat).await.code, 0);
+    let consumers = |group| broker.running.broker().consumers.read().members().has(group);
+    assert!(consumers("g") && !consumers("a b"));
+    assert!(broker.running.broker().producers.read().has("p"));
+    broker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_pull_may_rely_on_the_subscription_of_the_heartbeat() {
     let broker = deploy().await;
     broker.create_topic("T", 1).await;
