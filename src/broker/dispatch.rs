@@ -97,9 +97,10 @@ fn route(code: RequestCode) -> Option<Route> {
         RequestCode::GET_BROKER_CONSUME_STATS => Now(progress::of_all_groups),
         RequestCode::QUERY_CONSUME_TIME_SPAN => Now(progress::in_time),
         RequestCode::VIEW_BROKER_STATS_DATA => Now(stats::counted),
-        RequestCode::CLEAN_EXPIRED_CONSUMEQUEUE
-        | RequestCode::CLEAN_UNUSED_TOPIC
-        | RequestCode::DELETE_EXPIRED_COMMITLOG => Now(stats::clean),
+        RequestCode::CLEAN_EXPIRED_CONSUMEQUEUE | RequestCode::CLEAN_UNUSED_TOPIC => {
+            Now(stats::clean)
+        }
+        RequestCode::DELETE_EXPIRED_COMMITLOG => Now(stats::delete_expired),
         _ => return None,
     })
 }

@@ -16,9 +16,12 @@ const QUEUES_MAX: usize = 500_000;
 #[derive(Debug, Default)]
 pub struct PullOffsets(Mutex<Table>);
 
+/// Offsets by group and queue.
+type ByGroup = HashMap<Arc<str>, BTreeMap<u32, i64>>;
+
 #[derive(Debug, Default)]
 struct Table {
-    topics: HashMap<Arc<str>, HashMap<Arc<str>, BTreeMap<u32, i64>>>,
+    topics: HashMap<Arc<str>, ByGroup>,
     queues: usize,
 }
 

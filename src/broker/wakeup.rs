@@ -12,7 +12,6 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::clock;
-use crate::ids::QueueOffset;
 use crate::net::ConnectionId;
 use crate::raft::{QueueAdvance, QueueListener};
 
@@ -192,6 +191,7 @@ pub async fn run<P: Send + 'static>(wakeups: Arc<Wakeups<P>>, answer: impl Fn(P,
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ids::QueueOffset;
 
     fn hold(wants: u64, within: Duration) -> Hold<u64> {
         Hold {

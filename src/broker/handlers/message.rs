@@ -30,6 +30,9 @@ const UNITS_MAX: usize = 4096;
 /// QUERY_MESSAGE: by one of the message's keys or by its unique key.
 pub(in crate::broker) fn by_key(broker: &Broker, request: &Request) -> Answer {
     let header = QueryMessage::parse(&request.command)?;
+    if header.index_type.as_deref() == Some("T") {
+        return Err(RequestError::NoMessageByKey); // tags are not indexed, and a tag is no key
+    }
     let tables = broker.tables();
     let asked = if header.unique_key_query {
         usize::try_from(broker.settings.policy(&tables).query_messages_max).unwrap_or(MESSAGES_MAX)

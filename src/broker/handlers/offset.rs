@@ -90,7 +90,11 @@ pub(in crate::broker) fn update(
 ) -> Handled {
     let tables = broker.tables();
     match checked_commit(broker, &tables, &command) {
-        Ok(commit) => {
+        Ok(Commit::Void) => {
+            let answer = RemotingCommand::response(ResponseCode::SUCCESS);
+            reply.answer(answer.with_remark("Offset has been previously reset"));
+        }
+        Ok(Commit::Store(commit)) => {
             broker.offset_commits.commit(&broker.group, &tables, commit, move |result| {
                 reply.answer(match result {
                     Ok(()) => RemotingCommand::response(ResponseCode::SUCCESS),
@@ -103,11 +107,18 @@ pub(in crate::broker) fn update(
     Handled::Done
 }
 
+/// What becomes of a commit.
+enum Commit {
+    Store(OffsetCommit),
+    /// An operator reset the group, and it was not told yet.
+    Void,
+}
+
 fn checked_commit(
     broker: &Broker,
     tables: &Tables,
     command: &RemotingCommand,
-) -> Result<OffsetCommit, RequestError> {
+) -> Result<Commit, RequestError> {
     let header = UpdateConsumerOffset::parse(command)?;
     broker.require_leader()?;
     let (group, topic) = (header.consumer_group, header.topic);
@@ -126,7 +137,10 @@ fn checked_commit(
     let offset = u64::try_from(header.commit_offset).map_err(|_| {
         RequestError::Parameter(format!("commitOffset [{}] is illegal", header.commit_offset))
     })?;
-    Ok(OffsetCommit { group, topic, queue_id, offset })
+    if tables.reset(&group, &topic, queue_id).is_some() {
+        return Ok(Commit::Void);
+    }
+    Ok(Commit::Store(OffsetCommit { group, topic, queue_id, offset }))
 }
 
 /// SEARCH_OFFSET_BY_TIMESTAMP.

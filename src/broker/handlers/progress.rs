@@ -27,16 +27,17 @@ pub(in crate::broker) fn of_group(broker: &Broker, request: &Request) -> Answer 
     let tables = broker.tables();
     let group = header.consumer_group;
     let list = header.topic_list.unwrap_or_default();
-    let asked: BTreeSet<String> = header
-        .topic
-        .into_iter()
-        .chain(list.split(';').map(str::to_owned))
-        .filter(|topic| !topic.is_empty())
-        .collect();
-    let of_group = || tables.offsets_of(&group).map(|(topic, _)| topic.to_string()).collect();
-    let topics = if asked.is_empty() { of_group() } else { asked };
+    let mut topics: BTreeSet<&str> = list.split(';').filter(|topic| !topic.is_empty()).collect();
+    // Whoever names a list sees all of it, consumed at present or not.
+    if topics.is_empty() {
+        match header.topic.as_deref().filter(|topic| !topic.is_empty()) {
+            Some(topic) => topics.extend([topic]),
+            None => topics.extend(tables.offsets_of(&group).map(|(topic, _)| &**topic)),
+        }
+        topics.retain(|topic| is_wanted(broker, &group, topic));
+    }
     let mut stats = ConsumeStats::default();
-    for topic in topics.iter().filter(|topic| is_shown(broker, &tables, &group, topic)) {
+    for topic in topics.into_iter().filter(|topic| tables.topic(topic).is_some()) {
         let of_topic = progress(broker, &tables, &group, topic)?;
         stats.consume_tps += of_topic.consume_tps;
         stats.offset_table.extend(of_topic.offset_table);
@@ -45,14 +46,11 @@ pub(in crate::broker) fn of_group(broker: &Broker, request: &Request) -> Answer 
     Ok(RemotingCommand::response(ResponseCode::SUCCESS).with_body(body).into())
 }
 
-/// Topics that are gone, and topics that the group, while it has members, does not want any more,
-/// are left out.
-fn is_shown(broker: &Broker, tables: &Tables, group: &str, topic: &str) -> bool {
+/// Topics that a group, while it has members, does not want any more are left out.
+fn is_wanted(broker: &Broker, group: &str, topic: &str) -> bool {
     let consumers = broker.consumers.read();
-    let wanted = consumers
-        .wants(group)
-        .is_none_or(|wants| wants.topics.is_empty() || wants.topics.contains_key(topic));
-    wanted && tables.topic(topic).is_some()
+    let wants = consumers.wants(group);
+    wants.is_none_or(|wants| wants.topics.is_empty() || wants.topics.contains_key(topic))
 }
 
 /// How far a group is in each queue of a topic.
@@ -93,7 +91,7 @@ pub(in crate::broker) fn of_all_groups(broker: &Broker, request: &Request) -> An
     for group in tables.groups().filter(|group| !only_ordered || group.consume_message_orderly) {
         let mut of_group = Vec::new();
         for (topic, _) in tables.offsets_of(&group.name) {
-            if is_shown(broker, &tables, &group.name, topic) {
+            if tables.topic(topic).is_some() && is_wanted(broker, &group.name, topic) {
                 of_group.push(progress(broker, &tables, &group.name, topic)?);
             }
         }

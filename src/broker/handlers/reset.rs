@@ -88,7 +88,8 @@ fn offset(
     bounds: Bounds,
 ) -> Result<u64, RequestError> {
     let (min, next) = (bounds.min.0, bounds.next.0);
-    if let Some(asked) = header.offset.filter(|asked| *asked >= 0) {
+    let of_one_queue = header.queue_id >= 0; // as in Java: all queues are reset by time
+    if let Some(asked) = header.offset.filter(|asked| of_one_queue && *asked >= 0) {
         let asked = asked.unsigned_abs();
         if !(min..=next).contains(&asked) {
             let text = format!("offset [{asked}] is not in [{min}, {next}] of queue {queue_id}");

@@ -1,5 +1,5 @@
-//! Numbers for tools: a topic's queues (202), what was counted (315); and housekeeping requests,
-//! which have nothing to do here.
+//! Numbers for tools: a topic's queues (202), what was counted (315); and requests to tidy up (306,
+//! 316, 329).
 
 use std::collections::BTreeMap;
 
@@ -81,9 +81,14 @@ fn item(growth: Growth) -> BrokerStatsItem {
     }
 }
 
-/// CLEAN_EXPIRED_CONSUMEQUEUE, CLEAN_UNUSED_TOPIC, DELETE_EXPIRED_COMMITLOG: this broker does by
-/// itself what these ask for.
+/// CLEAN_EXPIRED_CONSUMEQUEUE, CLEAN_UNUSED_TOPIC: this broker does by itself what these ask for.
 pub(in crate::broker) fn clean(_: &Broker, _: &Request) -> Answer {
+    Ok(RemotingCommand::response(ResponseCode::SUCCESS).into())
+}
+
+/// DELETE_EXPIRED_COMMITLOG: what is older than `fileReservedTime` goes, whatever the hour.
+pub(in crate::broker) fn delete_expired(broker: &Broker, _: &Request) -> Answer {
+    broker.group.purge_now();
     Ok(RemotingCommand::response(ResponseCode::SUCCESS).into())
 }
 

@@ -3,6 +3,7 @@ use crate::protocol::bodies::{
     self, ConsumeStats, ConsumeStatsList, ConsumeTimeSpans, KVTable, SubscriptionGroupConfig,
     TopicConfigTable,
 };
+use crate::store::retention::{DeleteWhen, Rules};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn topics_are_created_listed_and_deleted() {
@@ -105,6 +106,13 @@ async fn tools_find_the_numbers_that_they_read() {
         all.consume_stats_list.iter().any(|group| group.contains_key("g"))
             && (all.total_diff, all.total_inflight_diff) == (1, 1)
     );
+    assert_eq!(broker.call(beat_for("g", "U")).await.code, 0);
+    for (field, queues) in [("topic", 0), ("topicList", 2)] {
+        let fields = [("consumerGroup", "g"), (field, "T")];
+        let stats = broker.ask(RequestCode::GET_CONSUME_STATS, &fields).await;
+        let stats: ConsumeStats = bodies::decode(&stats.body).unwrap();
+        assert_eq!(stats.offset_table.len(), queues, "the group wants another topic now");
+    }
     let none = [("statsName", "TOPIC_PUT_NUMS"), ("statsKey", "U")];
     assert_eq!(broker.ask(RequestCode::VIEW_BROKER_STATS_DATA, &none).await.code, 1);
 
@@ -115,6 +123,37 @@ async fn tools_find_the_numbers_that_they_read() {
         ("2", "true")
     );
     assert!(table["earliestMessageTimeStamp"].parse::<i64>().unwrap() > 0, "{table:?}");
+    broker.stop().await;
+}
+
+fn beat_for(group: &str, topic: &str) -> RemotingCommand {
+    let body = format!(
+        "{{\"clientID\":\"c\",\"consumerDataSet\":[{{\"groupName\":\"{group}\",\
+         \"subscriptionDataSet\":[{{\"topic\":\"{topic}\",\"subString\":\"*\"}}]}}]}}"
+    );
+    RemotingCommand::request(RequestCode::HEART_BEAT).with_body(body)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_deletes_old_segments_at_any_hour() {
+    let broker = deploy().await;
+    broker.create_topic("T", 1).await;
+    let body = "x".repeat(4_000_000);
+    for _ in 0..5 {
+        assert_eq!(broker.call(send("T", 0, "", &body)).await.code, 0);
+    }
+    let group = &broker.running.broker().group;
+    let everything =
+        Rules { reserved: Duration::ZERO, delete_when: DeleteWhen::default(), ..Rules::default() };
+    let deleted = async {
+        while group.status().first_position.0 == 0 {
+            group.set_retention(everything); // until the settings' rules are set again
+            let answer = broker.ask(RequestCode::DELETE_EXPIRED_COMMITLOG, &[]).await;
+            assert_eq!(answer.code, 0);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(WITHIN, deleted).await.expect("a segment is deleted");
     broker.stop().await;
 }
 

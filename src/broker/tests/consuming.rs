@@ -127,6 +127,10 @@ async fn a_held_pull_is_told_at_once_that_its_group_was_reset() {
         until(|| parts.wakeups.held() == 1).await;
         assert_eq!(reset("h").await.code, 0);
         until(|| parts.wakeups.held() == 1).await; // looked at, and not its business
+        let fields =
+            [("consumerGroup", "h"), ("topic", "T"), ("queueId", "0"), ("commitOffset", "2")];
+        let void = broker.ask(RequestCode::UPDATE_CONSUMER_OFFSET, &fields).await;
+        assert_eq!((void.code, remark(&void)), (0, "Offset has been previously reset"));
         assert_eq!(reset("g").await.code, 0);
     };
     let (answer, ()) = tokio::join!(held, resetting);

@@ -104,7 +104,7 @@ request_header! {
         topic: String = "topic",
         /// One queue, or −1.
         queue_id: i32 = "queueId" or -1,
-        /// One offset instead of a time.
+        /// Of one queue: this offset instead of a time.
         offset: Option<i64> = "offset",
         /// Milliseconds; −1: the end.
         timestamp: i64 = "timestamp",
