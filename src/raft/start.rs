@@ -291,6 +291,7 @@ fn watch_role(
     let (raft, state) = (raft.clone(), machine.state().clone());
     tasks.spawn(async move {
         let mut server = raft.server_metrics();
+        let mut core_gone = false;
         loop {
             let seen = see(&raft, state.term());
             let now = role_of(&seen);
@@ -312,8 +313,12 @@ fn watch_role(
                 );
                 return;
             }
+            if core_gone {
+                return;
+            }
             tokio::select! {
-                changed = server.changed() => if changed.is_err() { return },
+                // Why it is gone is seen in the next round.
+                changed = server.changed() => core_gone = changed.is_err(),
                 () = state.term_applied() => {}
                 () = tokio::time::sleep(ROLE_TICK) => {}
             }
