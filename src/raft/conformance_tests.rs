@@ -31,7 +31,7 @@ use super::{PeerAddress, Peers};
 use crate::ids::PhysicalOffset;
 use crate::store::entry::{HEADER_BYTES, Header, Kind, crc32c, total_bytes};
 use crate::store::retention::Rules;
-use crate::store::{Durability, RealFiles};
+use crate::store::{Durability, RealFiles, ReceivedEntry};
 
 /// The suite applies entries that it never appended. A group does not: so this gives them the
 /// bytes that append would have given them, and leaves everything else to the state machine.
@@ -61,7 +61,8 @@ impl Storing {
         header.write(bytes.first_chunk_mut().unwrap());
         bytes[HEADER_BYTES..HEADER_BYTES + body.len()].copy_from_slice(&body);
         *position = header.end();
-        entry.stored = Some(Stored::Received(bytes.into()));
+        let received = ReceivedEntry::take_from(&mut bytes.into()).unwrap();
+        entry.stored = Some(Stored::Received(received));
     }
 }
 

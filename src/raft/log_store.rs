@@ -64,9 +64,14 @@ impl LogStore {
 
     fn append_one(&self, entry: LogEntry) -> io::Result<()> {
         let id = EntryId { proposer: self.0.store_id, ..entry_id(&entry.log_id) };
-        if let Some(stored) = entry.stored {
-            self.0.log.append_stored(stored.as_ref()).map_err(io::Error::other)?;
-            return Ok(());
+        match entry.stored {
+            Some(Stored::Received(received)) => {
+                return self.0.log.append_stored(&received).map(drop).map_err(io::Error::other);
+            }
+            Some(Stored::Mapped(_)) => {
+                return Err(io::Error::other(format!("entry {} is in the log", entry.log_id)));
+            }
+            None => {}
         }
         match entry.payload {
             Payload::Blank => self.append_body(id, Body::Blank, &mut no_messages),
@@ -144,8 +149,7 @@ fn no_messages(_: &Draft) -> QueueOffset {
 }
 
 fn to_log_entry(entry: StoredEntry) -> io::Result<LogEntry> {
-    let header = entry.header;
-    LogEntry::from_stored(&header, Stored::Mapped(entry)).map_err(io::Error::other)
+    LogEntry::from_stored(Stored::Mapped(entry)).map_err(io::Error::other)
 }
 
 /// Moves `next` past the messages and deletions of one stored entry.

@@ -18,7 +18,7 @@ use crate::raft::tables::{StoredTables, Tables};
 use crate::raft::type_config::{StoredMembership, entry_id, log_id};
 use crate::store::entry::EntryId;
 use crate::store::queues::NextOffsets;
-use crate::store::{Error, Files};
+use crate::store::{Error, Files, checkpoint};
 
 #[derive(Encode, Decode)]
 struct StoredState {
@@ -107,15 +107,12 @@ impl SnapshotFiles {
 
     /// Writes a snapshot; it is on disk when this returns.
     pub(super) fn save(&self, position: PhysicalOffset, state: &[u8]) -> Result<(), Error> {
-        let path = self.path(position);
-        self.files.replace(&path, state).map_err(|e| Error::io("write snapshot", &path, e))
+        checkpoint::write_file(&*self.files, &self.path(position), position, state)
     }
 
-    /// The snapshot at `position`.
+    /// The snapshot at `position`, found whole.
     pub(super) fn load(&self, position: PhysicalOffset) -> Result<Option<Bytes>, Error> {
-        let path = self.path(position);
-        let read = self.files.read(&path).map_err(|e| Error::io("read snapshot", &path, e))?;
-        Ok(read.map(Bytes::from))
+        checkpoint::read_file(&*self.files, &self.path(position), position)
     }
 
     /// Positions of all snapshots, lowest first.
@@ -147,5 +144,27 @@ impl SnapshotFiles {
     fn remove(&self, position: PhysicalOffset) -> Result<(), Error> {
         let path = self.path(position);
         self.files.remove(&path).map_err(|e| Error::io("delete snapshot", &path, e))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::RealFiles;
+
+    #[test]
+    fn a_damaged_snapshot_is_refused_and_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let snapshots = SnapshotFiles::open(Arc::new(RealFiles), dir.path().to_owned()).unwrap();
+        let position = PhysicalOffset(1 << 20);
+        assert_eq!(snapshots.load(position).unwrap(), None);
+        snapshots.save(position, b"state").unwrap();
+        assert_eq!(snapshots.load(position).unwrap().as_deref(), Some(b"state".as_slice()));
+        let path = dir.path().join("00000000000001048576");
+        let mut content = std::fs::read(&path).unwrap();
+        *content.last_mut().unwrap() ^= 1;
+        std::fs::write(&path, content).unwrap();
+        let text = snapshots.load(position).unwrap_err().to_string();
+        assert!(text.contains("00000000000001048576 is damaged"), "{text}");
     }
 }

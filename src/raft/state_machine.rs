@@ -110,10 +110,10 @@ impl StateMachine {
     }
 
     fn apply_entry(&self, entry: &LogEntry, wanted: bool) -> io::Result<Applied> {
-        let bytes = entry.stored.as_ref().map(AsRef::as_ref).ok_or_else(|| {
+        let stored = entry.stored.as_ref().ok_or_else(|| {
             io::Error::other(format!("entry {} is applied before it is stored", entry.log_id))
         })?;
-        let header = Header::parse(bytes).map_err(io::Error::other)?;
+        let header = *stored.header();
         self.cross_boundary(&header);
         let applied = match header.kind {
             Kind::Blank => self.step(&header, None)?,
@@ -127,7 +127,7 @@ impl StateMachine {
                 let membership = StoredMembership::new(Some(entry.log_id), membership);
                 self.step(&header, Some(membership))?
             }
-            Kind::Data => self.apply_data(&header, bytes, wanted)?,
+            Kind::Data => self.apply_data(&header, stored.bytes(), wanted)?,
         };
         Ok(applied)
     }
@@ -289,7 +289,6 @@ pub(super) fn rebuild(
             if entry.header.position >= to {
                 return Ok(());
             }
-            entry.verify().map_err(crate::store::Error::from)?;
             rebuild_entry(queues, entry)?;
             index = EntryIndex(entry.header.index.0 + 1);
         }
@@ -322,9 +321,8 @@ fn first_index_at(log: &CommitLog, position: PhysicalOffset) -> Result<EntryInde
     let mut high = log.last().map_or(low, |last| last.index.0 + 1);
     while low < high {
         let middle = low + (high - low) / 2;
-        let entry = log.entries(EntryIndex(middle), EntryIndex(middle + 1), 1)?;
-        let at = entry.first().map(|entry| entry.header.position);
-        if at.is_some_and(|at| at < position) {
+        let header = log.header_of(EntryIndex(middle))?;
+        if header.is_some_and(|header| header.position < position) {
             low = middle + 1;
         } else {
             high = middle;

@@ -3,7 +3,6 @@
 use std::fmt;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use openraft::entry::RaftEntry;
 use openraft::impls::{BoxedErrorSource, InlineBatch, TokioRuntime, Vote, leader_id_std};
 use openraft::raft::responder::Responder;
@@ -15,8 +14,8 @@ use crate::protocol::message::Draft;
 use crate::raft::command::{Command, Outcome};
 use crate::raft::membership::{self, Member};
 use crate::raft::proposal::Place;
-use crate::store::StoredEntry;
-use crate::store::entry::{self, EntryId, Kind};
+use crate::store::entry::{EntryId, HEADER_BYTES, Header, Kind};
+use crate::store::{ReceivedEntry, StoredEntry};
 
 pub(super) type LeaderId = leader_id_std::LeaderId<u64, u64>;
 pub(super) type CommittedLeaderId = <LeaderId as RaftLeaderId>::Committed;
@@ -91,14 +90,23 @@ pub(super) enum Stored {
     /// Header and body in a segment.
     Mapped(StoredEntry),
     /// Header and body in a network buffer.
-    Received(Bytes),
+    Received(ReceivedEntry),
 }
 
-impl AsRef<[u8]> for Stored {
-    fn as_ref(&self) -> &[u8] {
+impl Stored {
+    /// The entry's header.
+    pub(super) fn header(&self) -> &Header {
         match self {
-            Self::Mapped(entry) => entry.bytes.as_ref(),
-            Self::Received(bytes) => bytes,
+            Self::Mapped(entry) => &entry.header,
+            Self::Received(entry) => entry.header(),
+        }
+    }
+
+    /// The whole entry.
+    pub(super) fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Mapped(entry) => &entry.bytes,
+            Self::Received(entry) => entry.bytes(),
         }
     }
 }
@@ -114,18 +122,15 @@ pub(super) struct LogEntry {
 }
 
 impl LogEntry {
-    /// The entry whose bytes are `stored` and whose header is `header`.
-    pub(super) fn from_stored(
-        header: &entry::Header,
-        stored: Stored,
-    ) -> Result<Self, membership::Damaged> {
+    /// The entry whose bytes are `stored`.
+    pub(super) fn from_stored(stored: Stored) -> Result<Self, membership::Damaged> {
+        let header = *stored.header();
         let payload = match header.kind {
             Kind::Blank => EntryPayload::Blank,
             Kind::Data => EntryPayload::Normal(Arc::default()),
             Kind::Membership => {
-                let bytes = stored.as_ref();
-                let end = entry::HEADER_BYTES + header.body_bytes as usize;
-                let body = bytes.get(entry::HEADER_BYTES..end).unwrap_or_default();
+                let end = HEADER_BYTES + header.body_bytes as usize;
+                let body = stored.bytes().get(HEADER_BYTES..end).unwrap_or_default();
                 EntryPayload::Membership(membership::decode(body)?)
             }
         };

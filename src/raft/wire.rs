@@ -9,8 +9,8 @@ use crate::ids::{EntryIndex, StoreId, Term};
 use crate::raft::type_config::{
     Ballot, LogEntry, RaftLogId, Stored, TypeConfig, ballot, log_id as raft_log_id,
 };
-use crate::store::MappedBytes;
-use crate::store::entry::{EntryId, HEADER_BYTES, Header};
+use crate::store::entry::EntryId;
+use crate::store::{MappedBytes, ReceivedEntry};
 
 /// Generated from `proto/raft.proto`.
 #[allow(missing_docs, unreachable_pub, unused_qualifications, clippy::all, clippy::pedantic)]
@@ -83,34 +83,26 @@ fn runs(entries: Vec<LogEntry>) -> Vec<Bytes> {
                 },
                 None => open = Some(stored.bytes),
             },
-            Some(Stored::Received(bytes)) => {
-                runs.extend(open.take().map(MappedBytes::into_bytes));
-                runs.push(bytes);
+            Some(Stored::Received(_)) | None => {
+                unreachable!("what is replicated was read from the log")
             }
-            None => unreachable!("only appended entries are replicated"),
         }
     }
     runs.extend(open.map(MappedBytes::into_bytes));
     runs
 }
 
-/// An append as it came in. Headers are checked here, bodies when they are appended.
+/// An append as it came in. Entries are checked whole, here: a peer's damage is refused like any
+/// other bad message, and is no failure of this member's store.
 pub(super) fn to_append_request(
     request: proto::AppendRequest,
 ) -> Result<AppendEntriesRequest<TypeConfig>, Malformed> {
     let mut entries = Vec::new();
     for mut run in request.runs {
         while !run.is_empty() {
-            let header =
-                Header::parse(&run).map_err(|error| Malformed::Entries(error.to_string()))?;
-            let total = header.total as usize;
-            if total < HEADER_BYTES || total > run.len() {
-                let (have, index) = (run.len(), header.index);
-                let text = format!("entry {index} of {total} bytes in a run of {have}");
-                return Err(Malformed::Entries(text));
-            }
-            let bytes = run.split_to(total);
-            let entry = LogEntry::from_stored(&header, Stored::Received(bytes))
+            let received = ReceivedEntry::take_from(&mut run)
+                .map_err(|error| Malformed::Entries(error.to_string()))?;
+            let entry = LogEntry::from_stored(Stored::Received(received))
                 .map_err(|error| Malformed::Entries(error.to_string()))?;
             entries.push(entry);
         }

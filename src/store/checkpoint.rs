@@ -2,7 +2,8 @@
 //!
 //! One file per checkpoint, named by its position. Written aside, synced and renamed, so a crash
 //! leaves the former one; the former one is kept anyway, against a damaged sector. Log and derived
-//! data up to the position must be on disk before [`write()`] is called.
+//! data up to the position must be on disk before [`write()`] is called. Snapshots are files of the
+//! same form ([`write_file`], [`read_file`]).
 //!
 //! ```text
 //! "RMQ-CKP\n" · version u32 · CRC-32C u32 of what follows · position u64 · state
@@ -38,17 +39,7 @@ pub fn write(
     position: PhysicalOffset,
     state: &[u8],
 ) -> Result<(), Error> {
-    let position_bytes = position.0.to_le_bytes();
-    let crc = checksum(&[&position_bytes, state]);
-    let path = dir.join(file_name(position));
-    let written = files.replace_with(&path, &mut |out| {
-        out.write_all(&MAGIC)?;
-        out.write_all(&FORMAT_VERSION.to_le_bytes())?;
-        out.write_all(&crc.to_le_bytes())?;
-        out.write_all(&position_bytes)?;
-        out.write_all(state)
-    });
-    written.map_err(|e| Error::io("write checkpoint", &path, e))?;
+    write_file(files, &dir.join(file_name(position)), position, state)?;
     for old in stored(files, dir)?.iter().filter(|old| **old < position).rev().skip(KEPT - 1) {
         let path = dir.join(file_name(*old));
         files.remove(&path).map_err(|e| Error::io("delete old checkpoint", &path, e))?;
@@ -63,17 +54,47 @@ pub fn load(files: &dyn Files, dir: &Path) -> Result<Option<Checkpoint>, Error> 
     let mut newest_error = None;
     for position in stored(files, dir)?.into_iter().rev() {
         let path = dir.join(file_name(position));
-        let content = files.read(&path).map_err(|e| Error::io("read checkpoint", &path, e))?;
-        match content.as_deref().map(|content| decode(content, position)) {
-            None => {} // deleted between listing and reading
-            Some(Ok(state)) => return Ok(Some(Checkpoint { position, state })),
-            Some(Err(why)) => {
-                warn!(path = %path.display(), why, "checkpoint is damaged, trying the one before");
-                newest_error.get_or_insert_with(|| Error::bad_file(&path, why));
+        match read_file(files, &path, position) {
+            Ok(None) => {} // deleted between listing and reading
+            Ok(Some(state)) => return Ok(Some(Checkpoint { position, state })),
+            Err(error @ Error::BadFile { .. }) => {
+                warn!(%error, "trying the checkpoint before");
+                newest_error.get_or_insert(error);
             }
+            Err(error) => return Err(error),
         }
     }
     newest_error.map_or(Ok(None), Err)
+}
+
+/// Writes one file of this form; durable when this returns.
+pub fn write_file(
+    files: &dyn Files,
+    path: &Path,
+    position: PhysicalOffset,
+    state: &[u8],
+) -> Result<(), Error> {
+    let position_bytes = position.0.to_le_bytes();
+    let crc = checksum(&[&position_bytes, state]);
+    let written = files.replace_with(path, &mut |out| {
+        out.write_all(&MAGIC)?;
+        out.write_all(&FORMAT_VERSION.to_le_bytes())?;
+        out.write_all(&crc.to_le_bytes())?;
+        out.write_all(&position_bytes)?;
+        out.write_all(state)
+    });
+    written.map_err(|e| Error::io("write", path, e))
+}
+
+/// The state in one file of this form, which must be of `position`; `None` if there is no file.
+pub fn read_file(
+    files: &dyn Files,
+    path: &Path,
+    position: PhysicalOffset,
+) -> Result<Option<Bytes>, Error> {
+    let content = files.read(path).map_err(|e| Error::io("read", path, e))?;
+    let state = content.map(|content| decode(&content, position)).transpose();
+    state.map_err(|why| Error::bad_file(path, why))
 }
 
 fn decode(content: &[u8], position: PhysicalOffset) -> Result<Bytes, String> {

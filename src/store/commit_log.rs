@@ -20,7 +20,9 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
-use super::entry::{EntryId, HEADER_BYTES, Header, Kind, StoredEntry, crc32c, total_bytes};
+use super::entry::{
+    EntryId, HEADER_BYTES, Header, Kind, ReceivedEntry, StoredEntry, crc32c, total_bytes,
+};
 use super::error::Error;
 use super::files::Files;
 use super::flush::{BACKGROUND_SYNC_MS, Durability, SyncCounters, SyncDone, SyncStats, Syncer};
@@ -223,16 +225,14 @@ impl CommitLog {
         Ok(stored)
     }
 
-    /// A follower's append: an entry as the leader stored it. Refuses what is not whole, does not
-    /// follow the last entry, or belongs elsewhere.
-    pub fn append_stored(&self, entry: &[u8]) -> Result<StoredEntry, Error> {
-        let header = Header::parse(entry)?;
-        header.check_body(entry)?;
+    /// A follower's append: an entry as the leader stored it. Refuses what does not follow the last
+    /// entry, or belongs elsewhere.
+    pub fn append_stored(&self, entry: &ReceivedEntry) -> Result<StoredEntry, Error> {
+        let (header, bytes) = (*entry.header(), entry.bytes());
         let core = self.core();
         let mut write = core.write.lock();
         let ends = core.accepts(header.id())?;
         core.check_place(&header, ends.tail)?;
-        let bytes = &entry[..header.total as usize];
         core.write_entry(&mut write, header, |_, out| {
             out[HEADER_BYTES..].copy_from_slice(&bytes[HEADER_BYTES..]);
             out[..HEADER_BYTES].copy_from_slice(&bytes[..HEADER_BYTES]);
@@ -240,7 +240,8 @@ impl CommitLog {
     }
 
     /// Entries of `[from, to)`, one after the other, as many as fit into `bytes_max` but at least
-    /// one if there is one. Their headers are checked; see [`StoredEntry::verify`] for the rest.
+    /// one if there is one. Each is verified whole, every time: what goes to a peer or is applied
+    /// comes from here, and what was written may be damaged since. Costs about 80 ns per KiB.
     pub fn entries(
         &self,
         from: EntryIndex,
@@ -270,7 +271,11 @@ impl CommitLog {
                 return Err(not_found(index, header.position));
             }
             let entry = segments[at].entry(header);
-            entries.push(entry.ok_or_else(|| not_found(index, header.position))?);
+            let entry = entry.ok_or_else(|| not_found(index, header.position))?;
+            header
+                .check_body(&entry.bytes)
+                .map_err(|error| damaged(header.position, index, error.to_string()))?;
+            entries.push(entry);
             index = EntryIndex(index.0 + 1);
             let Some((next_at, next)) = following(&segments, at, &header)? else { break };
             (at, header) = (next_at, next);

@@ -10,6 +10,8 @@
 
 use std::ops::Range;
 
+use bytes::Bytes;
+
 use super::mmap::MappedBytes;
 use crate::ids::{EntryIndex, PhysicalOffset, StoreId, Term};
 
@@ -237,22 +239,42 @@ pub fn crc32c(bytes: &[u8]) -> u32 {
     (crc & u64::from(u32::MAX)) as u32 // a 32-bit CRC in 64 bits
 }
 
-/// An entry in the log. Its bytes stay as they are as long as someone holds them.
+/// An entry in the log, found whole. Its bytes stay as they are as long as someone holds them.
 #[derive(Debug, Clone)]
 pub struct StoredEntry {
     /// Checked.
     pub header: Header,
-    /// The whole entry, `header.total` bytes; see [`StoredEntry::verify`].
+    /// The whole entry, `header.total` bytes.
     pub bytes: MappedBytes,
 }
 
-impl StoredEntry {
-    /// Checks the body's checksum. Reading the log checks headers only; whoever sends an entry to
-    /// a peer, or applies one that it did not just write, calls this first.
-    pub fn verify(&self) -> Result<(), EntryError> {
-        self.header.check_body(&self.bytes)
+/// An entry from elsewhere, found whole. Where it belongs is checked when it is appended.
+#[derive(Debug, Clone)]
+pub struct ReceivedEntry {
+    header: Header,
+    bytes: Bytes,
+}
+
+impl ReceivedEntry {
+    /// Takes the entry at the start of `run` off it. After an error `run` is as it was.
+    pub fn take_from(run: &mut Bytes) -> Result<Self, EntryError> {
+        let header = Header::parse(run)?;
+        header.check_body(run)?;
+        Ok(Self { header, bytes: run.split_to(header.total as usize) })
     }
 
+    /// Checked.
+    pub fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// The whole entry, `header.total` bytes.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl StoredEntry {
     /// Records and commands.
     pub fn body(&self) -> MappedBytes {
         self.bytes.slice(self.header.body())
@@ -314,6 +336,23 @@ mod tests {
         let hex: String = got[..HEADER_CRC_AT].iter().map(|b| format!("{b:02x}")).collect();
         assert_eq!(hex, want.replace([' ', '\n'], ""));
         assert_eq!(got.len(), 80);
+    }
+
+    #[test]
+    fn received_entries_are_taken_one_by_one_and_only_whole() {
+        let entries = [entry(b"one"), entry(b""), entry(b"three")];
+        let mut run = Bytes::from(entries.concat());
+        for entry in &entries {
+            assert_eq!(ReceivedEntry::take_from(&mut run).unwrap().bytes(), entry);
+        }
+        assert!(run.is_empty());
+        let [mut damaged, _, whole] = entries;
+        damaged[HEADER_BYTES] ^= 1;
+        for bytes in [damaged, whole[..whole.len() - 8].to_vec(), whole[..60].to_vec()] {
+            let mut run = Bytes::from(bytes.clone());
+            assert!(ReceivedEntry::take_from(&mut run).is_err());
+            assert_eq!(run, bytes);
+        }
     }
 
     #[test]

@@ -4,7 +4,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::entry::EntryError;
 use crate::ids::{EntryIndex, PhysicalOffset, Term};
 
 /// Why the store did not do what it was asked. Cheap to clone: one failed sync answers many.
@@ -149,9 +148,6 @@ pub enum Error {
         /// The segment size, equal on all members.
         segment_bytes: u64,
     },
-    /// Offered bytes are not an entry.
-    #[error("refused bytes that are no valid entry: {0}")]
-    BadEntry(#[from] EntryError),
     /// The entry is older than what retention kept.
     #[error("entry {index} is gone: the log starts at {first}")]
     Purged {

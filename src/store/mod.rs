@@ -23,7 +23,7 @@ pub mod store_file;
 pub mod vote_file;
 
 pub use commit_log::{Body, CommitLog, LogOptions, ReplayFrom};
-pub use entry::{EntryId, StoredEntry};
+pub use entry::{EntryId, ReceivedEntry, StoredEntry};
 pub use error::Error;
 pub use files::{Files, RealFiles};
 pub use flush::{Durability, SyncDone};

@@ -88,7 +88,7 @@ impl Model {
     }
 }
 
-fn stored_entry(model: &Model, log: &CommitLog, bytes: usize) -> Vec<u8> {
+fn stored_entry(model: &Model, log: &CommitLog, bytes: usize) -> ReceivedEntry {
     let last = log.last();
     let body = vec![0xee; bytes];
     let total = total_bytes(bytes as u64);
@@ -110,7 +110,7 @@ fn stored_entry(model: &Model, log: &CommitLog, bytes: usize) -> Vec<u8> {
     let mut out = vec![0; total as usize];
     header.write(out.first_chunk_mut().unwrap());
     out[HEADER_BYTES..HEADER_BYTES + bytes].copy_from_slice(&body);
-    out
+    received(&out).unwrap()
 }
 
 fn perform(disk: &Disk, model: &mut Model, log: CommitLog, step: &Step) -> CommitLog {
