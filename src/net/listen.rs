@@ -29,7 +29,9 @@ impl BindError {
                 format!("; {holder} listens on it: stop it, or choose another port")
             }
             (io::ErrorKind::AddrInUse, None) => {
-                "; stop whoever listens on it, or choose another port".to_owned()
+                "; whoever listens on it is hidden from us, or it is the port of an outgoing \
+                 connection (sysctl net.ipv4.ip_local_reserved_ports prevents that)"
+                    .to_owned()
             }
             (io::ErrorKind::AddrNotAvailable, _) => {
                 "; this machine does not have that address".to_owned()

@@ -17,6 +17,7 @@ pub mod codec;
 pub mod command;
 #[cfg(test)]
 mod conformance_tests;
+mod dial;
 mod error;
 mod group;
 #[cfg(test)]

@@ -28,6 +28,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 
 use crate::ids::StoreId;
+use crate::raft::dial::Dial;
 use crate::raft::introduction::Introduction;
 use crate::raft::membership::{self, Member};
 use crate::raft::peers::Peers;
@@ -100,14 +101,13 @@ impl Network {
         }
         let endpoint = Endpoint::from_shared(format!("http://{address}"))
             .map_err(|error| Status::invalid_argument(format!("address {address}: {error}")))?
-            .tcp_nodelay(true)
             .connect_timeout(CONNECT_TIMEOUT)
             .initial_stream_window_size(WINDOW_BYTES)
             .initial_connection_window_size(WINDOW_BYTES)
             .http2_keep_alive_interval(KEEP_ALIVE)
             .keep_alive_timeout(KEEP_ALIVE)
             .keep_alive_while_idle(true);
-        let channel = endpoint.connect_lazy();
+        let channel = endpoint.connect_with_connector_lazy(Dial { address: address.to_owned() });
         channels.insert((name.to_owned(), purpose), channel.clone());
         Ok(channel)
     }

@@ -15,7 +15,7 @@ use openraft::raft::ClientWriteResult;
 use parking_lot::Mutex;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio::time::Instant;
+use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::protocol::message::Draft;
 use crate::raft::ProposeError;
@@ -123,6 +123,7 @@ pub(super) struct Inbox {
 
 /// Who waits for an entry: each proposal's answer and how many messages and commands are its own.
 struct Waiting {
+    /// When the oldest of them was admitted.
     since: Instant,
     shares: Vec<Share>,
 }
@@ -157,11 +158,14 @@ pub(super) async fn run(mut inbox: Inbox, raft: Raft<TypeConfig, StateMachine>) 
     // An entry holds its slot while it is in here: there is always room.
     let (again, mut postponed) = mpsc::channel(ENTRIES_UNDER_WAY);
     let mut backlog = VecDeque::new();
+    let mut look = tokio::time::interval(SWEEP);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        // All branches are cancel-safe. Postponed entries go first: they came first, and they hold
-        // the slots that everything else waits for.
+        // All branches are cancel-safe. What is late is refused however busy the rest is. Then
+        // postponed entries: they came first, and they hold the slots that all else waits for.
         tokio::select! {
             biased;
+            _ = look.tick(), if !backlog.is_empty() => expire(&mut backlog, &mut inbox),
             Some(entry) = postponed.recv() => {
                 tokio::time::sleep(POSTPONED).await;
                 propose(&raft, entry, &again).await;
@@ -175,9 +179,6 @@ pub(super) async fn run(mut inbox: Inbox, raft: Raft<TypeConfig, StateMachine>) 
                 let entry = entry(fill(&mut backlog, &mut inbox.receiver), slot);
                 waiting.lock().push(Arc::clone(&entry.waiting));
                 propose(&raft, entry, &again).await;
-            }
-            () = tokio::time::sleep(SWEEP), if !backlog.is_empty() => {
-                expire(&mut backlog, &mut inbox);
             }
         }
     }
@@ -205,6 +206,8 @@ fn expire(backlog: &mut VecDeque<Admitted>, inbox: &mut Inbox) {
 
 /// One entry's content and everything that is settled when it is answered.
 struct Filled {
+    /// When its oldest proposal was admitted.
+    since: Instant,
     batch: Batch,
     shares: Vec<Share>,
     permits: Vec<OwnedSemaphorePermit>,
@@ -212,7 +215,9 @@ struct Filled {
 
 /// Everything that waits, up to the bounds of an entry; at least one proposal if there is one.
 fn fill(backlog: &mut VecDeque<Admitted>, inbox: &mut mpsc::Receiver<Admitted>) -> Filled {
-    let mut filled = Filled { batch: Batch::default(), shares: Vec::new(), permits: Vec::new() };
+    let since = backlog.front().map_or_else(Instant::now, |oldest| oldest.since);
+    let (batch, shares, permits) = Default::default();
+    let mut filled = Filled { since, batch, shares, permits };
     let mut bytes = 0;
     while filled.shares.len() < ENTRY_PROPOSALS {
         let Some(admitted) = backlog.pop_front().or_else(|| inbox.try_recv().ok()) else { break };
@@ -227,10 +232,10 @@ fn fill(backlog: &mut VecDeque<Admitted>, inbox: &mut mpsc::Receiver<Admitted>) 
 }
 
 fn entry(filled: Filled, slot: OwnedSemaphorePermit) -> Entry {
-    let Filled { batch, shares, permits } = filled;
+    let Filled { since, batch, shares, permits } = filled;
     Entry {
         batch: Arc::new(batch),
-        waiting: Arc::new(Mutex::new(Some(Waiting { since: Instant::now(), shares }))),
+        waiting: Arc::new(Mutex::new(Some(Waiting { since, shares }))),
         held: Held { _permits: permits, _slot: slot },
     }
 }
