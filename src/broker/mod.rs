@@ -73,7 +73,9 @@ pub struct Identity {
     pub member: String,
     /// `host:port` that clients are told.
     pub address: String,
-    /// The same as stored in messages and ids, which have room for an IP address only.
+    /// The host and `haListenPort`: for name servers only, which expect one.
+    pub ha_address: String,
+    /// `address` as stored in messages and ids, which have room for an IP address only.
     pub store_host: SocketAddr,
     /// The port on which pulls are not served.
     pub vip_port: u16,

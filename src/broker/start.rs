@@ -198,6 +198,7 @@ fn identity(config: &mut BrokerConfig) -> Result<Identity, StartError> {
         group: config.group.clone(),
         member: config.member.clone(),
         address: endpoint.to_string(),
+        ha_address: Endpoint { port: config.ha_port, ..endpoint }.to_string(),
         store_host,
         vip_port: config.vip_listen.port(),
     })
@@ -281,13 +282,11 @@ fn broker(config: &BrokerConfig, identity: Identity, group: Group) -> Broker {
 /// Announces this broker to the name servers, from the moment it has a role on.
 fn register(config: &BrokerConfig, broker: &Arc<Broker>, tasks: &mut JoinSet<()>) -> Registration {
     let identity = &broker.identity;
-    let beside = |at: Endpoint| Endpoint { port: at.port.saturating_add(1), ..at }.to_string();
-    let ha_address = identity.address.parse().map_or_else(|_| identity.address.clone(), beside);
     let registrant = Registrant {
         cluster: identity.cluster.clone(),
         group: identity.group.clone(),
         address: identity.address.clone(),
-        ha_address,
+        ha_address: identity.ha_address.clone(),
     };
     let options = RegistrationOptions {
         name_servers: config.name_servers.iter().map(Endpoint::to_string).collect(),
@@ -355,6 +354,22 @@ fn local_day(now_ms: i64) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::load;
+    use crate::config::settings::{FileText, Inputs};
+
+    #[test]
+    fn name_servers_are_told_the_configured_ha_port() {
+        let inputs = Inputs { home: Some("/home/rmq".into()), ..Inputs::default() };
+        let told = |text: &str| {
+            let text = format!("brokerName=b\nbrokerIP1=192.0.2.1\nlistenPort=30911\n{text}");
+            let file = FileText { name: "broker.conf".into(), text };
+            identity(&mut load::broker(Some(&file), &inputs).unwrap().config).unwrap().ha_address
+        };
+        let group = "enableDLegerCommitLog=true\ndLegerPeers=n0-a:1\ndLegerSelfId=n0\n";
+        assert_eq!(told(""), "192.0.2.1:30912");
+        assert_eq!(told("haListenPort=4711"), "192.0.2.1:4711");
+        assert_eq!(told(group), "192.0.2.1:30912");
+    }
 
     #[test]
     fn the_local_day_changes_once_a_day() {

@@ -25,6 +25,8 @@ pub struct BrokerConfig {
     pub listen: SocketAddr,
     /// `listenPort` − 2: where clients with the "VIP channel" connect.
     pub vip_listen: SocketAddr,
+    /// `haListenPort`: told to name servers, as Java does.
+    pub ha_port: u16,
     /// `brokerIP1`: the host that clients are told. `None`: see [`crate::config::advertise`].
     pub advertised_host: Option<String>,
     /// Where and how the log is stored.
@@ -211,6 +213,7 @@ impl BrokerConfig {
             name_servers: s.endpoints("namesrvAddr"),
             listen: SocketAddr::new(address, port),
             vip_listen: SocketAddr::new(address, port - 2),
+            ha_port: s.number("haListenPort"),
             advertised_host: s.text("brokerIP1").map(str::to_owned),
             store: StoreConfig {
                 root: s.path("storePathRootDir").cloned().unwrap_or_default(),

@@ -20,7 +20,7 @@ pub(super) fn complete_broker(settings: &mut Settings, inputs: &Inputs, findings
     } else {
         check_single(settings, findings);
     }
-    derive_ports(settings, replicated);
+    derive_ports(settings);
     check_ports(settings, replicated, findings);
     if !replicated {
         derive_single_member(settings);
@@ -201,8 +201,8 @@ fn check_group(settings: &Settings, findings: &mut Findings) {
     }
 }
 
-fn derive_ports(settings: &mut Settings, replicated: bool) {
-    if !replicated && !settings.is_written("haListenPort") {
+fn derive_ports(settings: &mut Settings) {
+    if !settings.is_written("haListenPort") {
         let port = settings.int("listenPort") + 1;
         settings.set("haListenPort", Value::Int(port), Source::Derived("listenPort + 1".into()));
     }
