@@ -13,6 +13,7 @@ use super::{
 use crate::protocol::{
     bodies::{self, DataVersion, RegisterBrokerBody, TopicConfigTable},
     command::RemotingCommand,
+    frame::FRAME_BYTES_MAX,
     headers::namesrv::RegisterBroker,
     message,
 };
@@ -20,8 +21,9 @@ use flate2::read::ZlibDecoder;
 
 /// Ext field of our brokers: the registration holds all topics, what is not in it does not exist.
 pub const TOPICS_COMPLETE: &str = "topicsComplete";
-/// Most bytes of an unpacked body.
-const UNPACKED_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Most bytes of an unpacked body: those of a frame, so that packing gets nobody more memory than
+/// plain JSON does. It is room for some 400,000 topics.
+const UNPACKED_BYTES_MAX: u64 = FRAME_BYTES_MAX as u64;
 /// Before this version (3.0.11) a body was the topic table alone.
 const WRAPPED_SINCE: i32 = 37;
 const SILENCE_RANGE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3600));
@@ -266,6 +268,21 @@ mod tests {
             let request = request(body).with_field("compressed", true);
             assert!(matches!(parse(&request), Err(Refusal::BadBody(_))));
         }
+    }
+
+    #[test]
+    fn a_body_that_unpacks_to_more_than_a_frame_is_refused() {
+        let version = r#"{"counter":1,"stateVersion":0,"timestamp":3}"#;
+        let unpacked_to = |bytes: usize| {
+            let mut topic = "T 4 4 6 SINGLE_TAG ".to_owned();
+            let before = 3 * size_of::<i32>() + version.len();
+            topic.extend(std::iter::repeat_n('x', bytes - before - topic.len()));
+            let body = packed(&[version, &topic], 1);
+            assert!(body.len() < bytes / 500, "{}", body.len());
+            parse(&request(body).with_field("compressed", true))
+        };
+        assert_eq!(unpacked_to(FRAME_BYTES_MAX).unwrap().registration.topics.len(), 1);
+        assert!(matches!(unpacked_to(FRAME_BYTES_MAX + 1), Err(Refusal::BadBody(_))));
     }
 
     #[test]
