@@ -336,7 +336,10 @@ fn a_store_that_cannot_be_written_is_one_line() {
     }
     let file = site.file("namesrv.conf", "kvConfigPath=store/kvConfig.json\n");
     let ended = site.start(NAMESRV, &["-c", &file]).end();
-    assert!(ended.only_line().contains("store/kvConfig.json: Not a directory"), "{ended:?}");
+    assert!(
+        ended.only_line().contains("kvConfigPath: cannot read store/kvConfig.json: Not a dir"),
+        "{ended:?}"
+    );
 }
 
 /// Only where this user may mount: elsewhere the decision's own tests must do.
@@ -412,6 +415,40 @@ async fn a_broker_registers_with_all_name_servers_of_its_command_line() {
         server.terminate();
         server.end().assert_in_peace();
     }
+}
+
+#[tokio::test]
+async fn settings_of_a_name_server_that_were_changed_survive_it() {
+    let (site, port) = (Site::new(), free_port());
+    let file = site.name_server(port);
+    let text = fs::read_to_string(site.path(&file)).unwrap();
+    let settings = async || {
+        let request = RemotingCommand::request(RequestCode::GET_NAMESRV_CONFIG);
+        String::from_utf8(Caller::new().ask(port, request).await.body.to_vec()).unwrap()
+    };
+    let mut first = site.start(NAMESRV, &["-c", &file]);
+    first.until("name server started");
+    assert!(settings().await.contains("\nenableTopicList=true\n"));
+    let change = RemotingCommand::request(RequestCode::UPDATE_NAMESRV_CONFIG)
+        .with_body("enableTopicList=false\n");
+    assert_eq!(Caller::new().ask(port, change).await.code, 0);
+    first.terminate();
+    first.end().assert_in_peace();
+
+    let mut second = site.start(NAMESRV, &["-c", &file]);
+    second.until("changed while running, wins over the file: enableTopicList=false");
+    second.until("name server started");
+    assert!(settings().await.contains("\nenableTopicList=false\n"));
+    second.terminate();
+    second.end().assert_in_peace();
+    assert_eq!(fs::read_to_string(site.path(&file)).unwrap(), text, "the operator's file");
+
+    let kept = site.path("namesrv/changedConfig.json");
+    fs::write(&kept, "{").unwrap();
+    let ended = site.start(NAMESRV, &["-c", &file]).end();
+    assert_eq!(ended.code, Some(2));
+    let start = format!("{}: is damaged: ", kept.display());
+    assert!(ended.err.len() == 1 && ended.err[0].starts_with(&start), "{ended:?}");
 }
 
 #[test]

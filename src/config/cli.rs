@@ -4,6 +4,7 @@
 //! configuration is wrong.
 
 use std::{
+    collections::BTreeMap,
     env, fs,
     io::{self, Read, Write},
     path::{Path, PathBuf},
@@ -118,7 +119,26 @@ pub fn load_broker(args: &BrokerArgs) -> Result<Loaded<BrokerConfig>, ConfigErro
 /// Reads the name server's configuration.
 pub fn load_namesrv(args: &NamesrvArgs) -> Result<Loaded<NamesrvConfig>, ConfigErrors> {
     let file = read_file(args.common.config_file.as_deref())?;
-    load::namesrv(file.as_ref(), &inputs(None))
+    let loaded = load::namesrv(file.as_ref(), &inputs(None))?;
+    let changes = loaded.config.changes.clone();
+    let kept = read_changes(&changes)?;
+    Ok(load::with_changes(loaded, &kept, &changes.to_string_lossy()))
+}
+
+/// Settings that were changed over the network in former lives, as `namesrv::start` keeps them.
+fn read_changes(path: &Path) -> Result<BTreeMap<String, String>, ConfigErrors> {
+    let unreadable = |what: String| {
+        let place = Place::File { name: path.to_string_lossy().into(), line: None };
+        ConfigErrors(vec![Problem { place, key: String::new(), what, lenient: false }])
+    };
+    use io::ErrorKind::{NotADirectory, NotFound};
+    match read_limited(path) {
+        Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| {
+            unreadable(format!("is damaged: {error}; mend it, or remove it and what it changes"))
+        }),
+        Err(error) if matches!(error.kind(), NotFound | NotADirectory) => Ok(BTreeMap::new()),
+        Err(error) => Err(unreadable(format!("cannot be read: {error}"))),
+    }
 }
 
 /// Reads the broker's configuration and does what `-p`, `-m` and `--check` ask for. Errors are on
@@ -198,6 +218,9 @@ fn inputs(name_servers_flag: Option<String>) -> Inputs {
         name_servers_variable: env::var("NAMESRV_ADDR").ok(),
         host_name: rustix::system::uname().nodename().to_string_lossy().into_owned(),
         home: env::var_os("HOME").filter(|home| !home.is_empty()).map(PathBuf::from),
+        rocketmq_home: env::var_os("ROCKETMQ_HOME")
+            .map(PathBuf::from)
+            .or_else(|| Some(env::current_exe().ok()?.parent()?.to_owned())),
     }
 }
 

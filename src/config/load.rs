@@ -1,5 +1,7 @@
 //! From text to a checked configuration. Pure; the files are read by `cli`.
 
+use std::collections::BTreeMap;
+
 use crate::config::{
     BrokerConfig, NamesrvConfig,
     keys::Server,
@@ -37,6 +39,33 @@ pub fn namesrv(
     let (mut settings, mut findings) = Settings::read(Server::Namesrv, file, inputs);
     rules::complete_namesrv(&mut settings, inputs, &mut findings);
     finish(settings, findings, NamesrvConfig::of)
+}
+
+/// Applies what was changed over the network in former lives, and says so: it wins over the file
+/// that the operator looks at. `from` is where it is kept.
+pub fn with_changes(
+    mut loaded: Loaded<NamesrvConfig>,
+    kept: &BTreeMap<String, String>,
+    from: &str,
+) -> Loaded<NamesrvConfig> {
+    let pairs = kept.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+    loaded.config = loaded.config.with_kept(pairs);
+    let applied = loaded.config.settings.changed();
+    let (honoured, left_out): (Vec<_>, Vec<_>) =
+        kept.iter().partition(|(key, _)| applied.contains_key(*key));
+    let list = |pairs: Vec<(&String, &String)>| {
+        let pairs: Vec<_> = pairs.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        pairs.join(", ")
+    };
+    if !honoured.is_empty() {
+        let pairs = list(honoured);
+        loaded.notices.push(format!("{from}: changed while running, wins over the file: {pairs}"));
+    }
+    if !left_out.is_empty() {
+        let pairs = list(left_out);
+        loaded.warnings.push(format!("{from}: cannot be changed while running: {pairs}; ignored"));
+    }
+    loaded
 }
 
 fn finish<C>(

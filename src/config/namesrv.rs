@@ -4,6 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use crate::config::{
     broker::{ConnectionLimits, Logging},
+    rules::CHANGED_CONFIG,
     settings::Settings,
 };
 
@@ -14,6 +15,8 @@ pub struct NamesrvConfig {
     pub listen: SocketAddr,
     /// `kvConfigPath`: where key/value settings are kept.
     pub kv_config: PathBuf,
+    /// `changedConfig.json` beside it: settings that were changed over the network.
+    pub changes: PathBuf,
     /// `scanNotActiveBrokerInterval`: how often silent brokers are looked for.
     pub scan_interval: Duration,
     /// `needWaitForService` and `waitSecondsForService`: routes are refused for so long after
@@ -49,9 +52,11 @@ impl NamesrvConfig {
     /// The typed form of completed settings.
     pub(super) fn of(settings: Settings) -> Self {
         let s = &settings;
+        let kv_config = s.path("kvConfigPath").cloned().unwrap_or_default();
         Self {
             listen: SocketAddr::new(s.address("bindAddress"), s.number("listenPort")),
-            kv_config: s.path("kvConfigPath").cloned().unwrap_or_default(),
+            changes: kv_config.with_file_name(CHANGED_CONFIG),
+            kv_config,
             scan_interval: Duration::from_millis(s.number("scanNotActiveBrokerInterval")),
             wait_for_service: s
                 .bool("needWaitForService")

@@ -10,8 +10,12 @@ use crate::config::{
 /// The member's name in a group of one.
 const ONLY_MEMBER: &str = "n0";
 
+/// Where a name server keeps settings that were changed over the network: beside `kvConfigPath`.
+pub(super) const CHANGED_CONFIG: &str = "changedConfig.json";
+
 /// Fills in what follows from other settings, and checks what must fit together.
 pub(super) fn complete_broker(settings: &mut Settings, inputs: &Inputs, findings: &mut Findings) {
+    derive_rocketmq_home(settings, inputs);
     derive_paths(settings, inputs, findings);
     derive_names(settings, inputs, findings);
     let replicated = settings.bool("enableDLegerCommitLog");
@@ -38,6 +42,15 @@ pub(super) fn check_changeable(settings: &mut Settings, findings: &mut Findings)
 /// A contradiction between settings: no strictness makes it harmless.
 fn contradiction(settings: &Settings, key: &str, what: String) -> Problem {
     Problem { place: settings.place(key), key: key.to_owned(), what, lenient: false }
+}
+
+/// Admin tools show it, and some look for it.
+fn derive_rocketmq_home(settings: &mut Settings, inputs: &Inputs) {
+    if let (None, Some(home)) = (settings.text("rocketmqHome"), &inputs.rocketmq_home) {
+        let home = Value::Text(home.to_string_lossy().into_owned());
+        let source = Source::Derived("ROCKETMQ_HOME, or the folder of the program".into());
+        settings.set("rocketmqHome", home, source);
+    }
 }
 
 fn derive_paths(settings: &mut Settings, inputs: &Inputs, findings: &mut Findings) {
@@ -289,19 +302,25 @@ fn check_disk_ratios(settings: &mut Settings, findings: &mut Findings) {
 
 /// Fills in what follows from other settings of a name server.
 pub(super) fn complete_namesrv(settings: &mut Settings, inputs: &Inputs, findings: &mut Findings) {
-    if settings.path("kvConfigPath").is_some() {
-        return;
-    }
-    match &inputs.home {
-        Some(home) => {
-            let path = Value::Path(home.join("namesrv").join("kvConfig.json"));
-            let source = Source::Derived("$HOME/namesrv/kvConfig.json".into());
-            settings.set("kvConfigPath", path, source);
+    derive_rocketmq_home(settings, inputs);
+    if settings.path("kvConfigPath").is_none() {
+        match &inputs.home {
+            Some(home) => {
+                let path = Value::Path(home.join("namesrv").join("kvConfig.json"));
+                let source = Source::Derived("$HOME/namesrv/kvConfig.json".into());
+                settings.set("kvConfigPath", path, source);
+            }
+            None => findings.problems.push(contradiction(
+                settings,
+                "kvConfigPath",
+                "is not set, and the environment has no HOME to put it under".into(),
+            )),
         }
-        None => findings.problems.push(contradiction(
-            settings,
-            "kvConfigPath",
-            "is not set, and the environment has no HOME to put it under".into(),
-        )),
+    }
+    // Always there, whatever is written: a file of the operator's must not be written to.
+    if let (None, Some(kv)) = (settings.path("configStorePath"), settings.path("kvConfigPath")) {
+        let path = Value::Path(kv.with_file_name(CHANGED_CONFIG));
+        let source = Source::Derived("beside kvConfigPath".into());
+        settings.set("configStorePath", path, source);
     }
 }

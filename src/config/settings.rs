@@ -27,7 +27,8 @@ pub enum Source {
     Derived(String),
     /// It was written there.
     Written(Place),
-    /// It was changed while the group ran (UPDATE_BROKER_CONFIG), and is kept by the group.
+    /// It was changed while the server ran (UPDATE_BROKER_CONFIG, UPDATE_NAMESRV_CONFIG), and is
+    /// kept: by the group, by the name server in a file of its own.
     Changed,
 }
 
@@ -62,6 +63,8 @@ pub struct Inputs {
     pub host_name: String,
     /// The environment's `HOME`.
     pub home: Option<PathBuf>,
+    /// The environment's `ROCKETMQ_HOME`, or the folder of the program.
+    pub rocketmq_home: Option<PathBuf>,
 }
 
 /// A configuration file as read.
@@ -225,6 +228,12 @@ impl Settings {
             let setting = self.get(key.name);
             (key, shown(key.name, &setting.value.to_string()), &setting.source)
         })
+    }
+
+    /// What was changed while the server ran, now or in a former life.
+    pub fn changed(&self) -> BTreeMap<String, String> {
+        let changed = self.values.iter().filter(|(_, setting)| setting.source == Source::Changed);
+        changed.map(|(name, setting)| ((*name).to_owned(), setting.value.to_string())).collect()
     }
 
     /// The answer to GET_BROKER_CONFIG and GET_NAMESRV_CONFIG: `key=value` lines, sorted.

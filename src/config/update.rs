@@ -33,6 +33,9 @@ pub enum UpdateError {
     Refused(ConfigErrors),
 }
 
+/// Longest value that is taken over the network, in bytes: changes are kept, and read at each start.
+const VALUE_BYTES_MAX: usize = 1024;
+
 /// An accepted change.
 #[derive(Debug, Clone)]
 pub struct Update<C> {
@@ -52,19 +55,7 @@ impl BrokerConfig {
     /// The configuration with changes that the group keeps. What cannot be read (any more) is
     /// left out: an older or newer release may have accepted it.
     pub fn with_kept<'a>(&self, kept: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
-        let mut settings = self.settings.clone();
-        for (key, value) in kept {
-            let mut changed = settings.clone();
-            let mut findings = Findings::default();
-            if change(&mut changed, key, value).is_err() {
-                continue;
-            }
-            check_changeable(&mut changed, &mut findings);
-            if findings.problems.is_empty() {
-                settings = changed;
-            }
-        }
-        self.with_settings(settings)
+        self.with_settings(with_kept(&self.settings, kept, check_changeable))
     }
 
     fn with_settings(&self, settings: Settings) -> Self {
@@ -77,9 +68,38 @@ impl NamesrvConfig {
     /// The configuration as a request of an administrator changes it, all or nothing.
     pub fn updated(&self, text: &str) -> Result<Update<Self>, UpdateError> {
         let (changed, settings) = update(&self.settings, text, |_, _| {})?;
-        let policy = Arc::new(NamesrvPolicy::of(&settings));
-        Ok(Update { changed, config: Self { policy, settings, ..self.clone() } })
+        Ok(Update { changed, config: self.with_settings(settings) })
     }
+
+    /// The configuration with changes that the name server keeps. What cannot be read (any more)
+    /// is left out.
+    pub fn with_kept<'a>(&self, kept: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
+        self.with_settings(with_kept(&self.settings, kept, |_, _| {}))
+    }
+
+    fn with_settings(&self, settings: Settings) -> Self {
+        let policy = Arc::new(NamesrvPolicy::of(&settings));
+        Self { policy, settings, ..self.clone() }
+    }
+}
+
+fn with_kept<'a>(
+    settings: &Settings,
+    kept: impl IntoIterator<Item = (&'a str, &'a str)>,
+    check: impl Fn(&mut Settings, &mut Findings),
+) -> Settings {
+    let mut settings = settings.clone();
+    for (key, value) in kept {
+        let (mut changed, mut findings) = (settings.clone(), Findings::default());
+        if change(&mut changed, key, value).is_err() {
+            continue;
+        }
+        check(&mut changed, &mut findings);
+        if findings.problems.is_empty() {
+            settings = changed;
+        }
+    }
+    settings
 }
 
 fn update(
@@ -131,6 +151,9 @@ fn change(
     };
     if let Some(reason) = why_fixed(key) {
         return Err(reason);
+    }
+    if text.len() > VALUE_BYTES_MAX {
+        return Err(format!("a value of {} bytes is too long", text.len()));
     }
     let value = read_value(key, text, server)?;
     let text = value.to_string();

@@ -29,11 +29,18 @@ impl Handler for Dispatch {
                 self.0.route(reply, RouteRequest::parse(&request), clock::now());
                 Handled::Done
             }
-            RequestCode::PUT_KV_CONFIG | RequestCode::DELETE_KV_CONFIG => {
+            RequestCode::PUT_KV_CONFIG
+            | RequestCode::DELETE_KV_CONFIG
+            | RequestCode::UPDATE_NAMESRV_CONFIG => {
                 // Waits for the disk; the next request of this connection then sees the change.
                 let server = Arc::clone(&self.0);
                 Handled::Wait(Box::pin(async move {
-                    let changed = handlers::kv::change(&server, &request).await;
+                    let changed = match code {
+                        RequestCode::UPDATE_NAMESRV_CONFIG => {
+                            handlers::update_settings(&server, &request).await
+                        }
+                        _ => handlers::kv::change(&server, &request).await,
+                    };
                     reply.answer(finish(code, changed));
                 }))
             }
@@ -73,7 +80,6 @@ fn answer(
         RequestCode::GET_UNIT_TOPIC_LIST
         | RequestCode::GET_HAS_UNIT_SUB_TOPIC_LIST
         | RequestCode::GET_HAS_UNIT_SUB_UNUNIT_TOPIC_LIST => handlers::unit_topics(server, request),
-        RequestCode::UPDATE_NAMESRV_CONFIG => handlers::update_settings(server, request),
         RequestCode::GET_NAMESRV_CONFIG => Ok(handlers::settings(server)),
         RequestCode(code) => Err(Refusal::NotSupported(code)),
     }

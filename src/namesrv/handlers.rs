@@ -108,18 +108,22 @@ pub(super) fn unit_topics(server: &NameServer, request: &RemotingCommand) -> Ans
     Ok(topic_list(&topics))
 }
 
-/// UPDATE_NAMESRV_CONFIG: in memory only; what shall outlive a restart belongs into the file.
-pub(super) fn update_settings(server: &NameServer, request: &RemotingCommand) -> Answer {
-    let mut settings = server.settings.lock();
-    let before = settings.current().switches;
-    settings.update(&request.body)?;
-    info!(?before, after = ?settings.current().switches, "settings changed");
-    Ok(success())
+/// UPDATE_NAMESRV_CONFIG: answered when the change is on disk.
+pub(super) async fn update_settings(server: &Arc<NameServer>, request: &RemotingCommand) -> Answer {
+    let (server, body) = (Arc::clone(server), request.body.clone());
+    let update = move || {
+        let before = server.switches();
+        server.settings.update(&body)?;
+        info!(?before, after = ?server.switches(), "settings changed");
+        Ok(success())
+    };
+    let updated = tokio::task::spawn_blocking(update).await;
+    updated.unwrap_or_else(|error| Err(Refusal::NotStored(error.to_string())))
 }
 
 /// GET_NAMESRV_CONFIG: all settings in order of their keys.
 pub(super) fn settings(server: &NameServer) -> RemotingCommand {
-    success().with_body(server.settings.lock().current().properties.clone())
+    success().with_body(server.settings.properties())
 }
 
 fn check_lists_enabled(server: &NameServer) -> Result<(), Refusal> {

@@ -2,7 +2,7 @@
 //!
 //! Brokers register with every name server and keep the connection; clients ask for routes.
 //! Name servers do not know each other. The table ([`route_table`]) is pure and in memory only;
-//! the KV configuration alone is stored.
+//! the KV configuration and changed settings alone are stored.
 //!
 //! ```text
 //! bytes -> net -> dispatch -> handlers -> route_table (changes) | routes (views) | kv_config

@@ -46,7 +46,7 @@ pub struct Options {
 pub struct NameServer {
     pub(super) state: Mutex<State>,
     pub(super) kv: KvStore,
-    pub(super) settings: Mutex<Settings>,
+    pub(super) settings: Settings,
     pub(super) counters: Counters,
     /// Something changed that a held route request may wait for.
     changed: Notify,
@@ -92,7 +92,7 @@ impl NameServer {
                 channels: BTreeMap::new(),
             }),
             kv,
-            settings: Mutex::new(settings),
+            settings,
             counters: Counters::default(),
             changed: Notify::new(),
         }
@@ -247,7 +247,7 @@ impl NameServer {
     }
 
     pub(super) fn switches(&self) -> Switches {
-        self.settings.lock().current().switches
+        self.settings.switches()
     }
 }
 

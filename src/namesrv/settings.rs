@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+use parking_lot::Mutex;
+
 use super::{error::Refusal, route_table::Rules};
 
 /// Switches that requests look at. RocketMQ's keys.
@@ -39,30 +41,38 @@ pub struct Current {
     pub properties: String,
 }
 
-/// Applies `key=value` lines from the network, all or nothing.
+/// Applies `key=value` lines from the network and stores them, all or nothing. Blocks.
 pub type Update = Box<dyn FnMut(&str) -> Result<Current, Refusal> + Send>;
 
 /// Settings and the way to change them.
 pub struct Settings {
-    current: Current,
-    update: Update,
+    current: Mutex<Current>,
+    /// Held while a change is being stored, which readers do not wait for.
+    update: Mutex<Update>,
 }
 
 impl Settings {
     /// `current`, changed by `update` only.
     pub fn new(current: Current, update: Update) -> Self {
-        Self { current, update }
+        Self { current: Mutex::new(current), update: Mutex::new(update) }
     }
 
-    /// Settings as they are now.
-    pub fn current(&self) -> &Current {
-        &self.current
+    /// What requests look at, as of now.
+    pub fn switches(&self) -> Switches {
+        self.current.lock().switches
     }
 
-    /// Applies a request's body.
-    pub fn update(&mut self, body: &[u8]) -> Result<(), Refusal> {
+    /// All settings as of now, as `key=value` lines.
+    pub fn properties(&self) -> String {
+        self.current.lock().properties.clone()
+    }
+
+    /// Applies a request's body. Blocks until it is on disk; nobody sees it before.
+    pub fn update(&self, body: &[u8]) -> Result<(), Refusal> {
         let text = std::str::from_utf8(body).map_err(|_| Refusal::NotProperties)?;
-        self.current = (self.update)(text)?;
+        let mut update = self.update.lock();
+        let changed = update(text)?;
+        *self.current.lock() = changed;
         Ok(())
     }
 }

@@ -8,9 +8,10 @@ use std::{
 };
 
 use tokio::{net::TcpListener, task::JoinSet};
-use tracing::info;
+use tracing::{error, info};
 
 use super::{
+    atomic_file,
     dispatch::Dispatch,
     error::Refusal,
     kv_config::KvStore,
@@ -41,7 +42,7 @@ pub enum StartError {
     #[error("listenPort: {0}")]
     Bind(BindError),
     /// The KV configuration cannot be read.
-    #[error("cannot read the KV configuration {path}: {cause}")]
+    #[error("kvConfigPath: cannot read {path}: {cause}")]
     KvConfig {
         /// `kvConfigPath`.
         path: String,
@@ -125,10 +126,24 @@ fn patience(config: &NamesrvConfig) -> Patience {
 fn settings(mut config: NamesrvConfig) -> Settings {
     let first = current(&config);
     let update = move |text: &str| {
-        config = config.updated(text).map_err(refusal)?.config;
+        let updated = config.updated(text).map_err(refusal)?.config;
+        if updated.settings != config.settings {
+            keep(&updated).map_err(|error| {
+                error!(%error, path = %updated.changes.display(), "cannot store changed settings");
+                Refusal::NotStored(error.to_string())
+            })?;
+        }
+        config = updated;
         Ok(current(&config))
     };
     Settings::new(first, Box::new(update))
+}
+
+/// Changed settings go into a file of their own, which the next start reads: the operator's file
+/// has comments and an owner, and may not be writable.
+fn keep(config: &NamesrvConfig) -> io::Result<()> {
+    let content = serde_json::to_vec_pretty(&config.settings.changed())?;
+    atomic_file::write(&config.changes, &content)
 }
 
 fn current(config: &NamesrvConfig) -> Current {

@@ -263,6 +263,22 @@ async fn settings_change_while_running_and_are_reported() {
     ] {
         assert!(report.contains(line), "{line} in {report}");
     }
+    let kept = site.home.path().join("namesrv/changedConfig.json");
+    let kept: serde_json::Value = serde_json::from_slice(&std::fs::read(kept).unwrap()).unwrap();
+    assert_eq!(kept, serde_json::json!({"enableAllTopicList": "false", "productEnvName": "test"}));
+}
+
+#[tokio::test]
+async fn a_setting_that_cannot_be_stored_is_not_changed() {
+    let (site, client) = (Site::start(), client());
+    std::fs::write(site.home.path().join("namesrv"), "in the way").unwrap();
+    let set = RemotingCommand::request(RequestCode::UPDATE_NAMESRV_CONFIG)
+        .with_body("enableAllTopicList=false\n");
+    let refused = site.ask(&client, set).await;
+    assert_eq!(refused.code, 1);
+    assert!(refused.remark.unwrap().starts_with("cannot store the change: "));
+    let all = RemotingCommand::request(RequestCode::GET_ALL_TOPIC_LIST_FROM_NAMESERVER);
+    assert_eq!(site.ask(&client, all).await.code, 0);
 }
 
 #[tokio::test]

@@ -52,8 +52,8 @@ const IDENTITY: &[Key] = &[
         int(1, 65_535),
         "",
         "",
-        "port kept for peers of a broker that is not in a group, for when it gets some; default: \
-         listenPort + 1",
+        "port kept for peers of a broker that is not in a group, for when it gets some, and told to \
+         name servers; default: listenPort + 1",
     ),
     key(
         "registerNameServerPeriod",

@@ -9,10 +9,11 @@ pub(super) const KEYS: &[Key] = &[
         Kind::Path,
         "",
         "",
-        "file of the key/value settings; default `$HOME/namesrv/kvConfig.json`",
+        "file of the key/value settings; default `$HOME/namesrv/kvConfig.json`; settings changed \
+         while running are kept beside it, in `changedConfig.json`",
     ),
     key("configStorePath", Kind::Path, "", "", "file that changed settings are written to")
-        .without_effect("settings changed over the network last until the next start"),
+        .without_effect("settings changed over the network are kept beside kvConfigPath"),
     key(
         "scanNotActiveBrokerInterval",
         int(100, 600_000),

@@ -17,6 +17,7 @@ fn inputs() -> Inputs {
     Inputs {
         host_name: "worker1".into(),
         home: Some(PathBuf::from("/home/rmq")),
+        rocketmq_home: Some(PathBuf::from("/opt/rmq")),
         ..Inputs::default()
     }
 }

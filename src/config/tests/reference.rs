@@ -19,7 +19,8 @@ Written from the table of keys (`src/config/keys`) by a test; change it there.
   effect, `--check` validates and exits. Exit codes: 0 done as asked, 1 stopped by an error, 2 wrong
   command line or configuration.
 - *Running*: whether `updateBrokerConfig` and `updateNamesrvConfig` change it. Such a change is kept
-  by the group, reaches all its members, and wins over their files.
+  and wins over the file: a group keeps it for all its members, a name server for itself, in
+  `changedConfig.json` beside `kvConfigPath`. Files of operators are never written.
 ";
 
 #[test]

@@ -1,7 +1,9 @@
 //! What may change over the network.
 
+use std::collections::BTreeMap;
+
 use super::{broker, namesrv};
-use crate::config::update::UpdateError;
+use crate::config::{load, update::UpdateError};
 
 #[test]
 fn a_dynamic_key_changes_and_is_shown() {
@@ -92,4 +94,37 @@ fn a_name_server_changes_its_switches_only() {
         assert_eq!(refused, UpdateError::BlackListed { key: key.into() });
     }
     assert!(config.updated("listenPort=1").is_err());
+}
+
+#[test]
+fn what_a_name_server_kept_wins_over_the_file_and_is_said() {
+    let kept = [
+        ("enableTopicList", "false"),
+        ("listenPort", "1"),
+        ("of another release", "1"),
+        ("productEnvName", "test"),
+    ];
+    let kept = kept.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+    let loaded = load::with_changes(namesrv("enableTopicList=true").unwrap(), &kept, "kept.json");
+    assert!(!loaded.config.policy.topic_list);
+    assert_eq!(loaded.config.listen.port(), 9876);
+    assert_eq!(
+        loaded.notices,
+        ["kept.json: changed while running, wins over the file: enableTopicList=false, \
+          productEnvName=test"]
+    );
+    assert_eq!(
+        loaded.warnings,
+        ["kept.json: cannot be changed while running: listenPort=1, of another release=1; ignored"]
+    );
+    let unchanged = load::with_changes(namesrv("").unwrap(), &BTreeMap::new(), "kept.json");
+    assert_eq!((unchanged.notices, unchanged.warnings), (vec![], vec![]));
+}
+
+#[test]
+fn long_values_are_refused_because_they_are_kept() {
+    let config = namesrv("").unwrap().config;
+    assert!(config.updated(&format!("productEnvName={}", "x".repeat(1024))).is_ok());
+    let error = config.updated(&format!("productEnvName={}", "x".repeat(1025))).unwrap_err();
+    assert_eq!(error.to_string(), "request: productEnvName: a value of 1025 bytes is too long");
 }
