@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!  start: ports ─► store and raft group ─► handlers ─► listening ─► registration
-//!  stop:  held pulls answered ─► no new requests, answers go out ─► leadership handed over,
-//!         checkpoint ─► end
+//!  stop:  no new proposals, leadership handed over ─► held pulls answered ─► no new requests,
+//!         answers go out, unregistered ─► checkpoint ─► end
 //! ```
 
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -140,9 +140,11 @@ impl Running {
         self.server.addresses()
     }
 
-    /// Answers what is under way, hands leadership over, writes a checkpoint.
+    /// Hands leadership over, answers what is under way, writes a checkpoint.
     pub async fn stop(mut self) {
         tracing::info!(member = self.broker.identity.member, "stopping");
+        // First of all: until another member leads, producers have nowhere to go.
+        self.broker.group.retire().await;
         self.broker.wakeups.stop();
         tokio::join!(self.registration.stop(), self.server.stop(self.grace));
         self.tasks.abort_all();

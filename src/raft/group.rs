@@ -16,6 +16,7 @@ use tokio::sync::{oneshot, watch};
 use crate::ids::{EntryIndex, PhysicalOffset, StoreId, Term};
 use crate::raft::applied::{AppliedState, QueueListener};
 use crate::raft::command::{Command, Outcome};
+use crate::raft::handover;
 use crate::raft::housekeeping::Room;
 use crate::raft::peers::Peers;
 use crate::raft::proposal::Proposal;
@@ -259,8 +260,15 @@ impl Group {
         }
     }
 
-    /// Hands leadership to a caught-up member, lets what is under way finish, writes a checkpoint
-    /// and ends. Blocks for at most a few seconds; call it from a thread that may.
+    /// Takes no proposals any more, lets those under way finish, and hands leadership to a
+    /// caught-up member. Takes a few seconds at most; afterwards this member usually follows, and
+    /// serves until [`Group::stop`].
+    pub async fn retire(&self) {
+        handover::retire(&self.0.raft, &self.0.proposer).await;
+    }
+
+    /// Retires, writes a checkpoint and ends. Blocks for at most a few seconds; call it from a
+    /// thread that may.
     pub fn stop(&self) {
         if let Some(stop) = self.0.stop.lock().take() {
             // The thread may have ended by itself.

@@ -91,11 +91,16 @@ fn bodies(group: &Group, topic: &str, queue_id: u32) -> Vec<String> {
 struct Cluster {
     dir: TempDir,
     peers: Peers,
+    timing: Timing,
     members: Vec<Option<Group>>,
 }
 
 impl Cluster {
     fn new(size: usize) -> Self {
+        Self::with_timing(size, Timing::default())
+    }
+
+    fn with_timing(size: usize, timing: Timing) -> Self {
         let holders: Vec<TcpListener> =
             (0..size).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
         let peers = Peers::new(holders.iter().enumerate().map(|(i, holder)| {
@@ -104,7 +109,7 @@ impl Cluster {
         }));
         drop(holders);
         let dir = tempfile::tempdir().unwrap();
-        let mut cluster = Self { dir, peers, members: vec![] };
+        let mut cluster = Self { dir, peers, timing, members: vec![] };
         cluster.members.resize_with(size, || None);
         (0..size).for_each(|i| cluster.start(i));
         cluster
@@ -122,7 +127,7 @@ impl Cluster {
             dir,
             segment_bytes: 1024 * 1024,
             durability: Durability::PageCache,
-            timing: Timing::default(),
+            timing: self.timing,
             limits: Limits::default(),
             retention: Rules { reserved: Duration::ZERO, ..Rules::default() },
         }
@@ -351,4 +356,37 @@ fn a_leader_whose_log_is_damaged_stops_and_the_damage_reaches_nobody() {
     assert_eq!(bodies(&member, "T", 0), bodies_sent);
     until("another member leads", || (cluster.leader().0 != leader).then_some(()));
     send(&cluster.leader().1, "T", 0, "after");
+}
+
+#[test]
+fn a_stopping_leader_is_succeeded_without_an_election_timeout() {
+    // Nobody campaigns by itself within the test.
+    let hours = Duration::from_secs(3600);
+    let timing = Timing { election_min: hours, election_max: 2 * hours, ..Timing::default() };
+    let mut cluster = Cluster::with_timing(3, timing);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let first = cluster.members[0].clone().unwrap();
+    until("the group is started", || {
+        runtime.block_on(first.0.raft.is_initialized()).ok()?.then_some(())
+    });
+    runtime.block_on(first.0.raft.trigger().elect(false)).unwrap();
+    for handovers in 1..=2 {
+        let (leader, group) = cluster.leader();
+        let term = group.role().term();
+        let answers: Vec<_> = (0..100)
+            .map(|n| propose(&group, vec![draft("T", 0, &format!("{n}"))], vec![]))
+            .collect();
+        cluster.stop(leader);
+        let acknowledged = answers.iter().filter(|answer| answer.recv().unwrap().is_ok()).count();
+        assert_eq!(acknowledged, 100, "what was under way is answered first");
+        let (next, group) = cluster.leader();
+        assert_eq!((next != leader, group.role().term().0), (true, term.0 + 1));
+        assert_eq!(bodies(&group, "T", 0).len(), 100 * handovers);
+        drop(group);
+        cluster.start(leader);
+        let back = cluster.members[leader].clone().unwrap();
+        until("it follows", || {
+            (back.queues().bounds("T", 0).unwrap().next.0 == 100 * handovers as u64).then_some(())
+        });
+    }
 }

@@ -22,6 +22,7 @@ mod error;
 mod group;
 #[cfg(test)]
 mod group_tests;
+mod handover;
 mod housekeeping;
 mod introduction;
 mod log_store;

@@ -7,6 +7,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use openraft::Raft;
@@ -70,6 +71,7 @@ struct Admitted {
 #[derive(Clone)]
 pub(super) struct Proposer {
     inbox: mpsc::Sender<Admitted>,
+    closed: Arc<AtomicBool>,
     budget: Arc<Semaphore>,
     limits: Limits,
 }
@@ -79,7 +81,13 @@ impl Proposer {
     pub(super) fn new(limits: Limits) -> (Self, Inbox) {
         let (inbox, receiver) = mpsc::channel(INBOX);
         let budget = Arc::new(Semaphore::new(limits.waiting_bytes));
-        (Self { inbox, budget, limits }, Inbox { receiver, limits })
+        let closed = Arc::default();
+        (Self { inbox, closed, budget, limits }, Inbox { receiver, limits })
+    }
+
+    /// Takes nothing any more. False if it was closed before.
+    pub(super) fn close(&self) -> bool {
+        !self.closed.swap(true, Ordering::AcqRel)
     }
 
     /// Takes a proposal, or answers it at once with why not. Never blocks.
@@ -90,6 +98,9 @@ impl Proposer {
     }
 
     fn admit(&self, proposal: Proposal) -> Result<(), (ProposeError, Done)> {
+        if self.closed.load(Ordering::Acquire) {
+            return Err((ProposeError::Stopping, proposal.done));
+        }
         let bytes = proposal.bytes();
         if bytes > self.limits.proposal_bytes {
             let limit = self.limits.proposal_bytes;

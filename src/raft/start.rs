@@ -19,6 +19,7 @@ use tonic::transport::server::TcpIncoming;
 use crate::ids::{StoreId, Term};
 use crate::raft::StartError;
 use crate::raft::group::{Group, GroupOptions, Shared};
+use crate::raft::handover;
 use crate::raft::housekeeping::{Housekeeping, Room};
 use crate::raft::introduction::Introduction;
 use crate::raft::log_store::LogStore;
@@ -37,11 +38,6 @@ type Core = Raft<TypeConfig, StateMachine>;
 
 /// How often the role is looked at when nothing reports a change.
 const ROLE_TICK: Duration = Duration::from_millis(100);
-/// How long a stopping leader waits for another member to take over.
-const HANDOVER: Duration = Duration::from_millis(1500);
-/// How long a stopping member waits for what is under way.
-const DRAIN: Duration = Duration::from_secs(2);
-const POLL: Duration = Duration::from_millis(10);
 
 /// Opens the store, then runs the member on a thread of its own.
 pub(super) fn start(
@@ -108,7 +104,6 @@ struct Member {
     log: crate::store::CommitLog,
     role: watch::Receiver<Role>,
     store_id: StoreId,
-    alone: bool,
     housekeeping: Housekeeping,
     tasks: JoinSet<()>,
     ending: CancellationToken,
@@ -141,7 +136,6 @@ impl Member {
         }
         let (proposer, inbox) = Proposer::new(options.limits);
         tasks.spawn(proposer::run(inbox, raft.clone()));
-        let alone = options.peers.len() == 1;
         let role = watch_role(&raft, &machine, options.member.clone(), &mut tasks);
         let own = (options.member.clone(), store_id);
         let keeper =
@@ -151,18 +145,7 @@ impl Member {
             Housekeeping::start(parts, machine.clone(), raft.clone(), store, options)
                 .map_err(|error| StartError::Core { why: error.to_string() })?;
         tasks.spawn(housekeeping.clone().run());
-        Ok(Self {
-            raft,
-            proposer,
-            machine,
-            log,
-            role,
-            store_id,
-            alone,
-            housekeeping,
-            tasks,
-            ending,
-        })
+        Ok(Self { raft, proposer, machine, log, role, store_id, housekeeping, tasks, ending })
     }
 
     fn parts(&self) -> Parts {
@@ -178,17 +161,7 @@ impl Member {
     }
 
     async fn stop(mut self) {
-        let drained = async {
-            while self.proposer.waiting_bytes() > 0 {
-                tokio::time::sleep(POLL).await;
-            }
-        };
-        if tokio::time::timeout(DRAIN, drained).await.is_err() {
-            tracing::warn!(bytes = self.proposer.waiting_bytes(), "stopping with proposals open");
-        }
-        if !self.alone && self.raft.is_leader() {
-            self.hand_over().await;
-        }
+        handover::retire(&self.raft, &self.proposer).await;
         self.ending.cancel();
         if let Err(error) = self.raft.shutdown().await {
             tracing::error!(%error, "the raft core did not end cleanly");
@@ -196,36 +169,6 @@ impl Member {
         self.tasks.abort_all();
         while self.tasks.join_next().await.is_some() {}
         self.housekeeping.finish();
-    }
-
-    /// Hands leadership to the member that has the most, if one has all but a few entries.
-    async fn hand_over(&self) {
-        let metrics = self.raft.metrics().borrow_watched().clone();
-        let voters: Vec<u64> = metrics.membership_config.membership().voter_ids().collect();
-        let matched = metrics.replication.unwrap_or_default();
-        let best = matched
-            .into_iter()
-            .filter(|(id, _)| voters.contains(id))
-            .filter_map(|(id, at)| Some((at?.index, id)))
-            .max();
-        let Some((matched, heir)) = best else { return };
-        if Some(matched) < metrics.last_log_index {
-            tracing::info!(matched, last = ?metrics.last_log_index, "nobody to hand over to");
-            return;
-        }
-        if let Err(error) = self.raft.trigger().transfer_leader(heir).await {
-            tracing::warn!(%error, "could not hand over");
-            return;
-        }
-        let gone = async {
-            while self.raft.is_leader() {
-                tokio::time::sleep(POLL).await;
-            }
-        };
-        match tokio::time::timeout(HANDOVER, gone).await {
-            Ok(()) => tracing::info!(heir = %StoreId(heir), "handed leadership over"),
-            Err(_) => tracing::warn!("leadership was not taken over in time"),
-        }
     }
 }
 
