@@ -3,6 +3,7 @@
 //! openraft, the append into the mapping and apply run on one thread of their own, `raft`; the
 //! handle's methods are callable from any thread and never wait for it.
 
+use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -102,7 +103,8 @@ pub struct Status {
     pub durable: PhysicalOffset,
     /// Bytes proposed and not yet answered.
     pub waiting_bytes: usize,
-    /// On the leader: the other members.
+    /// On the leader: the other members, each once. Of one whose lost store is being replaced,
+    /// the store that has more.
     pub peers: Vec<PeerStatus>,
     /// Why the group does not run any more, if so.
     pub stopped: Option<String>,
@@ -231,18 +233,22 @@ impl Group {
         let last = metrics.last_log_index;
         let replication = metrics.replication.unwrap_or_default();
         let voters: Vec<u64> = membership.voter_ids().collect();
-        let peers =
-            membership.nodes().filter(|(id, _)| **id != metrics.id).filter_map(|(id, member)| {
-                let matched = replication.get(id)?.as_ref().map(|log_id| log_id.index);
-                Some(PeerStatus {
-                    name: member.name.clone(),
-                    store_id: StoreId(*id),
-                    matched: matched.map(EntryIndex),
-                    behind: last
-                        .map_or(0, |l| (l + 1).saturating_sub(matched.map_or(0, |m| m + 1))),
-                    voter: voters.contains(id),
-                })
-            });
+        let mut peers: BTreeMap<String, PeerStatus> = BTreeMap::new();
+        for (id, member) in membership.nodes().filter(|(id, _)| **id != metrics.id) {
+            let Some(matched) = replication.get(id) else { continue };
+            let matched = matched.as_ref().map(|log_id| EntryIndex(log_id.index));
+            if peers.get(&member.name).is_some_and(|known| known.matched >= matched) {
+                continue;
+            }
+            let peer = PeerStatus {
+                name: member.name.clone(),
+                store_id: StoreId(*id),
+                matched,
+                behind: last.map_or(0, |l| (l + 1).saturating_sub(matched.map_or(0, |m| m.0 + 1))),
+                voter: voters.contains(id),
+            };
+            peers.insert(member.name.clone(), peer);
+        }
         let leader = metrics.current_leader.and_then(|id| membership.get_node(&id));
         Status {
             term: Term(metrics.current_term),
@@ -255,7 +261,7 @@ impl Group {
             applied_position: progress.position,
             durable: self.0.log.durable(),
             waiting_bytes: self.0.proposer.waiting_bytes(),
-            peers: peers.collect(),
+            peers: peers.into_values().collect(),
             stopped: metrics.running_state.err().map(|fatal| fatal.to_string()),
         }
     }

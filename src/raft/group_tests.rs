@@ -1,5 +1,6 @@
 //! Members in one process, over real sockets and files.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
@@ -7,13 +8,14 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use openraft::async_runtime::watch::WatchReceiver as _;
 use tempfile::TempDir;
 
 use super::command::{Command, OffsetCommit};
 use super::{
     Group, GroupOptions, Limits, PeerAddress, Peers, Proposal, ProposeError, Receipt, Timing,
 };
-use crate::ids::QueueOffset;
+use crate::ids::{QueueOffset, StoreId};
 use crate::protocol::message::{self, Draft};
 use crate::store::Durability;
 use crate::store::entry::HEADER_BYTES;
@@ -86,6 +88,14 @@ fn bodies(group: &Group, topic: &str, queue_id: u32) -> Vec<String> {
             String::from_utf8(record.body().to_vec()).unwrap()
         })
         .collect()
+}
+
+/// Who belongs to the group, and whether it votes.
+fn recorded(group: &Group) -> BTreeMap<StoreId, bool> {
+    let metrics = group.0.raft.metrics().borrow_watched().clone();
+    let membership = metrics.membership_config.membership();
+    let voters: BTreeSet<u64> = membership.voter_ids().collect();
+    membership.nodes().map(|(id, _)| (StoreId(*id), voters.contains(id))).collect()
 }
 
 struct Cluster {
@@ -259,14 +269,33 @@ fn an_emptied_member_comes_back_by_itself() {
     until("the emptied member has everything", || {
         (member.queues().bounds("T", 0).unwrap().next == QueueOffset(20)).then_some(())
     });
-    until("the emptied member votes again", || {
-        let (_, leader) = cluster.leader();
-        let status = leader.status();
-        let voters = status.peers.iter().filter(|peer| peer.voter).count();
-        (status.peers.len() == 2 && voters == 2).then_some(())
+    until("the emptied member votes again, in place of its lost store", || {
+        let recorded = recorded(&cluster.leader().1);
+        (recorded.len() == 3 && recorded.get(&member.store_id()) == Some(&true)).then_some(())
     });
-    let names: Vec<_> = cluster.leader().1.status().peers;
-    assert!(names.iter().any(|peer| peer.store_id == member.store_id()));
+}
+
+#[test]
+fn a_member_emptied_twice_leaves_nobody_behind() {
+    let mut cluster = Cluster::new(3);
+    let (leader, group) = cluster.leader();
+    send(&group, "T", 0, "a");
+    let lost = (leader + 1) % 3;
+    for _ in 0..2 {
+        cluster.stop(lost);
+        std::fs::remove_dir_all(cluster.dir.path().join(format!("n{lost}"))).unwrap();
+        cluster.start(lost);
+        let store = cluster.members[lost].as_ref().unwrap().store_id();
+        until("the new store is taken in", || recorded(&group).contains_key(&store).then_some(()));
+        let peers = group.status().peers;
+        assert!(peers.len() <= 2, "a peer is named once, whichever stores it has: {peers:?}");
+    }
+    let store = cluster.members[lost].as_ref().unwrap().store_id();
+    let all: BTreeSet<StoreId> = cluster.running().map(|(_, group)| group.store_id()).collect();
+    until("those that are there are the members, and vote", || {
+        let recorded = recorded(&group);
+        (recorded.keys().copied().collect::<BTreeSet<_>>() == all && recorded[&store]).then_some(())
+    });
 }
 
 #[test]

@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use openraft::Raft;
 use openraft::async_runtime::watch::WatchReceiver as _;
+use openraft::{ChangeMembers, Raft};
 
 use crate::ids::StoreId;
 use crate::raft::membership::Member;
@@ -87,8 +87,10 @@ pub(super) enum Replacement {
     None,
     /// Replicate to the new store, without a vote.
     AddLearner,
-    /// The new store votes instead of the old one.
+    /// The new store votes instead of the old one: these are all who vote then.
     Promote(BTreeSet<u64>),
+    /// These never voted and are gone: the member lost its store again before it had caught up.
+    Forget(BTreeSet<u64>),
     /// The new store is still catching up.
     CatchingUp {
         /// Entries to go.
@@ -110,7 +112,15 @@ pub(super) struct Recorded<'a> {
 
 /// Decides the next step for the member `name` that answers with store `found`. Pure.
 pub(super) fn replacement(recorded: &Recorded<'_>, name: &str, found: StoreId) -> Replacement {
-    if recorded.voters.contains(&found.0) {
+    let is_former = |id: &u64, member: &Member| member.name == name && *id != found.0;
+    let formers = recorded.members.iter().filter(|(id, member)| is_former(id, member));
+    let (voting, others): (BTreeSet<u64>, BTreeSet<u64>) =
+        formers.map(|(id, _)| *id).partition(|id| recorded.voters.contains(id));
+    if !others.is_empty() {
+        return Replacement::Forget(others);
+    }
+    let votes = recorded.voters.contains(&found.0);
+    if votes && voting.is_empty() {
         return Replacement::None;
     }
     if !recorded.members.contains_key(&found.0) {
@@ -118,12 +128,11 @@ pub(super) fn replacement(recorded: &Recorded<'_>, name: &str, found: StoreId) -
     }
     let matched = recorded.matched.get(&found.0).map_or(0, |index| index + 1);
     let behind = (recorded.last + 1).saturating_sub(matched);
-    if behind > CAUGHT_UP_ENTRIES {
+    // Both vote where a leader died half way: the old store, which is gone, must not go on voting.
+    if behind > CAUGHT_UP_ENTRIES && !votes {
         return Replacement::CatchingUp { behind };
     }
-    let is_former = |id: &u64| recorded.members.get(id).is_some_and(|m| m.name == name);
-    let mut voters: BTreeSet<u64> =
-        recorded.voters.iter().filter(|id| !is_former(id)).copied().collect();
+    let mut voters: BTreeSet<u64> = recorded.voters.difference(&voting).copied().collect();
     voters.insert(found.0);
     Replacement::Promote(voters)
 }
@@ -185,10 +194,13 @@ impl MemberKeeper {
     }
 
     async fn replace_lost_stores(&self) {
-        for (name, answer) in self.ask_others().await {
-            let Ok(answered) = answer else { continue };
-            if let Err(why) = self.step(&name, answered.store_id).await {
-                tracing::warn!(member = name, store = %answered.store_id, why, "membership");
+        let answers = self.ask_others().await;
+        let others =
+            answers.into_iter().filter_map(|(name, answer)| Some((name, answer.ok()?.store_id)));
+        // This member may have had other stores, too.
+        for (name, store) in others.chain([self.own.clone()]) {
+            if let Err(why) = self.step(&name, store).await {
+                tracing::warn!(member = name, %store, why, "membership");
             }
         }
     }
@@ -225,6 +237,14 @@ impl MemberKeeper {
                 let changed = self.raft.change_membership(voters, false).await;
                 changed.map_err(|error| error.to_string())?;
                 tracing::info!(member = name, store = %found, "votes in place of its lost store");
+                Ok(())
+            }
+            Replacement::Forget(stores) => {
+                let lost: Vec<_> = stores.iter().map(|id| StoreId(*id).to_string()).collect();
+                let changed = ChangeMembers::RemoveNodes(stores);
+                let changed = self.raft.change_membership(changed, false).await;
+                changed.map_err(|error| error.to_string())?;
+                tracing::info!(member = name, ?lost, "forgot stores that are gone");
                 Ok(())
             }
         }
@@ -276,22 +296,30 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_store_is_replaced_in_two_steps() {
-        let member = |name: &str| Member { name: name.to_owned(), address: String::new() };
-        let mut members = BTreeMap::from([(1, member("n0")), (2, member("n1")), (3, member("n2"))]);
-        let voters = BTreeSet::from([1, 2, 3]);
-        let mut matched = BTreeMap::new();
-        let step = |members: &BTreeMap<u64, Member>, matched: &BTreeMap<u64, u64>| {
-            let recorded = Recorded { members, voters: &voters, matched, last: 5000 };
-            replacement(&recorded, "n2", StoreId(9))
-        };
-        assert_eq!(step(&members, &matched), Replacement::AddLearner);
-        members.insert(9, member("n2"));
-        assert_eq!(step(&members, &matched), Replacement::CatchingUp { behind: 5001 });
-        matched.insert(9, 4500);
-        assert_eq!(step(&members, &matched), Replacement::Promote(BTreeSet::from([1, 2, 9])));
-        let recorded =
-            Recorded { members: &members, voters: &voters, matched: &matched, last: 5000 };
-        assert_eq!(replacement(&recorded, "n2", StoreId(3)), Replacement::None);
+    fn a_lost_store_is_replaced_step_by_step() {
+        use Replacement::{AddLearner, CatchingUp, Forget, Promote};
+        let set = |ids: &[u64]| ids.iter().copied().collect::<BTreeSet<u64>>();
+        let (old, new, other) = ((3, "n2"), (9, "n2"), (8, "n2"));
+        // Besides 1 (n0) and 2 (n1): who is recorded; the voters; what 9 is known to have; the step
+        let rows: [(&str, &[(u64, &str)], &[u64], Option<u64>, Replacement); 8] = [
+            ("as recorded", &[new], &[1, 2, 9], None, Replacement::None),
+            ("unknown", &[old], &[1, 2, 3], None, AddLearner),
+            ("empty", &[old, new], &[1, 2, 3], None, CatchingUp { behind: 5001 }),
+            ("caught up", &[old, new], &[1, 2, 3], Some(4500), Promote(set(&[1, 2, 9]))),
+            ("lost again", &[old, other], &[1, 2, 3], None, Forget(set(&[8]))),
+            ("lost again, taken in", &[old, other, new], &[1, 2, 3], Some(4500), Forget(set(&[8]))),
+            ("left over", &[other, new], &[1, 2, 9], Some(4500), Forget(set(&[8]))),
+            ("half way", &[old, new], &[1, 2, 3, 9], None, Promote(set(&[1, 2, 9]))),
+        ];
+        for (what, recorded, voters, matched, want) in rows {
+            let all = [(1, "n0"), (2, "n1")].iter().chain(recorded);
+            let member = |name: &str| Member { name: name.to_owned(), address: String::new() };
+            let members = all.map(|(id, name)| (*id, member(name))).collect();
+            let matched = matched.map(|index| (9, index)).into_iter().collect();
+            let voters = voters.iter().copied().collect();
+            let recorded =
+                Recorded { members: &members, voters: &voters, matched: &matched, last: 5000 };
+            assert_eq!(replacement(&recorded, "n2", StoreId(9)), want, "{what}");
+        }
     }
 }
