@@ -230,11 +230,10 @@ fn check_ports(settings: &Settings, replicated: bool, findings: &mut Findings) {
     } else {
         ("haListenPort", settings.int("haListenPort"))
     };
-    let use_of = |port| if port == listen { "listenPort" } else { "listenPort-2" };
     if port == listen || port == listen - 2 {
+        let which = if port == listen { "" } else { "the VIP port of " };
         let what = format!(
-            "port {port} for peers is {} of {} too; choose another",
-            use_of(port),
+            "port {port} for peers is {which}{} too; choose another",
             settings.quoted("listenPort")
         );
         findings.problems.push(contradiction(settings, key, what));

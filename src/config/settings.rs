@@ -116,18 +116,13 @@ impl Settings {
 
     fn read_file(&mut self, file: &FileText, findings: &mut Findings) {
         let place = |line| Place::File { name: Arc::clone(&file.name), line: Some(line) };
-        let pairs = match properties::parse(&file.text) {
-            Ok(pairs) => pairs,
-            Err(malformed) => {
-                findings.problems.extend(malformed.into_iter().map(|m| Problem {
-                    place: place(m.line),
-                    key: String::new(),
-                    what: m.what.to_owned(),
-                    lenient: false,
-                }));
-                return;
-            }
-        };
+        let (pairs, malformed) = properties::parse(&file.text);
+        findings.problems.extend(malformed.into_iter().map(|m| Problem {
+            place: place(m.line),
+            key: String::new(),
+            what: m.what.to_owned(),
+            lenient: false,
+        }));
         self.lenient = pairs.iter().any(|p| p.key == "configStrict" && p.value == "warn");
         let mut lines = BTreeMap::<&'static str, (u32, String)>::new();
         for pair in pairs {

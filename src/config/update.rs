@@ -107,7 +107,10 @@ fn update(
     text: &str,
     check: impl Fn(&mut Settings, &mut Findings),
 ) -> Result<(BTreeMap<String, String>, Settings), UpdateError> {
-    let pairs = properties::parse(text).map_err(|_| UpdateError::Unreadable)?;
+    let (pairs, malformed) = properties::parse(text);
+    if !malformed.is_empty() {
+        return Err(UpdateError::Unreadable);
+    }
     if let Some(pair) = pairs.iter().find(|pair| black_listed(current, &pair.key)) {
         return Err(UpdateError::BlackListed { key: pair.key.clone() });
     }
