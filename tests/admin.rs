@@ -535,8 +535,11 @@ async fn a_deleted_topic_is_gone_from_brokers_and_name_servers() {
     let mut site = Site::start();
     let answers = [(RequestCode::DELETE_TOPIC_IN_BROKER, done())];
     let leader = site.broker(0, &["T"], &answers).await;
+    let refuses = RemotingCommand::error(ResponseCode::SERVICE_NOT_AVAILABLE, "not the leader");
+    let answers = [(RequestCode::DELETE_TOPIC_IN_BROKER, refuses)];
     let follower = site.broker(1, &["T"], &answers).await;
     let ran = site.run(&["deleteTopic", "-c", "RaftCluster", "-t", "T"]).await;
+    assert_eq!(ran.err, "", "a follower hears of it from the leader");
     let told = "delete topic [T] from cluster [RaftCluster] success.\n\
                 delete topic [T] from NameServer success.\n";
     assert_eq!((ran.code, ran.out.as_str()), (0, told), "{ran:?}");

@@ -32,6 +32,9 @@ pub(in crate::admin) struct ById {
     /// offset message ids, separated by commas
     #[arg(short = 'i', long = "msgId", value_parser = trimmed)]
     ids: String,
+    /// show the body as text of this encoding: UTF-8
+    #[arg(short = 'f', long = "bodyFormat", ignore_case = true, value_parser = ["UTF-8"])]
+    body: Option<String>,
 }
 
 /// Shows messages by their offset message ids.
@@ -48,7 +51,8 @@ pub(in crate::admin) async fn by_id(session: &mut Session<'_>, args: &ById) -> R
         let message = parsed(&record, &address, RequestCode::VIEW_MESSAGE_BY_ID)?;
         let broker_name = broker_name_at(session, &address).await;
         let shown = Shown::of(&message, &broker_name, None);
-        page::show(session, shown, page::Title::OffsetId).await?;
+        let extras = page::Extras { offset_id: true, body_text: args.body.is_some() };
+        page::show(session, shown, extras).await?;
     }
     Ok(())
 }
@@ -80,6 +84,12 @@ pub(in crate::admin) struct ByOffset {
     /// offset in the queue
     #[arg(short, long)]
     offset: i64,
+    /// show the body as text of this encoding: UTF-8
+    #[arg(short = 'f', long = "bodyFormat", ignore_case = true, value_parser = ["UTF-8"])]
+    body: Option<String>,
+    /// ask the brokers of this topic, for a topic without a route of its own
+    #[arg(short, long = "routeTopic", value_parser = trimmed)]
+    route_topic: Option<String>,
 }
 
 /// Shows the message at an offset.
@@ -87,7 +97,8 @@ pub(in crate::admin) async fn by_offset(
     session: &mut Session<'_>,
     args: &ByOffset,
 ) -> Result<(), Error> {
-    let route = session.admin.route(&args.topic).await?;
+    let place = args.route_topic.as_ref().unwrap_or(&args.topic);
+    let route = session.admin.route(place).await?;
     let broker = route.broker_datas.iter().find(|broker| broker.broker_name == args.broker);
     let Some(address) = broker.and_then(|broker| broker.broker_addrs.values().next()) else {
         let text = format!("no live broker of group {} has topic {}", args.broker, args.topic);
@@ -105,7 +116,8 @@ pub(in crate::admin) async fn by_offset(
     let record =
         record.map_err(|cause| Error::unreadable(address, RequestCode::PULL_MESSAGE, cause))?;
     let shown = Shown::of(&record, &args.broker, None);
-    page::show(session, shown, page::Title::OffsetId).await
+    let extras = page::Extras { offset_id: true, body_text: args.body.is_some() };
+    page::show(session, shown, extras).await
 }
 
 /// Flags of queryMsgByUniqueKey.
@@ -153,7 +165,7 @@ pub(in crate::admin) async fn by_unique_key(
     let found = found(session, place, &header, |message| message.msg_id == args.id).await?;
     let wanted = if args.all { found.len() } else { 1 };
     for message in found.into_iter().take(wanted) {
-        page::show(session, message, page::Title::None).await?;
+        page::show(session, message, page::Extras::default()).await?;
     }
     Ok(())
 }
@@ -200,7 +212,18 @@ pub(in crate::admin) async fn by_key(session: &mut Session<'_>, args: &ByKey) ->
     let place = args.cluster.as_ref().unwrap_or(&args.topic);
     let found =
         found(session, place, &header, |message| has_key(message, &args.key, by_tag)).await?;
-    session.out.show(&Found(found))
+    let key_type = if by_tag { 'T' } else { 'K' };
+    let index_keys = found.iter().map(|message| index_key(message, key_type, &args.key)).collect();
+    session.out.show(&Found { messages: found, index_keys })
+}
+
+/// Where mqadmin says that a message is in the index of a Java broker: hour, topic, kind of key,
+/// key, unique key, position.
+fn index_key(message: &Shown, key_type: char, key: &str) -> String {
+    const HOUR_MS: i64 = 3_600_000;
+    let Shown { topic, msg_id, commit_log_offset, store_timestamp, .. } = message;
+    let hour = store_timestamp - store_timestamp.rem_euclid(HOUR_MS);
+    format!("{hour}@{topic}@{key_type}@{key}@{msg_id}@{commit_log_offset}")
 }
 
 /// The index knows hashes only: what it finds may be another message.
@@ -258,14 +281,19 @@ async fn found(
 
 #[derive(Serialize)]
 #[serde(transparent)]
-struct Found(Vec<Shown>);
+struct Found {
+    messages: Vec<Shown>,
+    #[serde(skip)]
+    index_keys: Vec<String>,
+}
 
 impl std::fmt::Display for Found {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        writeln!(f, "{:<50} {:>4} {:>40}", "#Message ID", "#QID", "#Offset")?;
-        for message in &self.0 {
+        let titles = ("#Message ID", "#QID", "#Offset", "#IndexKey");
+        writeln!(f, "{:<50} {:>4} {:>40} {:<200}", titles.0, titles.1, titles.2, titles.3)?;
+        for (message, index_key) in self.messages.iter().zip(&self.index_keys) {
             let Shown { msg_id, queue_id, queue_offset, .. } = message;
-            writeln!(f, "{msg_id:<50} {queue_id:>4} {queue_offset:>40}")?;
+            writeln!(f, "{msg_id:<50} {queue_id:>4} {queue_offset:>40} {index_key:<200}")?;
         }
         Ok(())
     }
@@ -289,10 +317,13 @@ mod tests {
         let one = split_keys(&key).next().unwrap();
         assert!(has_key(&found[0], one, false) && !has_key(&found[0], "another", false));
         assert!(!has_key(&found[0], one, true));
-        let text = Found(found.clone()).to_string();
-        let title = "#Message ID                                        #QID                                  #Offset\n";
+        let index_keys = vec![index_key(&found[0], 'K', one)];
+        let text = Found { messages: found[..1].to_vec(), index_keys }.to_string();
+        let title = "#Message ID                                        #QID                                  #Offset #IndexKey ";
         assert!(text.starts_with(title), "{text}");
-        assert!(text.contains(&found[0].msg_id), "{text}");
+        let Shown { msg_id, commit_log_offset, .. } = &found[0];
+        let end = format!("00000@{}@K@{one}@{msg_id}@{commit_log_offset}", found[0].topic);
+        assert!(text.trim_end().ends_with(&end), "{text}");
     }
 
     #[test]

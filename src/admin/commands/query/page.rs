@@ -19,11 +19,13 @@ use crate::{
     protocol::message::properties::names as property,
 };
 
-/// Whether the page begins with the offset message id.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Title {
-    OffsetId,
-    None,
+/// What a page shows besides what all show.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Extras {
+    /// It begins with the offset message id.
+    pub(super) offset_id: bool,
+    /// The body as text.
+    pub(super) body_text: bool,
 }
 
 #[derive(Serialize)]
@@ -37,7 +39,7 @@ struct Page {
 pub(super) async fn show(
     session: &mut Session<'_>,
     message: Shown,
-    title: Title,
+    extras: Extras,
 ) -> Result<(), Error> {
     let tracks = track::tracks(&session.admin, &message).await;
     let tracks = tracks.unwrap_or_else(|error| {
@@ -49,7 +51,7 @@ pub(super) async fn show(
         let file = keep_body(&std::env::temp_dir(), &message).map_err(|cause| {
             Error::Unable(format!("cannot write the message's body to a file: {cause}"))
         })?;
-        text = lines(&message, title, &file, session);
+        text = lines(&message, extras, &file, session);
         if tracks.is_empty() {
             text += "\n\nWARN: No Consumer\n";
         } else {
@@ -60,7 +62,7 @@ pub(super) async fn show(
     session.out.show(&Told::new(text, Page { message, tracks }))
 }
 
-fn lines(message: &Shown, title: Title, file: &Path, session: &Session<'_>) -> String {
+fn lines(message: &Shown, extras: Extras, file: &Path, session: &Session<'_>) -> String {
     let property = |name: &str| message.properties.get(name).map_or("null", String::as_str);
     let time = |ms| java_text::time_with_ms(ms, &session.zone);
     let rows = [
@@ -79,9 +81,11 @@ fn lines(message: &Shown, title: Title, file: &Path, session: &Session<'_>) -> S
         ("Properties:", java_text::map(&message.properties)),
         ("Message Body Path:", file.display().to_string()),
     ];
-    let first = (title == Title::OffsetId).then(|| ("OffsetID:", message.offset_msg_id.clone()));
+    let first = extras.offset_id.then(|| ("OffsetID:", message.offset_msg_id.clone()));
+    let body = || String::from_utf8_lossy(&message.body).into_owned();
+    let last = extras.body_text.then(|| ("Message Body:", body()));
     let mut text = String::new();
-    for (name, value) in first.into_iter().chain(rows) {
+    for (name, value) in first.into_iter().chain(rows).chain(last) {
         // Writing to a string cannot fail.
         let _ = writeln!(text, "{name:<20} {value}");
     }

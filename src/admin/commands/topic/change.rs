@@ -34,19 +34,17 @@ pub(in crate::admin) async fn update_perm(
 ) -> Result<(), Error> {
     for broker in leaders(session, &args.to).await? {
         let before = session.admin.topic_config(&broker, &args.topic).await?;
-        if before.perm == args.perm {
-            session.out.say("new perm equals to the old one!\n")?;
-            continue;
-        }
-        // Attributes are sent as changes: none.
-        let kept = TopicConfig { attributes: Default::default(), ..before.clone() };
-        let after = TopicConfig { perm: args.perm, ..kept };
-        session.admin.put_topic(&broker, &after).await?;
-        let (old, new) = (before.perm, after.perm);
-        let mut text = format!("update topic perm from {old} to {new} in {broker} success.\n");
-        if args.to.broker.is_some() {
-            text += &format!("{}.\n", java_text::Topic(&after));
-        }
+        let (old, new) = (before.perm, args.perm);
+        let text = if old == new {
+            "new perm equals to the old one!\n".to_owned()
+        } else {
+            // Attributes are sent as changes: none.
+            let after = TopicConfig { perm: new, attributes: Default::default(), ..before };
+            session.admin.put_topic(&broker, &after).await?;
+            let all = args.to.broker.is_some().then(|| format!("{}.\n", java_text::Topic(&after)));
+            let all = all.unwrap_or_default();
+            format!("update topic perm from {old} to {new} in {broker} success.\n{all}")
+        };
         let value =
             json!({ "brokerAddr": broker, "topic": args.topic, "before": old, "perm": new });
         session.out.show(&Told::new(text, value))?;

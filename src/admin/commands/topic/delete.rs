@@ -4,11 +4,14 @@ use clap::Args;
 use serde_json::json;
 
 use super::super::{Session, brokers};
-use crate::admin::{
-    cli::trimmed,
-    client::{AdminClient, ORDER_TOPIC_CONFIG},
-    error::Error,
-    output::Told,
+use crate::{
+    admin::{
+        cli::trimmed,
+        client::{AdminClient, ORDER_TOPIC_CONFIG},
+        error::Error,
+        output::Told,
+    },
+    protocol::codes::ResponseCode,
 };
 
 /// Flags of deleteTopic.
@@ -36,8 +39,9 @@ pub(in crate::admin) async fn delete(
     session.out.show(&Told::new(text, json!({ "topic": topic, "clusterName": cluster })))
 }
 
-/// From the leaders, which must do it; from their followers, which will hear of it anyway; and
-/// then from the name servers, which would learn the topic again otherwise.
+/// From the leaders, which must do it; from others, as slaves of Java's brokers, which keep it
+/// otherwise, while followers refuse and hear of it anyway; and then from the name servers, which
+/// would learn the topic again otherwise.
 pub(in crate::admin::commands) async fn delete_everywhere(
     session: &mut Session<'_>,
     topic: &str,
@@ -48,8 +52,11 @@ pub(in crate::admin::commands) async fn delete_everywhere(
     let delete = async |admin: &AdminClient, broker: &str| admin.delete_topic(broker, topic).await;
     brokers::on_each(session, leaders, delete).await?;
     for member in brokers::members(session, &place).await?.iter().filter(|member| !member.leads) {
-        if let Err(error) = session.admin.delete_topic(&member.address, topic).await {
-            session.out.remark(&error);
+        match session.admin.delete_topic(&member.address, topic).await {
+            Err(error) if error.code() != Some(ResponseCode::SERVICE_NOT_AVAILABLE) => {
+                session.out.remark(&error);
+            }
+            Ok(_) | Err(_) => {}
         }
     }
     session.admin.forget_topic(topic, cluster).await?;
