@@ -1,6 +1,8 @@
 //! What members tell each other with every call: who calls, whom, and what the caller takes the
 //! group to be. Members that disagree refuse each other and name both values.
 
+use std::time::{Duration, Instant};
+
 use bincode::{Decode, Encode};
 use tonic::metadata::{MetadataMap, MetadataValue};
 
@@ -68,6 +70,27 @@ pub(super) enum Refusal {
         /// The store that is here.
         here: StoreId,
     },
+}
+
+/// A refusal is told again after this long, if it goes on.
+const TELL_AGAIN: Duration = Duration::from_secs(60);
+/// Refusals remembered; more than these, from whomever, are not told.
+const TOLD_MAX: usize = 16;
+
+/// Refusals that were told lately.
+#[derive(Debug, Default)]
+pub(super) struct Told(Vec<(Refusal, Instant)>);
+
+impl Told {
+    /// Whether `refusal` is to be told now.
+    pub(super) fn is_news(&mut self, refusal: &Refusal, now: Instant) -> bool {
+        self.0.retain(|(_, at)| now.duration_since(*at) < TELL_AGAIN);
+        let is_news = self.0.len() < TOLD_MAX && self.0.iter().all(|(told, _)| told != refusal);
+        if is_news {
+            self.0.push((refusal.clone(), now));
+        }
+        is_news
+    }
 }
 
 impl Introduction {
@@ -163,6 +186,17 @@ mod tests {
         let caller = introduction("n1", 2).to(StoreId(9));
         assert!(matches!(here.refusal(&caller), Some(Refusal::OtherStore { .. })));
         assert_eq!(here.refusal(&caller.to(StoreId(1))), None);
+    }
+
+    #[test]
+    fn a_refusal_is_told_once_a_minute_however_often_it_happens() {
+        let (mut told, start) = (Told::default(), crate::clock::now());
+        let refusal = |n: usize| Refusal::NotIntroduced(n.to_string());
+        let at = |seconds| start + Duration::from_secs(seconds);
+        assert!(told.is_news(&refusal(0), at(0)));
+        assert!(!told.is_news(&refusal(0), at(59)) && told.is_news(&refusal(0), at(60)));
+        let others = (1..100).filter(|n| told.is_news(&refusal(*n), at(61))).count();
+        assert_eq!(others, TOLD_MAX - 1, "bounded");
     }
 
     #[test]

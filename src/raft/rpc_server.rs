@@ -8,9 +8,11 @@ use futures_util::{Stream, StreamExt};
 use openraft::Raft;
 use openraft::raft::{AppendEntriesRequest, TransferLeaderRequest};
 use openraft::storage::{Snapshot, SnapshotMeta};
+use parking_lot::Mutex;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::raft::introduction::{Introduction, Refusal};
+use crate::clock;
+use crate::raft::introduction::{Introduction, Refusal, Told};
 use crate::raft::membership;
 use crate::raft::state_machine::StateMachine;
 use crate::raft::type_config::{StoredMembership, TypeConfig};
@@ -26,6 +28,7 @@ pub(super) struct PeerService {
     raft: Raft<TypeConfig, StateMachine>,
     log: CommitLog,
     own: Arc<Introduction>,
+    told: Mutex<Told>,
 }
 
 impl PeerService {
@@ -35,14 +38,19 @@ impl PeerService {
         log: CommitLog,
         own: Introduction,
     ) -> Self {
-        Self { raft, log, own: Arc::new(own) }
+        Self { raft, log, own: Arc::new(own), told: Mutex::default() }
     }
 
     fn check<T>(&self, request: &Request<T>) -> Result<Introduction, Status> {
         self.own.check(request.metadata()).map_err(|refusal| {
             match &refusal {
-                Refusal::Differs { .. } => tracing::warn!(%refusal, "refused a peer"),
-                Refusal::OtherStore { .. } | Refusal::NotIntroduced(_) => {
+                // Peers ask several times a second.
+                Refusal::Differs { .. } if self.told.lock().is_news(&refusal, clock::now()) => {
+                    tracing::warn!(%refusal, "refused a peer");
+                }
+                Refusal::Differs { .. }
+                | Refusal::OtherStore { .. }
+                | Refusal::NotIntroduced(_) => {
                     tracing::debug!(%refusal, "refused a call");
                 }
             }

@@ -2,6 +2,8 @@
 //! command lines print. Everything is on loopback, on free ports, in folders of its own.
 #![allow(clippy::unwrap_used)]
 
+mod group;
+
 use std::{
     collections::BTreeSet,
     fs,

@@ -1,0 +1,133 @@
+//! Members of a group: those that take it to be different things, and a leader that is to stop.
+
+use super::{BROKER, Caller, Process, Site, WITHIN, clock, free_port};
+
+const CLUSTER: &str = "C";
+const GROUP: &str = "G";
+const SEGMENT: &str = "16777216";
+
+/// Keys and values.
+type Settings<'a> = [(&'a str, &'a str)];
+
+/// Three members that agree, and what they would have to be told for that.
+struct Group {
+    site: Site,
+    listen: [u16; 3],
+    peers: String,
+}
+
+impl Group {
+    fn new() -> Self {
+        let listen = [free_port(), free_port(), free_port()];
+        let peers: Vec<String> =
+            (0..3).map(|n| format!("n{n}-127.0.0.1:{}", free_port())).collect();
+        Self { site: Site::new(), listen, peers: peers.join(";") }
+    }
+
+    /// Starts a member with its store in `store`; later ones of `changes` win.
+    fn start(&self, n: usize, store: &str, changes: &Settings<'_>) -> Process {
+        let (listen, own) = (self.listen[n].to_string(), format!("n{n}"));
+        let store = self.site.path(store).display().to_string();
+        let mut settings = vec![
+            ("bindAddress", "127.0.0.1"),
+            ("brokerIP1", "127.0.0.1"),
+            ("listenPort", &listen),
+            ("brokerClusterName", CLUSTER),
+            ("brokerName", GROUP),
+            ("enableDLegerCommitLog", "true"),
+            ("dLegerGroup", GROUP),
+            ("dLegerPeers", &self.peers),
+            ("dLegerSelfId", &own),
+            ("storePathRootDir", &store),
+            ("mappedFileSizeCommitLog", SEGMENT),
+        ];
+        for (key, value) in changes {
+            settings.retain(|(known, _)| known != key);
+            settings.push((key, value));
+        }
+        let lines: Vec<String> =
+            settings.iter().map(|(key, value)| format!("{key}={value}\n")).collect();
+        let file = self.site.file(&format!("n{n}.conf"), &lines.concat());
+        self.site.start(BROKER, &["-c", &file])
+    }
+
+    fn start_all(&self) -> [Process; 3] {
+        let mut members = [0, 1, 2].map(|n| self.start(n, &format!("n{n}"), &[]));
+        members.iter_mut().for_each(|member| member.until("term="));
+        members
+    }
+
+    /// Sends to one member after the other, until one has stored it: its number.
+    async fn send(&self, caller: &Caller) -> usize {
+        let deadline = clock::now() + WITHIN;
+        loop {
+            for (n, port) in self.listen.into_iter().enumerate() {
+                if caller.try_send(port, "T").await.is_ok_and(|answer| answer.code == 0) {
+                    return n;
+                }
+            }
+            assert!(clock::now() < deadline, "nobody stores");
+        }
+    }
+}
+
+/// Waits for a line with `text`, wherever it comes among the others.
+fn says(member: &mut Process, text: &str) {
+    if !member.lines.iter().any(|line| line.contains(text)) {
+        member.until(text);
+    }
+}
+
+fn end(member: Process) {
+    member.terminate();
+    assert_eq!(member.end().code, Some(0));
+}
+
+#[tokio::test]
+async fn members_that_disagree_refuse_each_other_with_both_values_and_the_others_go_on() {
+    let (group, caller) = (Group::new(), Caller::new());
+    let [mut n0, n1, n2] = group.start_all();
+    group.send(&caller).await;
+    end(n2);
+    let other_peers = format!("{};n3-127.0.0.1:1", group.peers);
+    let mistakes: [(&str, &str, &Settings<'_>); 4] = [
+        ("dLegerPeers", &group.peers, &[("dLegerPeers", &other_peers)]),
+        ("dLegerGroup", GROUP, &[("dLegerGroup", "H"), ("brokerName", "H")]),
+        ("brokerClusterName", CLUSTER, &[("brokerClusterName", "D")]),
+        ("mappedFileSizeCommitLog", SEGMENT, &[("mappedFileSizeCommitLog", "33554432")]),
+    ];
+    for (what, right, changes) in mistakes {
+        let wrong = changes[0].1;
+        let mut n2 = group.start(2, &format!("n2-{what}"), changes);
+        // It asks n0, which refuses; and the leader asks it, which it refuses.
+        let refusal = format!(
+            "{what} differs: n0 (this member) has {right:?}, n2 (calling) has {wrong:?}; make"
+        );
+        says(&mut n2, &refusal);
+        says(&mut n0, &format!("refused a peer refusal={refusal}"));
+        let of_n2 = format!("refusal={what} differs: n2 (this member) has {wrong:?}, n");
+        says(&mut n2, &of_n2);
+        group.send(&caller).await;
+        end(n2);
+    }
+    let mut n2 = group.start(2, "n2", &[]);
+    n2.until("follows");
+    for member in [n0, n1, n2] {
+        end(member);
+    }
+}
+
+#[tokio::test]
+async fn a_leader_that_is_told_to_stop_hands_over() {
+    let (group, caller) = (Group::new(), Caller::new());
+    let mut members = group.start_all().map(Some);
+    let leader = group.send(&caller).await;
+    let stopping = members[leader].take().unwrap();
+    stopping.terminate();
+    let ended = stopping.end();
+    ended.assert_in_peace();
+    let next = group.send(&caller).await;
+    let handed_over = format!("handed leadership over heir=\"n{next}\"");
+    assert!(ended.err.iter().any(|line| line.contains(&handed_over)), "{ended:#?}");
+    members.into_iter().flatten().for_each(end);
+}
