@@ -38,7 +38,7 @@ struct Frame {
 impl Frame {
     fn command(&self) -> RemotingCommand {
         let mut buffer = BytesMut::from(&self.bytes[..]);
-        let frame = frame::next(&mut buffer).unwrap().unwrap();
+        let frame = frame::next(&mut buffer, frame::FRAME_BYTES_MAX).unwrap().unwrap();
         assert!(buffer.is_empty(), "{}: bytes behind the frame", self.vector);
         RemotingCommand::decode(frame).unwrap_or_else(|e| panic!("{}: {e}", self.vector))
     }

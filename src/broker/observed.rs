@@ -104,8 +104,14 @@ impl Observed for Observer {
         self.sample_group(samples, &self.broker.group.status());
         self.sample_requests(samples);
         if let Some(counters) = self.counters.get() {
-            samples.put(Metric::Connections, counters.open.load(Ordering::Relaxed));
-            samples.put(Metric::ConnectionsRefused, counters.refused.load(Ordering::Relaxed));
+            for (metric, value) in [
+                (Metric::Connections, &counters.open),
+                (Metric::ConnectionsRefused, &counters.refused),
+                (Metric::ConnectionsCrowdedOut, &counters.crowded_out),
+                (Metric::UnfinishedBytes, &counters.unfinished_bytes),
+            ] {
+                samples.put(metric, value.load(Ordering::Relaxed));
+            }
         }
     }
 

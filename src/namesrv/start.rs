@@ -3,7 +3,7 @@
 use std::{
     io,
     net::SocketAddr,
-    sync::Arc,
+    sync::{Arc, OnceLock, atomic::Ordering},
     time::{Duration, Instant},
 };
 
@@ -31,6 +31,14 @@ use crate::{
 
 /// Route requests that may wait at a time; more are answered at once.
 const HELD_ROUTES_MAX: usize = 10_000;
+
+/// Largest request. The largest there is, is a registration: 400 bytes for each topic if names are
+/// of the longest kind (127), 226 with names of 40. So 20,000 topics of a broker fit in any case,
+/// 37,000 usually; a broker with more packs its registrations (`compressedRegister`).
+const FRAME_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// Bytes of requests of which only a part has come: four of the largest.
+const UNFINISHED_BYTES_MAX: usize = 4 * FRAME_BYTES_MAX;
 
 /// Nothing here takes long: brokers and clients go to another name server the sooner.
 const STOP_GRACE_MAX: Duration = Duration::from_millis(500);
@@ -78,14 +86,22 @@ fn serve(config: NamesrvConfig, kv: KvStore, listener: TcpListener) -> Result<Ru
     let options = Options { patience: patience(&config), held_routes_max: HELD_ROUTES_MAX };
     let started = clock::now();
     let name_server = Arc::new(NameServer::new(options, settings(config.clone()), kv, started));
+    let http = Arc::new(Http {
+        name_server: Arc::clone(&name_server),
+        connections: OnceLock::new(),
+        started,
+    });
     let server_options = ServerOptions {
         connections_max: config.connections.connections_max as usize,
         idle: config.connections.idle,
-        plain_http: Some(Arc::new(Http { name_server: Arc::clone(&name_server), started })),
+        frame_bytes_max: FRAME_BYTES_MAX,
+        unfinished_bytes_max: UNFINISHED_BYTES_MAX,
+        plain_http: Some(Arc::clone(&http) as _),
         ..ServerOptions::default()
     };
     let handler = Arc::new(Dispatch(Arc::clone(&name_server)));
     let server = Server::start(vec![listener], handler, server_options)?;
+    let _ = http.connections.set(Arc::clone(server.counters())); // set here only
     let mut tasks = JoinSet::new();
     let (silent, held) = (Arc::clone(&name_server), Arc::clone(&name_server));
     let interval = config.scan_interval;
@@ -169,6 +185,8 @@ fn refusal(error: UpdateError) -> Refusal {
 /// `/metrics` and `/healthz` on the name server's own port.
 struct Http {
     name_server: Arc<NameServer>,
+    /// Known once there is a server, which needs this first.
+    connections: OnceLock<Arc<net::Counters>>,
     started: Instant,
 }
 
@@ -191,6 +209,16 @@ impl Observed for Http {
             (Metric::HeldRoutes, gauges.held_routes),
         ] {
             samples.put(metric, value as i128);
+        }
+        if let Some(connections) = self.connections.get() {
+            for (metric, value) in [
+                (Metric::Connections, &connections.open),
+                (Metric::ConnectionsRefused, &connections.refused),
+                (Metric::ConnectionsCrowdedOut, &connections.crowded_out),
+                (Metric::UnfinishedBytes, &connections.unfinished_bytes),
+            ] {
+                samples.put(metric, value.load(Ordering::Relaxed));
+            }
         }
         for (code, count) in counters.requests() {
             samples.put_of(Metric::Requests, ("code", code), count);

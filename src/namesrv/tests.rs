@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use super::start::{Running, start_on_free_port};
 use crate::{
-    net::{Client, ClientOptions},
+    net::{self, Client, ClientOptions},
     protocol::{
         bodies::{self, DataVersion, RegisterBrokerBody, TopicConfig, TopicRouteData},
         codes::RequestCode,
@@ -302,6 +302,22 @@ async fn operators_wipe_and_restore_permissions_and_delete_topics() {
 }
 
 #[tokio::test]
+async fn a_registration_of_twenty_thousand_topics_fits_and_larger_frames_are_not_read() {
+    let (site, client) = (Site::start(), client());
+    let names: Vec<String> = (0..20_000).map(|n| format!("{n:x>127}")).collect();
+    let mut names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let patience = Duration::from_secs(60);
+    let fits = registration(0, 1, 5, &names);
+    assert_eq!(client.call(&site.address, fits, patience).await.unwrap().code, 0);
+    let route = site.ask(&client, route_request(names[19_999])).await;
+    assert_eq!(leader_of(&route).as_deref(), Some("127.0.0.1:1"));
+    let more: Vec<String> = (20_000..22_000).map(|n| format!("{n:x>127}")).collect();
+    names.extend(more.iter().map(String::as_str));
+    let refused = client.call(&site.address, registration(0, 1, 5, &names), patience).await;
+    assert!(matches!(refused, Err(net::CallError::Closed { .. })), "{refused:?}");
+}
+
+#[tokio::test]
 async fn metrics_and_health_are_served_on_the_same_port() {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let (site, client) = (Site::start(), client());
@@ -317,7 +333,13 @@ async fn metrics_and_health_are_served_on_the_same_port() {
         answer
     };
     let metrics = get("/metrics").await;
-    for line in ["rmq_brokers 1\n", "requests_total{code=\"REGISTER_BROKER\"} 1\n"] {
+    for line in [
+        "rmq_brokers 1\n",
+        "requests_total{code=\"REGISTER_BROKER\"} 1\n",
+        "rmq_connections 2\n",
+        "rmq_connections_crowded_out_total 0\n",
+        "rmq_unfinished_request_bytes 0\n",
+    ] {
         assert!(metrics.contains(line), "{line} in {metrics}");
     }
     loop {

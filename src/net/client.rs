@@ -7,9 +7,10 @@ use super::{
     counters::{Counters, add},
     drive::{Entered, Shared},
     intake::Intake,
+    unfinished::Unfinished,
     watchdog::{TimeLimits, Watchdog},
 };
-use crate::protocol::{codes::ResponseCode, command::RemotingCommand};
+use crate::protocol::{codes::ResponseCode, command::RemotingCommand, frame::FRAME_BYTES_MAX};
 use parking_lot::Mutex;
 use std::{collections::HashMap, fmt, io, sync::Arc, time::Duration};
 use tokio::{net::TcpStream, runtime::Handle, sync::watch, time::Instant};
@@ -46,6 +47,9 @@ impl Default for ClientOptions {
         }
     }
 }
+
+/// Bytes that answers may hold that have begun to come, all connections together.
+const UNFINISHED_BYTES_MAX: usize = 256 * 1024 * 1024;
 
 /// A handle on the connections to other processes. The last clone closes them when it goes.
 #[derive(Clone)]
@@ -91,8 +95,9 @@ impl Client {
         });
         runtime.spawn(Watchdog::run(Arc::downgrade(&watchdog)));
         let handler = options.handler.clone().unwrap_or_else(|| Arc::new(NoRequests));
-        let shared = Arc::new(Shared { handler, watchdog });
         let counters = Arc::default();
+        let unfinished = Unfinished::new(UNFINISHED_BYTES_MAX, &counters);
+        let shared = Arc::new(Shared { handler, watchdog, unfinished });
         let dials = Mutex::default();
         Self { inner: Arc::new(Dialled { runtime, shared, options, counters, dials }) }
     }
@@ -239,7 +244,7 @@ async fn open(address: &str, within: Duration) -> io::Result<TcpStream> {
 /// One connection that we made, until it ends.
 async fn exchange(mut stream: TcpStream, mut entered: Entered) {
     let (read, write) = stream.split();
-    let end = entered.drive(read, write, Intake::new()).await;
+    let end = entered.drive(read, write, Intake::new(FRAME_BYTES_MAX)).await;
     let connection = entered.connection();
     let end = connection.end().unwrap_or(&end);
     if let End::BadBytes(_) = end {

@@ -109,6 +109,8 @@ pub(super) enum End {
     FrameUnfinished,
     #[error("the peer does not read its answers")]
     PeerDoesNotRead,
+    #[error("unfinished frames hold too much memory, and its frame is the oldest")]
+    CrowdedOut,
 }
 
 /// How much may wait on one connection.

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Totals since the start, except `open`. All relaxed: each number is right, a set of them is
+/// Totals since the start, except `open` and `unfinished_bytes`. All relaxed: each number is right, a set of them is
 /// not one moment's picture.
 #[derive(Debug, Default)]
 pub struct Counters {
@@ -24,6 +24,10 @@ pub struct Counters {
     pub decode_errors: AtomicU64,
     /// Connections closed by a time limit: idle, a frame that did not end, a peer that did not read.
     pub timed_out: AtomicU64,
+    /// Bytes now held by unfinished frames, without the small ones that are free.
+    pub unfinished_bytes: AtomicU64,
+    /// Connections closed because unfinished frames held too much, and theirs was the oldest.
+    pub crowded_out: AtomicU64,
     /// HTTP requests answered on the remoting port.
     pub http_requests: AtomicU64,
 }
@@ -31,6 +35,11 @@ pub struct Counters {
 /// Adds to a counter.
 pub(super) fn add(counter: &AtomicU64, n: usize) {
     counter.fetch_add(n as u64, Ordering::Relaxed);
+}
+
+/// Sets a gauge.
+pub(super) fn set(gauge: &AtomicU64, n: usize) {
+    gauge.store(n as u64, Ordering::Relaxed);
 }
 
 /// Takes one from a gauge.

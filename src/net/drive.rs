@@ -9,13 +9,14 @@ use super::{
     connection::{Connection, End},
     counters::{add, minus_one},
     intake::{Filled, Intake},
+    unfinished::{Claim, Unfinished},
     watchdog::Watchdog,
 };
 use crate::protocol::command::RemotingCommand;
 use bytes::Bytes;
 use std::{future::pending, future::poll_fn, io, pin::Pin, sync::Arc, task::Poll};
 use tokio::{
-    io::{AsyncReadExt, AsyncWrite},
+    io::AsyncWrite,
     net::tcp::{ReadHalf, WriteHalf},
 };
 
@@ -25,6 +26,8 @@ pub(super) struct Shared {
     pub handler: Arc<dyn Handler>,
     /// Watches the connections.
     pub watchdog: Arc<Watchdog>,
+    /// Bounds what their unfinished frames hold.
+    pub unfinished: Unfinished,
 }
 
 /// Enters a connection in the books; dropping it strikes the connection out again, tells everybody
@@ -57,12 +60,11 @@ impl Entered {
     ) -> End {
         self.spoken = true;
         let Self { connection, shared, .. } = self;
-        let handler = &*shared.handler;
         // All branches are dropped with the connection, so none needs to be cancel-safe.
         tokio::select! {
             biased;
             () = connection.ended() => End::ByUs, // the reason is in the connection
-            end = read_requests(read, &mut intake, connection, handler) => end,
+            end = read_requests(read, &mut intake, connection, shared) => end,
             end = write_answers(write, connection) => end,
         }
     }
@@ -85,8 +87,10 @@ async fn read_requests(
     mut read: ReadHalf<'_>,
     intake: &mut Intake,
     connection: &Arc<Connection>,
-    handler: &dyn Handler,
+    shared: &Shared,
 ) -> End {
+    let mut claim = Claim::new(&shared.unfinished, connection.id());
+    let mut filled = Filled::Partly;
     loop {
         loop {
             let frame = match intake.next_frame() {
@@ -95,17 +99,27 @@ async fn read_requests(
                 Err(error) => return End::BadBytes(error.to_string()),
             };
             connection.activity().frame_ended();
-            if let Err(end) = take_frame(frame, connection, handler).await {
+            claim.release();
+            if let Err(end) = take_frame(frame, connection, &*shared.handler).await {
                 return end;
             }
         }
-        match fill(&mut read, intake, connection).await {
-            Ok(Filled::Partly) => {}
+        // Before any wait: no connection reads twice without having claimed what it read.
+        for oldest in claim.hold(intake.buffered().len()) {
+            shared.watchdog.end(oldest, End::CrowdedOut);
+        }
+        if connection.is_closed() {
+            return End::ByUs; // the reason is in the connection
+        }
+        if filled == Filled::Wholly {
             // A peer that sends faster than we read must not keep the writer from running.
-            Ok(Filled::Wholly) => tokio::task::yield_now().await,
+            tokio::task::yield_now().await;
+        }
+        filled = match fill(&mut read, intake, connection).await {
+            Ok(filled) => filled,
             Err(End::Drained) => return pending().await, // the writer ends the connection
             Err(end) => return end,
-        }
+        };
     }
 }
 
@@ -146,15 +160,21 @@ pub(super) async fn fill(
     if connection.is_draining() {
         return Err(End::Drained);
     }
-    intake.rest();
-    tokio::select! {
-        biased;
-        () = connection.draining() => return Err(End::Drained),
-        ready = read.readable() => ready?,
+    let (bytes, offered) = loop {
+        intake.rest();
+        tokio::select! {
+            biased;
+            () = connection.draining() => return Err(End::Drained),
+            ready = read.readable() => ready?,
+        };
+        let buffer = intake.make_room();
+        let offered = buffer.capacity() - buffer.len();
+        match read.try_read_buf(buffer) {
+            Ok(bytes) => break (bytes, offered),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {} // nothing there after all
+            Err(error) => return Err(error.into()),
+        }
     };
-    let buffer = intake.make_room();
-    let offered = buffer.capacity() - buffer.len();
-    let bytes = read.read_buf(buffer).await?;
     if bytes == 0 {
         return Err(End::ByPeer);
     }

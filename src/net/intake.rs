@@ -2,37 +2,38 @@
 //!
 //! Memory follows what has arrived, never what was announced: the room for the next read is at
 //! most what one read may bring plus what is already there, so a frame that claims 16 MiB and
-//! sends ten bytes costs one small buffer. A connection that waits with nothing buffered keeps at
-//! most [`ROOM_MIN`] bytes.
+//! sends ten bytes costs one small buffer. A connection that waits keeps at most [`ROOM_MIN`]
+//! bytes and four times what is buffered, of which the kernel gives only what was written to.
 //!
 //! Frames are slices of the buffer: no copy, but a frame that is kept keeps its buffer.
 
-use crate::protocol::frame;
+use crate::protocol::frame::{self, LENGTH_BYTES};
 use bytes::{Bytes, BytesMut};
 
 /// First and smallest read.
 pub(super) const ROOM_MIN: usize = 4 * 1024;
 /// Largest read while frames are small.
 pub(super) const ROOM_MAX: usize = 64 * 1024;
-/// Bytes of the length field.
-const LENGTH_BYTES: usize = 4;
-
 /// The read buffer of one connection.
 #[derive(Debug)]
 pub(super) struct Intake {
     buffer: BytesMut,
+    /// Most that the memory behind `buffer` may be: frames that were taken out of its front are
+    /// gone from `buffer`, not from there.
+    allocated: usize,
     room: usize,
+    frame_bytes_max: usize,
 }
 
 impl Intake {
-    /// An empty buffer; allocates nothing.
-    pub(super) fn new() -> Self {
-        Self { buffer: BytesMut::new(), room: ROOM_MIN }
+    /// An empty buffer, for frames of so many bytes; allocates nothing.
+    pub(super) fn new(frame_bytes_max: usize) -> Self {
+        Self { buffer: BytesMut::new(), allocated: 0, room: ROOM_MIN, frame_bytes_max }
     }
 
     /// Takes one frame out; `None` when more bytes are needed.
     pub(super) fn next_frame(&mut self) -> Result<Option<Bytes>, frame::FrameError> {
-        frame::next(&mut self.buffer)
+        frame::next(&mut self.buffer, self.frame_bytes_max)
     }
 
     /// Bytes that have arrived and are not yet taken.
@@ -45,10 +46,11 @@ impl Intake {
         self.buffer.split().freeze()
     }
 
-    /// Lets go of a large buffer that holds nothing. Called before a wait that may be long.
+    /// Lets go of a large buffer that holds little. Called before a wait that may be long.
     pub(super) fn rest(&mut self) {
-        if self.buffer.is_empty() && self.buffer.capacity() > ROOM_MIN {
-            self.buffer = BytesMut::new();
+        if self.allocated > ROOM_MIN + 4 * self.buffer.len() {
+            self.buffer = BytesMut::from(&self.buffer[..]);
+            self.allocated = self.buffer.capacity();
         }
     }
 
@@ -56,6 +58,7 @@ impl Intake {
     pub(super) fn make_room(&mut self) -> &mut BytesMut {
         let missing = missing(&self.buffer);
         self.buffer.reserve(room(self.room, self.buffer.len(), missing));
+        self.allocated = self.allocated.max(self.buffer.capacity());
         &mut self.buffer
     }
 
@@ -145,7 +148,7 @@ mod tests {
 
     #[test]
     fn an_announced_length_costs_nothing_before_its_bytes_come() {
-        let mut intake = Intake::new();
+        let mut intake = Intake::new(frame::FRAME_BYTES_MAX);
         let announced = u32::try_from(frame::FRAME_BYTES_MAX).unwrap().to_be_bytes();
         intake.make_room().extend_from_slice(&announced);
         intake.make_room().extend_from_slice(b"abc");
@@ -159,7 +162,7 @@ mod tests {
     #[test]
     fn a_large_frame_arrives_whole_in_few_steps() {
         let body = vec![7; 4 << 20];
-        let mut intake = Intake::new();
+        let mut intake = Intake::new(frame::FRAME_BYTES_MAX);
         let mut stream = u32::try_from(body.len()).unwrap().to_be_bytes().to_vec();
         stream.extend_from_slice(&body);
         let (mut rest, mut steps, mut got) = (stream.as_slice(), 0, None);
@@ -177,10 +180,25 @@ mod tests {
 
     #[test]
     fn a_resting_connection_keeps_no_large_buffer() {
-        let mut intake = Intake::new();
+        let mut intake = Intake::new(frame::FRAME_BYTES_MAX);
         intake.room = ROOM_MAX;
         intake.make_room();
         intake.rest();
+        assert!(intake.capacity() <= ROOM_MIN);
+    }
+
+    #[test]
+    fn a_few_bytes_behind_a_large_frame_do_not_keep_its_memory() {
+        let mut intake = Intake::new(frame::FRAME_BYTES_MAX);
+        let length = 1_u32 << 20;
+        let whole = [&length.to_be_bytes(), vec![7; 1 << 20].as_slice(), &[0, 0, 1]].concat();
+        for piece in whole.chunks(ROOM_MAX) {
+            intake.make_room().extend_from_slice(piece);
+        }
+        let frame = intake.next_frame().unwrap().unwrap();
+        intake.rest();
+        assert!(frame.is_unique(), "the rest lies elsewhere");
+        assert_eq!(intake.buffered(), [0, 0, 1]);
         assert!(intake.capacity() <= ROOM_MIN);
     }
 }

@@ -15,8 +15,9 @@
 //! | what | limit | beyond it |
 //! |---|---|---|
 //! | connections | `connections_max` | closed when accepted, counted |
-//! | bytes of a frame | `protocol::frame::FRAME_BYTES_MAX` | connection closed, nothing allocated |
+//! | bytes of a frame | `frame_bytes_max` | connection closed, nothing allocated |
 //! | read buffer | the bytes that have arrived, doubled, + 64 KiB | – |
+//! | unfinished frames together | `unfinished_bytes_max` + 16 KiB each | the oldest one's connection is closed |
 //! | unsent answers | `unsent_bytes_max` | the peer's requests are not read; later closed |
 //! | calls awaiting an answer | `calls_max` | `CallError::Busy` |
 //! | time: idle, one frame, not reading | [`ServerOptions`] | closed by the watchdog |
@@ -53,6 +54,7 @@ mod opening;
 mod outbox;
 mod pending;
 mod server;
+mod unfinished;
 mod watchdog;
 
 pub use answer::{Answer, ReplyTo};

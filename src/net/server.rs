@@ -14,8 +14,10 @@ use super::{
     intake::Intake,
     log_limit::LogLimit,
     opening::{Opening, opening},
+    unfinished::Unfinished,
     watchdog::{TimeLimits, Watchdog},
 };
+use crate::protocol::frame::FRAME_BYTES_MAX;
 use parking_lot::Mutex;
 use std::{fmt, io, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
@@ -38,6 +40,12 @@ pub struct ServerOptions {
     /// A frame must be complete so long after its first byte, and a connection's first frame so
     /// long after the accept. Default 30 s.
     pub frame_time: Duration,
+    /// Bytes of one frame; a longer one closes its connection. Default and most 16 MiB.
+    pub frame_bytes_max: usize,
+    /// Bytes that unfinished frames may hold, all connections together; beyond it the oldest of
+    /// them are ended. Frames of which at most 16 KiB have come do not count. Default 128 MiB:
+    /// twice what a broker's log takes at a time (`inFlightBytesMax`).
+    pub unfinished_bytes_max: usize,
     /// Bytes of unsent answers above which a connection's requests are not read. Default 8 MiB.
     pub unsent_bytes_max: usize,
     /// A peer that leaves more than that unread, and takes nothing for so long, is closed.
@@ -57,6 +65,8 @@ impl Default for ServerOptions {
             connections_max: 20_000,
             idle: Duration::from_secs(120),
             frame_time: Duration::from_secs(30),
+            frame_bytes_max: FRAME_BYTES_MAX,
+            unfinished_bytes_max: 128 * 1024 * 1024,
             unsent_bytes_max: 8 * 1024 * 1024,
             slow_reader: Duration::from_secs(15),
             calls_max: 1024,
@@ -114,11 +124,14 @@ impl Server {
             slow_reader: options.slow_reader,
         });
         tokio::spawn(Watchdog::run(Arc::downgrade(&watchdog))); // ends when the gate is dropped
+        let counters = Arc::default();
+        let unfinished = Unfinished::new(options.unfinished_bytes_max, &counters);
         let gate = Arc::new(Gate {
-            shared: Arc::new(Shared { handler, watchdog }),
+            shared: Arc::new(Shared { handler, watchdog, unfinished }),
             options,
-            counters: Arc::default(),
+            counters,
             refusals: Mutex::new(LogLimit::new(LOG_INTERVAL_MS)),
+            crowds: Mutex::new(LogLimit::new(LOG_INTERVAL_MS)),
             bad_peers: Mutex::new(LogLimit::new(LOG_INTERVAL_MS)),
         });
         let addresses = listeners.iter().map(TcpListener::local_addr).collect::<Result<_, _>>()?;
@@ -173,6 +186,8 @@ struct Gate {
     counters: Arc<Counters>,
     /// By listener: what is not let in.
     refusals: Mutex<LogLimit>,
+    /// By listener: when unfinished frames hold too much.
+    crowds: Mutex<LogLimit>,
     bad_peers: Mutex<LogLimit>,
 }
 
@@ -309,6 +324,14 @@ impl Gate {
             End::Idle | End::FrameUnfinished | End::PeerDoesNotRead => {
                 add(&self.counters.timed_out, 1);
             }
+            End::CrowdedOut => {
+                add(&self.counters.crowded_out, 1);
+                let limit = self.options.unfinished_bytes_max;
+                let (local, now) = (connection.local().ip(), connection.now_ms());
+                if let Some(unsaid) = self.crowds.lock().allow(local, now) {
+                    warn!(%peer, limit, unsaid, "connection closed: {end}");
+                }
+            }
             End::ByPeer | End::ByUs | End::Drained | End::Io(_) | End::HttpAnswered => {}
         }
     }
@@ -332,7 +355,7 @@ async fn serve(mut stream: TcpStream, mut entered: Entered, gate: Arc<Gate>) {
 /// Finds out what the peer speaks, and speaks it.
 async fn speak(stream: &mut TcpStream, entered: &mut Entered, gate: &Gate) -> End {
     let (mut read, write) = stream.split();
-    let mut intake = Intake::new();
+    let mut intake = Intake::new(gate.options.frame_bytes_max);
     let connection = Arc::clone(entered.connection());
     // Both branches end the connection, or the reading is complete: nothing is lost.
     let first = tokio::select! {

@@ -150,6 +150,13 @@ impl Watchdog {
         self.connections.lock().remove(&id);
     }
 
+    /// Ends a connection, unless it has ended already.
+    pub(super) fn end(&self, id: ConnectionId, why: End) {
+        if let Some(connection) = self.connections.lock().get(&id) {
+            connection.end_with(why);
+        }
+    }
+
     /// Connections watched.
     pub(super) fn len(&self) -> usize {
         self.connections.lock().len()

@@ -327,7 +327,7 @@ mod tests {
             .with_field("value", "x".repeat(HEADER_BYTES_MAX));
         let mut out = BytesMut::new();
         command.encode(&mut out);
-        let frame = super::super::frame::next(&mut out).unwrap().unwrap();
+        let frame = super::super::frame::next(&mut out, usize::MAX).unwrap().unwrap();
         let got = RemotingCommand::decode(frame).unwrap();
         assert_eq!((got.code, got.opaque, got.is_response()), (1, 5, true));
     }
@@ -335,7 +335,7 @@ mod tests {
     fn round_trip(command: &RemotingCommand) -> RemotingCommand {
         let mut out = BytesMut::new();
         command.encode(&mut out);
-        let frame = super::super::frame::next(&mut out).unwrap().unwrap();
+        let frame = super::super::frame::next(&mut out, usize::MAX).unwrap().unwrap();
         assert!(out.is_empty());
         RemotingCommand::decode(frame).unwrap()
     }

@@ -8,7 +8,8 @@
 
 use bytes::{Buf, Bytes, BytesMut};
 
-/// Largest value of the length field. Java's limit (`com.rocketmq.remoting.frameMaxLength`).
+/// Largest value of the length field anywhere. Java's limit
+/// (`com.rocketmq.remoting.frameMaxLength`); a server may have a smaller one.
 pub const FRAME_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Size of the length field.
@@ -17,11 +18,13 @@ pub const LENGTH_BYTES: usize = 4;
 /// The peer does not speak this protocol: the connection is closed, nothing is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
-    /// The announced length exceeds [`FRAME_BYTES_MAX`].
-    #[error("frame of {bytes} bytes, the limit is {FRAME_BYTES_MAX}")]
+    /// The announced length exceeds the limit.
+    #[error("frame of {bytes} bytes, the limit is {limit}")]
     TooLong {
         /// What the length field said.
         bytes: u32,
+        /// What it may say.
+        limit: usize,
     },
     /// The announced length has no room for the header's own length.
     #[error("frame of {bytes} bytes is too short for a header")]
@@ -31,16 +34,17 @@ pub enum FrameError {
     },
 }
 
-/// Takes one frame, without its length field, out of `buffer`. `None`: more bytes are needed.
+/// Takes one frame of at most `limit` bytes, without its length field, out of `buffer`. `None`:
+/// more bytes are needed.
 ///
 /// Never allocates: the frame shares the buffer's memory. Whoever fills the buffer should let it
 /// grow with what arrives, not with what was announced.
-pub fn next(buffer: &mut BytesMut) -> Result<Option<Bytes>, FrameError> {
+pub fn next(buffer: &mut BytesMut, limit: usize) -> Result<Option<Bytes>, FrameError> {
     let Some(length) = buffer.first_chunk::<LENGTH_BYTES>() else { return Ok(None) };
     let announced = u32::from_be_bytes(*length);
     let bytes = usize::try_from(announced).unwrap_or(usize::MAX);
-    if bytes > FRAME_BYTES_MAX {
-        return Err(FrameError::TooLong { bytes: announced });
+    if bytes > limit {
+        return Err(FrameError::TooLong { bytes: announced, limit });
     }
     if bytes < LENGTH_BYTES {
         return Err(FrameError::TooShort { bytes: announced });
@@ -59,18 +63,22 @@ mod tests {
 
     #[test]
     fn lengths_out_of_range_are_refused_before_the_bytes_arrive() {
+        let too_long = |bytes, limit| Err(FrameError::TooLong { bytes, limit });
+        let most = FRAME_BYTES_MAX;
         let rows = [
-            (0x0100_0001_u32, Err(FrameError::TooLong { bytes: 0x0100_0001 })),
-            (0x4745_5420, Err(FrameError::TooLong { bytes: 0x4745_5420 })), // "GET "
-            (u32::MAX, Err(FrameError::TooLong { bytes: u32::MAX })),
-            (3, Err(FrameError::TooShort { bytes: 3 })),
-            (0, Err(FrameError::TooShort { bytes: 0 })),
-            (0x0100_0000, Ok(None)),
-            (4, Ok(None)),
+            (0x0100_0001_u32, most, too_long(0x0100_0001, most)),
+            (0x4745_5420, most, too_long(0x4745_5420, most)), // "GET "
+            (u32::MAX, most, too_long(u32::MAX, most)),
+            (3, most, Err(FrameError::TooShort { bytes: 3 })),
+            (0, most, Err(FrameError::TooShort { bytes: 0 })),
+            (0x0100_0000, most, Ok(None)),
+            (4, most, Ok(None)),
+            (1001, 1000, too_long(1001, 1000)),
+            (1000, 1000, Ok(None)),
         ];
-        for (length, want) in rows {
+        for (length, limit, want) in rows {
             let mut buffer = BytesMut::from(&length.to_be_bytes()[..]);
-            assert_eq!(next(&mut buffer), want, "length {length:#x}");
+            assert_eq!(next(&mut buffer, limit), want, "length {length:#x}");
         }
     }
 
@@ -88,7 +96,7 @@ mod tests {
             let (mut buffer, mut got) = (BytesMut::new(), Vec::new());
             for piece in wire.chunks(step) {
                 buffer.extend_from_slice(piece);
-                while let Some(frame) = next(&mut buffer).unwrap() {
+                while let Some(frame) = next(&mut buffer, FRAME_BYTES_MAX).unwrap() {
                     got.push(frame.to_vec());
                 }
             }
@@ -99,7 +107,7 @@ mod tests {
         #[test]
         fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
             let mut buffer = BytesMut::from(&bytes[..]);
-            while let Ok(Some(_)) = next(&mut buffer) {}
+            while let Ok(Some(_)) = next(&mut buffer, FRAME_BYTES_MAX) {}
         }
     }
 }

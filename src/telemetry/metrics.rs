@@ -92,6 +92,10 @@ metrics! {
     Connections, Gauge, "rmq_connections", "Open connections of clients.";
     ConnectionsRefused, Counter, "rmq_connections_refused_total",
         "Connections closed at once, because there were too many.";
+    ConnectionsCrowdedOut, Counter, "rmq_connections_crowded_out_total",
+        "Connections closed because unfinished requests held too much memory, theirs the longest.";
+    UnfinishedBytes, Gauge, "rmq_unfinished_request_bytes",
+        "Held by requests of which a part has come; small ones do not count.";
     Registrations, Counter, "rmq_registrations_total",
         "Registrations with name servers; label: result";
     Topics, Gauge, "rmq_topics", "Topics.";

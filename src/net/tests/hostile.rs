@@ -153,3 +153,46 @@ async fn http_is_closed_when_nobody_answers_it_or_it_takes_too_long() {
     let running = run(ServerOptions { plain_http, http_time, ..ServerOptions::default() });
     assert_eq!(http(running.address, b"GET /metrics HTTP/1.1\r\n").await, "");
 }
+
+#[tokio::test]
+async fn half_sent_frames_are_bounded_together_and_stop_nobody_else() {
+    const MIB: usize = 1024 * 1024;
+    let unfinished_bytes_max = 10 * MIB;
+    let running = run(ServerOptions { unfinished_bytes_max, ..ServerOptions::default() });
+    let counters = Arc::clone(running.server.counters());
+    let mut resting = Peer::connect(running.address).await;
+    resting.assert_works(1).await;
+    let before = anonymous_bytes();
+    let half = frame_of(16 * MIB as u32, &vec![7; 4 * MIB - 4]);
+    let mut peers = Vec::new();
+    for opaque in 0..100 {
+        let mut peer = Peer::connect(running.address).await;
+        peer.send_bytes(&half).await;
+        peers.push(peer);
+        resting.assert_works(opaque).await;
+        let held = count(&counters.unfinished_bytes);
+        assert!(held <= unfinished_bytes_max as u64, "{held} bytes");
+    }
+    eventually("two are left", || count(&counters.crowded_out) == 98).await;
+    peers[0].assert_closed("the oldest").await;
+    let grown = anonymous_bytes().saturating_sub(before);
+    // Other tests of this process allocate at the same time, hence the margin.
+    assert!(grown < 150 * MIB as u64, "{grown} bytes for 400 MiB sent");
+
+    let mut honest = Peer::connect(running.address).await;
+    let body = vec![5; 8 * MIB];
+    honest.send_bytes(&bytes_of(&RemotingCommand::request(ECHO).with_body(body.clone()))).await;
+    assert!(honest.receive().await.expect("an answer").body == body);
+    eventually("there was room for it", || count(&counters.crowded_out) > 98).await;
+    drop(peers);
+    eventually("nothing is unfinished", || count(&counters.unfinished_bytes) == 0).await;
+}
+
+#[tokio::test]
+async fn a_server_may_take_smaller_frames_only() {
+    let running = run(ServerOptions { frame_bytes_max: 1000, ..ServerOptions::default() });
+    let mut peer = Peer::connect(running.address).await;
+    peer.assert_works(1).await;
+    peer.send_bytes(&frame_of(1001, &[])).await;
+    peer.assert_closed("one byte too long").await;
+}

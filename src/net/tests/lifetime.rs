@@ -95,13 +95,6 @@ async fn a_frame_must_end_in_time_and_a_first_one_must_come() {
     resting.assert_works(2).await; // between frames there is no hurry
 }
 
-/// Resident memory that is ours alone.
-fn anonymous_bytes() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find(|l| l.starts_with("RssAnon:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
-}
-
 #[tokio::test]
 async fn two_thousand_idle_connections_cost_little() {
     let running = run(ServerOptions::default());

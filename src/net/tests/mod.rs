@@ -127,6 +127,13 @@ fn count(counter: &std::sync::atomic::AtomicU64) -> u64 {
     counter.load(Ordering::Relaxed)
 }
 
+/// Resident memory that is ours alone.
+fn anonymous_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|l| l.starts_with("RssAnon:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
+}
+
 /// Waits until `condition` holds.
 async fn eventually(what: &str, condition: impl Fn() -> bool) {
     let wait = async {
@@ -174,7 +181,8 @@ impl Peer {
     async fn receive(&mut self) -> Option<RemotingCommand> {
         tokio::time::timeout(PATIENCE, async {
             loop {
-                if let Some(frame) = frame::next(&mut self.buffer).unwrap() {
+                if let Some(frame) = frame::next(&mut self.buffer, frame::FRAME_BYTES_MAX).unwrap()
+                {
                     return Some(RemotingCommand::decode(frame).unwrap());
                 }
                 match self.stream.read_buf(&mut self.buffer).await {

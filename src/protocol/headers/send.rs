@@ -332,7 +332,8 @@ mod tests {
         };
         let mut out = BytesMut::new();
         response.encode_answer(-7, &mut out);
-        let got = RemotingCommand::decode(frame::next(&mut out).unwrap().unwrap()).unwrap();
+        let got =
+            RemotingCommand::decode(frame::next(&mut out, usize::MAX).unwrap().unwrap()).unwrap();
         assert!(out.is_empty() && got.is_response() && got.body.is_empty());
         assert_eq!((got.opaque, got.code, got.version), (-7, 0, version::CURRENT));
         let answer = SendAnswer::parse(&got).unwrap();
