@@ -28,7 +28,7 @@ use super::type_config::{
     Ballot, CommittedLeaderId, LogEntry, RaftLogId, Stored, StoredMembership, TypeConfig, entry_id,
 };
 use super::{PeerAddress, Peers};
-use crate::ids::PhysicalOffset;
+use crate::ids::{PhysicalOffset, StoreId};
 use crate::store::entry::{HEADER_BYTES, Header, Kind, crc32c, total_bytes};
 use crate::store::retention::Rules;
 use crate::store::{Durability, RealFiles, ReceivedEntry};
@@ -49,7 +49,7 @@ impl Storing {
             total: u32::try_from(total_bytes(body.len() as u64)).unwrap(),
             index: id.index,
             term: id.term,
-            proposer: id.proposer,
+            proposer: StoreId(1),
             position: *position,
             kind,
             messages: 0,
@@ -222,8 +222,7 @@ impl StoreBuilder<TypeConfig, Padded, Storing, (TempDir, open::HeldStore)> for B
         };
         let opened = open::open(Arc::new(RealFiles), &options).unwrap();
         let state = opened.machine.state().clone();
-        let id = opened.store.stamp.id();
-        let log_store = LogStore::new(opened.log, opened.votes, state, id);
+        let log_store = LogStore::new(opened.log, opened.votes, state);
         let log_store = Padded { store: log_store, first: Arc::default() };
         Ok(((dir, opened.store), log_store, Storing(opened.machine)))
     }

@@ -105,7 +105,7 @@ impl Housekeeping {
             thread: Some(thread),
             waiting: None,
             last: Instant::now(),
-            dropped: parts.log.first_position(),
+            dropped: PhysicalOffset(0), // a former life may have left some
         };
         Ok(Self(Arc::new(Shared {
             parts,

@@ -36,7 +36,6 @@ const READ_BYTES_MAX: u64 = 2 * 1024 * 1024;
 pub(super) struct LogStore(Arc<Shared>);
 
 struct Shared {
-    store_id: StoreId,
     log: CommitLog,
     votes: VoteFile,
     applied: AppliedState,
@@ -52,18 +51,12 @@ struct Assigned {
 
 impl LogStore {
     /// The log, the vote beside it, and what is applied of it.
-    pub(super) fn new(
-        log: CommitLog,
-        votes: VoteFile,
-        applied: AppliedState,
-        store_id: StoreId,
-    ) -> Self {
-        let assigned = Mutex::default();
-        Self(Arc::new(Shared { store_id, log, votes, applied, assigned }))
+    pub(super) fn new(log: CommitLog, votes: VoteFile, applied: AppliedState) -> Self {
+        Self(Arc::new(Shared { log, votes, applied, assigned: Mutex::default() }))
     }
 
     fn append_one(&self, entry: LogEntry) -> io::Result<()> {
-        let id = EntryId { proposer: self.0.store_id, ..entry_id(&entry.log_id) };
+        let id = entry_id(&entry.log_id);
         match entry.stored {
             Some(Stored::Received(received)) => {
                 return self.0.log.append_stored(&received).map(drop).map_err(io::Error::other);

@@ -38,6 +38,8 @@ mod rpc_server;
 mod snapshot;
 mod start;
 mod state_machine;
+#[cfg(test)]
+mod storage_tests;
 pub mod tables;
 mod type_config;
 mod wire;

@@ -14,8 +14,8 @@ use crate::raft::state_machine::{self, StateMachine};
 use crate::raft::tables::Tables;
 use crate::store::queues::{self, NextOffsets, Queues};
 use crate::store::{
-    CommitLog, Files, Identity, LogOptions, PreviousLife, ReplayFrom, StoreFile, StoreLock,
-    VoteFile, checkpoint, disk_space,
+    CommitLog, Files, Identity, LogOptions, ReplayFrom, StoreFile, StoreLock, VoteFile, checkpoint,
+    disk_space,
 };
 
 /// Everything that a member runs on.
@@ -45,7 +45,7 @@ pub(super) fn open(files: Arc<dyn Files>, options: &GroupOptions) -> Result<Open
     let votes = VoteFile::open(&*files, &dir)?;
     let snapshots = SnapshotFiles::open(Arc::clone(&files), dir.join("snapshots"))?;
     let start = load_checkpoint(&*files, options)?;
-    let log = open_log(&files, options, &votes, &start, store.previous_life())?;
+    let log = open_log(&files, options, &votes, &start, &store)?;
     let retained = log.first_position()..start.progress.position;
     let queue_options =
         queues::Options { dir: dir.join("consumequeue"), segment_bytes: options.segment_bytes };
@@ -98,7 +98,7 @@ fn open_log(
     options: &GroupOptions,
     votes: &VoteFile,
     start: &Captured,
-    previous_life: PreviousLife,
+    store: &StoreFile,
 ) -> Result<CommitLog, StartError> {
     let next = start.progress.last.map_or(EntryIndex(0), |last| EntryIndex(last.index.0 + 1));
     let progress = &start.progress;
@@ -107,7 +107,8 @@ fn open_log(
         dir: options.log_dir.clone(),
         segment_bytes: options.segment_bytes,
         durability: options.durability,
-        previous_life,
+        store_id: store.id(),
+        previous_life: store.previous_life(),
     };
     let (log, recovery) = CommitLog::open(Arc::clone(files), log_options, from, votes.committed())?;
     tracing::info!(

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bincode::{Decode, Encode};
 use bytes::Bytes;
 
-use crate::ids::{EntryIndex, PhysicalOffset, StoreId, Term};
+use crate::ids::{EntryIndex, PhysicalOffset, Term};
 use crate::raft::applied::{Captured, Progress};
 use crate::raft::codec::{self, CodecError, Stored};
 use crate::raft::membership::{self, Damaged};
@@ -66,11 +66,7 @@ pub(super) fn encode(captured: &Captured) -> Vec<u8> {
 /// A captured state from its stored form.
 pub(super) fn decode(bytes: &[u8]) -> Result<Captured, StateError> {
     let stored: StoredState = codec::decode(bytes)?;
-    let id = |(term, index)| EntryId {
-        index: EntryIndex(index),
-        term: Term(term),
-        proposer: StoreId::default(),
-    };
+    let id = |(term, index)| EntryId { index: EntryIndex(index), term: Term(term) };
     let membership = membership::decode(&stored.membership)?;
     let membership_id = stored.membership_id.map(|pair| log_id(id(pair)));
     let next = NextOffsets::decode(&stored.next)
@@ -128,22 +124,10 @@ impl SnapshotFiles {
     /// Removes the snapshots below `position`.
     pub(super) fn remove_before(&self, position: PhysicalOffset) -> Result<(), Error> {
         for old in self.positions()?.into_iter().take_while(|at| *at < position) {
-            self.remove(old)?;
+            let path = self.path(old);
+            self.files.remove(&path).map_err(|e| Error::io("delete snapshot", &path, e))?;
         }
         Ok(())
-    }
-
-    /// Removes all snapshots but the one at `position`: the log before it is gone.
-    pub(super) fn keep_only(&self, position: PhysicalOffset) -> Result<(), Error> {
-        for other in self.positions()?.into_iter().filter(|at| *at != position) {
-            self.remove(other)?;
-        }
-        Ok(())
-    }
-
-    fn remove(&self, position: PhysicalOffset) -> Result<(), Error> {
-        let path = self.path(position);
-        self.files.remove(&path).map_err(|e| Error::io("delete snapshot", &path, e))
     }
 }
 

@@ -120,7 +120,7 @@ impl Member {
         let own = introduction(options, store_id);
         let network = Network::new(own.clone(), options.peers.clone());
         let state = machine.state().clone();
-        let log_store = LogStore::new(log.clone(), votes, state.clone(), store_id);
+        let log_store = LogStore::new(log.clone(), votes, state.clone());
         let core = |why: String| StartError::Core { why };
         let config = config(options).map_err(core)?;
         let raft = Raft::new(store_id.0, config, network.clone(), log_store, machine.clone())

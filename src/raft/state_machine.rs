@@ -411,8 +411,8 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         if let Some(last) = captured.progress.last {
             self.parts.log.begin_reset(position, last).map_err(io::Error::other)?;
         }
+        // Former snapshots go with what is purged: until then the log may start at one of them.
         self.parts.write_checkpoint(position, &bytes).map_err(io::Error::other)?;
-        self.snapshots.keep_only(position).map_err(io::Error::other)?;
         {
             let mut boundaries = self.boundaries.lock();
             boundaries.crossed.clear();

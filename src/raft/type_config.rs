@@ -196,13 +196,9 @@ pub(super) fn log_id(id: EntryId) -> RaftLogId {
     LogId::new(CommittedLeaderId::new(id.term.0), id.index.0)
 }
 
-/// Our id of an entry; openraft does not say who proposed it.
+/// Our id of an entry.
 pub(super) fn entry_id(id: &RaftLogId) -> EntryId {
-    EntryId {
-        index: EntryIndex(id.index),
-        term: Term(id.leader_id.term),
-        proposer: StoreId::default(),
-    }
+    EntryId { index: EntryIndex(id.index), term: Term(id.leader_id.term) }
 }
 
 /// A vote for `candidate`.

@@ -36,11 +36,7 @@ pub(super) fn log_id(id: RaftLogId) -> proto::LogId {
 
 /// Wire → openraft.
 pub(super) fn to_log_id(id: proto::LogId) -> RaftLogId {
-    raft_log_id(EntryId {
-        index: EntryIndex(id.index),
-        term: Term(id.term),
-        proposer: StoreId::default(),
-    })
+    raft_log_id(EntryId { index: EntryIndex(id.index), term: Term(id.term) })
 }
 
 /// openraft → wire.

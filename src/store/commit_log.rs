@@ -33,7 +33,7 @@ use super::recovery::{self, Recovery};
 use super::segment::{Segment, base_of, damaged, place};
 use super::store_file::PreviousLife;
 use crate::clock;
-use crate::ids::{EntryIndex, PhysicalOffset, QueueOffset};
+use crate::ids::{EntryIndex, PhysicalOffset, QueueOffset, StoreId};
 use crate::protocol::message::{Draft, Record, RecordPlace};
 
 /// Smallest segment.
@@ -52,6 +52,8 @@ pub struct LogOptions {
     pub segment_bytes: u64,
     /// When an append counts as durable.
     pub durability: Durability,
+    /// This member's store: the proposer of what [`CommitLog::append`] writes.
+    pub store_id: StoreId,
     /// How the store was left ([`super::store_file::StoreFile::previous_life`]).
     pub previous_life: PreviousLife,
 }
@@ -565,7 +567,7 @@ impl Core {
             total,
             index: id.index,
             term: id.term,
-            proposer: id.proposer,
+            proposer: self.options.store_id,
             position: place(ends.tail, bytes, segment_bytes),
             kind,
             messages: messages as u32, // all below `total`, which fits

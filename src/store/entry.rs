@@ -35,15 +35,14 @@ pub enum Kind {
     Membership = 2,
 }
 
-/// Identity of an entry. Two entries with the same id have the same bytes on every member.
+/// Identity of an entry. Two entries with the same id have the same bytes on every member: a term
+/// has one leader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct EntryId {
     /// Place in the log.
     pub index: EntryIndex,
     /// Term of the leader that wrote it.
     pub term: Term,
-    /// That leader.
-    pub proposer: StoreId,
 }
 
 /// The header of an entry.
@@ -194,7 +193,7 @@ impl Header {
 
     /// The entry's identity.
     pub fn id(&self) -> EntryId {
-        EntryId { index: self.index, term: self.term, proposer: self.proposer }
+        EntryId { index: self.index, term: self.term }
     }
 
     /// Where the next entry starts, unless it goes to the next segment.

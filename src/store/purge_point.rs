@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::entry::EntryId;
 use super::error::Error;
 use super::files::Files;
-use crate::ids::{EntryIndex, PhysicalOffset, StoreId, Term};
+use crate::ids::{EntryIndex, PhysicalOffset, Term};
 
 const FORMAT: u32 = 1;
 
@@ -52,7 +52,6 @@ struct StoredPoint {
 struct StoredId {
     index: u64,
     term: u64,
-    proposer: u64,
 }
 
 pub(super) fn path(dir: &Path) -> PathBuf {
@@ -88,22 +87,15 @@ pub(super) fn save(files: &dyn Files, dir: &Path, start: LogStart) -> Result<(),
 
 impl From<StoredPoint> for PurgePoint {
     fn from(point: StoredPoint) -> Self {
-        let last = point.last.map(|id| EntryId {
-            index: EntryIndex(id.index),
-            term: Term(id.term),
-            proposer: StoreId(id.proposer),
-        });
+        let last =
+            point.last.map(|id| EntryId { index: EntryIndex(id.index), term: Term(id.term) });
         Self { last, end: PhysicalOffset(point.end) }
     }
 }
 
 impl From<PurgePoint> for StoredPoint {
     fn from(point: PurgePoint) -> Self {
-        let last = point.last.map(|id| StoredId {
-            index: id.index.0,
-            term: id.term.0,
-            proposer: id.proposer.0,
-        });
+        let last = point.last.map(|id| StoredId { index: id.index.0, term: id.term.0 });
         Self { last, end: point.end.0 }
     }
 }
@@ -117,7 +109,7 @@ mod tests {
     fn what_is_saved_is_loaded() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(load(&RealFiles, dir.path()).unwrap(), LogStart::default());
-        let id = EntryId { index: EntryIndex(9), term: Term(2), proposer: StoreId(u64::MAX) };
+        let id = EntryId { index: EntryIndex(9), term: Term(2) };
         let point = PurgePoint { last: Some(id), end: PhysicalOffset(4096) };
         let start = LogStart { purged: point, reset: Some(point) };
         save(&RealFiles, dir.path(), start).unwrap();

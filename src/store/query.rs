@@ -141,6 +141,7 @@ mod tests {
                 dir: dir.path().join("commitlog"),
                 segment_bytes: SEGMENT_BYTES,
                 durability: Durability::PageCache,
+                store_id: StoreId(1),
                 previous_life: PreviousLife::Clean,
             };
             let from = ReplayFrom::default();
@@ -157,7 +158,7 @@ mod tests {
         /// An entry of messages (topic, properties), all of queue 0.
         fn append(&mut self, messages: &[(&str, &str)], now_ms: i64) {
             let drafts: Vec<_> = messages.iter().map(|m| draft(m.0, m.1)).collect();
-            let id = EntryId { index: self.log.next_index(), term: Term(1), proposer: StoreId(1) };
+            let id = EntryId { index: self.log.next_index(), term: Term(1) };
             let body = Body::Data { drafts: &drafts, commands: b"commands" };
             let place = &mut |draft: &Draft| self.next.assign(&draft.topic, draft.queue_id);
             let entry = self.log.append(id, body, place, now_ms).unwrap();

@@ -514,13 +514,12 @@ fn verdict(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::StoreId;
 
     const SEGMENT: u64 = 4096;
 
     #[test]
     fn holes_between_segment_files_are_named() {
-        let id = EntryId { index: EntryIndex(3), term: Term(1), proposer: StoreId(1) };
+        let id = EntryId { index: EntryIndex(3), term: Term(1) };
         let purged = |end| PurgePoint { last: Some(id), end: PhysicalOffset(end) };
         let new = PurgePoint::default();
         let rows: &[(&[u64], PurgePoint, u64, &[u64])] = &[

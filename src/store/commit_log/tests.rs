@@ -112,6 +112,7 @@ impl Disk {
             dir: self.dir.path().join("commitlog"),
             segment_bytes: SEGMENT,
             durability: self.durability,
+            store_id: StoreId(7),
             previous_life,
         };
         let files = Arc::new(self.files.clone());
@@ -133,7 +134,7 @@ impl Disk {
 }
 
 fn id(index: u64, term: u64) -> EntryId {
-    EntryId { index: EntryIndex(index), term: Term(term), proposer: StoreId(7) }
+    EntryId { index: EntryIndex(index), term: Term(term) }
 }
 
 fn draft(queue_id: u32, body: Vec<u8>) -> Draft {
@@ -513,6 +514,7 @@ fn odd_segment_sizes_are_refused() {
             dir: PathBuf::from("/nowhere"),
             segment_bytes,
             durability: Durability::Synced,
+            store_id: StoreId(7),
             previous_life: PreviousLife::New,
         };
         let opened = CommitLog::open(Arc::new(RealFiles), options, ReplayFrom::default(), None);
