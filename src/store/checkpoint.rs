@@ -191,6 +191,6 @@ mod tests {
         fs::write(path(dir.path(), 640), &whole[..20]).unwrap();
         fs::write(path(dir.path(), 64), b"").unwrap();
         let error = load(&RealFiles, dir.path()).unwrap_err().to_string();
-        assert!(error.contains("640 is damaged") && error.contains("restore it"), "{error}");
+        assert!(error.contains("640 is damaged") && error.contains("restore a backup"), "{error}");
     }
 }

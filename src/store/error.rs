@@ -6,6 +6,10 @@ use std::sync::Arc;
 
 use crate::ids::{EntryIndex, PhysicalOffset, Term};
 
+/// What to do about a store that lost something. It does not know how many members there are.
+const REMEDY: &str = "in a group of several: empty the store directory, the others bring this member \
+                      back; in a group of one: restore a backup, nothing else has these messages";
+
 /// Why the store did not do what it was asked. Cheap to clone: one failed sync answers many.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
@@ -79,7 +83,8 @@ pub enum Error {
     },
     /// A small file of the store (stamp, vote, purge point, checkpoint) cannot be read.
     #[error(
-        "{path} is damaged: {why}; restore it, or empty the store directory and let the group bring this member back"
+        "{path} is damaged: {why}; check the disk; {REMEDY}",
+        REMEDY = REMEDY
     )]
     BadFile {
         /// Which file.
@@ -166,7 +171,8 @@ pub enum Error {
     },
     /// Stored bytes that must be whole are not. Nothing was cut: that would lose acknowledged messages.
     #[error(
-        "the log is damaged at position {position}, entry {index} (known committed: {committed}): {why}; check the disk, then empty this store directory and let the group bring the member back"
+        "the log is damaged at position {position}, entry {index} (known committed: {committed}): {why}; check the disk; {REMEDY}",
+        REMEDY = REMEDY
     )]
     Damaged {
         /// Where the entry starts.
@@ -180,7 +186,8 @@ pub enum Error {
     },
     /// Segment files are missing between others.
     #[error(
-        "segment files are missing in {dir}: {missing}; restore them, or empty the store directory and let the group bring this member back"
+        "segment files are missing in {dir}: {missing}; check the disk; {REMEDY}",
+        REMEDY = REMEDY
     )]
     MissingSegments {
         /// The log directory.
@@ -239,6 +246,26 @@ impl Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_to_do_about_damage_is_right_for_a_group_of_one_and_for_a_group() {
+        let (dir, why) = (PathBuf::from("/s"), "checksum".to_owned());
+        let errors = [
+            Error::bad_file(&dir, "checksum"),
+            Error::MissingSegments { dir, missing: "0".to_owned() },
+            Error::Damaged {
+                position: PhysicalOffset(8),
+                index: EntryIndex(1),
+                committed: Committed(None),
+                why,
+            },
+        ];
+        for error in errors {
+            let text = error.to_string();
+            assert!(text.contains("group of one: restore a backup"), "{text}");
+            assert!(text.contains("group of several: empty the store directory"), "{text}");
+        }
+    }
 
     #[test]
     fn disk_errors_name_the_path_and_what_to_do() {
