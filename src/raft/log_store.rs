@@ -3,7 +3,8 @@
 //! Queue offsets are assigned here, in append on the leader, in log order. The table they come
 //! from is tagged with the term: the first append of a term loads it from what is applied plus
 //! what lies unapplied in the log, so a tail that was cut off, or a leader that comes and goes,
-//! leaves neither gaps nor duplicates. A follower stores the bytes as they are.
+//! leaves neither gaps nor duplicates. Store times come the same way: they never go back, whatever
+//! the clocks of this and of former leaders say. A follower stores the bytes as they are.
 
 use std::fmt::Debug;
 use std::io;
@@ -42,11 +43,13 @@ struct Shared {
     assigned: Mutex<Assigned>,
 }
 
-/// Next queue offsets of the log's tail, valid while this member leads `term`.
+/// What follows on the log's tail, valid while this member leads `term`.
 #[derive(Default)]
 struct Assigned {
     term: Option<Term>,
     next: NextOffsets,
+    /// Of the last message: the next one is not stored before.
+    store_ms: i64,
 }
 
 impl LogStore {
@@ -85,13 +88,14 @@ impl LogStore {
         };
         let mut assigned = self.0.assigned.lock();
         if assigned.term != Some(id.term) {
-            assigned.next = self.tail_offsets()?;
-            assigned.term = Some(id.term);
+            *assigned = Assigned { term: Some(id.term), ..self.after_tail()? };
         }
-        let next = &mut assigned.next;
+        let Assigned { next, store_ms, .. } = &mut *assigned;
+        *store_ms = now_ms.max(*store_ms);
         let body = Body::Data { drafts: &batch.messages, commands: &commands };
         let mut place = |draft: &Draft| next.assign(&draft.topic, draft.queue_id);
-        let stored = self.0.log.append(id, body, &mut place, now_ms).map_err(io::Error::other)?;
+        let stored =
+            self.0.log.append(id, body, &mut place, *store_ms).map_err(io::Error::other)?;
         forget_deleted(next, &stored.header, &batch.commands);
         Ok(())
     }
@@ -106,9 +110,11 @@ impl LogStore {
         appended.map(|_| ()).map_err(io::Error::other)
     }
 
-    /// The offsets after the log's last entry: those applied, moved on by what is not yet applied.
-    fn tail_offsets(&self) -> io::Result<NextOffsets> {
-        let (mut next, from) = self.0.applied.next_offsets();
+    /// What follows on the log's last entry: on what is applied, moved on by what is not.
+    fn after_tail(&self) -> io::Result<Assigned> {
+        let (next, from) = self.0.applied.next_offsets();
+        let store_ms = self.0.applied.queues().last_stored_ms().unwrap_or(0);
+        let mut after = Assigned { term: None, next, store_ms };
         let to = self.0.log.last().map_or(from, |last| EntryIndex(last.index.0 + 1));
         let mut at = from;
         while at < to {
@@ -116,10 +122,10 @@ impl LogStore {
             let Some(last) = entries.last() else { break };
             at = EntryIndex(last.header.index.0 + 1);
             for entry in &entries {
-                advance(&mut next, entry)?;
+                after.advance(entry)?;
             }
         }
-        Ok(next)
+        Ok(after)
     }
 
     fn read(&self, from: u64, to: u64, bytes_max: u64) -> io::Result<Vec<LogEntry>> {
@@ -145,30 +151,33 @@ fn to_log_entry(entry: StoredEntry) -> io::Result<LogEntry> {
     LogEntry::from_stored(Stored::Mapped(entry)).map_err(io::Error::other)
 }
 
-/// Moves `next` past the messages and deletions of one stored entry.
-fn advance(next: &mut NextOffsets, entry: &StoredEntry) -> io::Result<()> {
-    if entry.header.kind != Kind::Data {
-        return Ok(());
-    }
-    for record in records(&entry.records()) {
-        let record = record.map_err(io::Error::other)?;
-        let assigned = next.assign(record.topic(), record.queue_id());
-        if assigned.0 != record.queue_offset() {
-            return Err(io::Error::other(format!(
-                "entry {} has offset {} of {} queue {} where {assigned} is next",
-                entry.header.index,
-                record.queue_offset(),
-                record.topic(),
-                record.queue_id(),
-            )));
+impl Assigned {
+    /// Moves past the messages and deletions of one stored entry.
+    fn advance(&mut self, entry: &StoredEntry) -> io::Result<()> {
+        if entry.header.kind != Kind::Data {
+            return Ok(());
         }
+        for record in records(&entry.records()) {
+            let record = record.map_err(io::Error::other)?;
+            let next = self.next.assign(record.topic(), record.queue_id());
+            if next.0 != record.queue_offset() {
+                return Err(io::Error::other(format!(
+                    "entry {} has offset {} of {} queue {} where {next} is next",
+                    entry.header.index,
+                    record.queue_offset(),
+                    record.topic(),
+                    record.queue_id(),
+                )));
+            }
+            self.store_ms = self.store_ms.max(record.store_timestamp());
+        }
+        let commands = entry.commands();
+        if !commands.is_empty() {
+            let commands: Commands = codec::decode(&commands).map_err(io::Error::other)?;
+            forget_deleted(&mut self.next, &entry.header, &commands.list);
+        }
+        Ok(())
     }
-    let commands = entry.commands();
-    if !commands.is_empty() {
-        let commands: Commands = codec::decode(&commands).map_err(io::Error::other)?;
-        forget_deleted(next, &entry.header, &commands.list);
-    }
-    Ok(())
 }
 
 fn forget_deleted(next: &mut NextOffsets, header: &Header, commands: &[Command]) {

@@ -1,24 +1,30 @@
-//! A member's store without the member: what crashes do to it.
+//! A member's store without the member: what crashes and the clocks of others do to it.
 
 use std::path::Path;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use openraft::entry::RaftEntry as _;
-use openraft::storage::{IOFlushed, RaftLogStorage, RaftStateMachine, SnapshotMeta};
+use openraft::storage::{IOFlushed, RaftLogReader, RaftLogStorage, RaftStateMachine, SnapshotMeta};
 
 use super::applied::{Captured, Progress};
+use super::checkpointer::StoreParts;
 use super::group::{GroupOptions, Timing};
 use super::log_store::LogStore;
 use super::open;
 use super::proposer::Limits;
 use super::state_machine::StateMachine;
 use super::tables::Tables;
-use super::type_config::{CommittedLeaderId, LogEntry, Payload, RaftLogId, entry_id};
+use super::type_config::{
+    Batch, CommittedLeaderId, LogEntry, Payload, RaftLogId, Stored, entry_id,
+};
 use super::{PeerAddress, Peers, snapshot};
-use crate::ids::{EntryIndex, PhysicalOffset};
+use crate::ids::{EntryIndex, PhysicalOffset, QueueOffset};
+use crate::protocol::message::{self, Draft};
+use crate::store::entry::ReceivedEntry;
 use crate::store::queues::NextOffsets;
 use crate::store::retention::Rules;
-use crate::store::{CommitLog, Durability, RealFiles};
+use crate::store::{Body, CommitLog, Durability, RealFiles};
 
 /// A member's store, without the member.
 struct Opened {
@@ -26,6 +32,7 @@ struct Opened {
     log: CommitLog,
     storage: LogStore,
     machine: StateMachine,
+    parts: StoreParts,
 }
 
 fn open(dir: &Path) -> Opened {
@@ -46,7 +53,25 @@ fn open(dir: &Path) -> Opened {
     let opened = open::open(Arc::new(RealFiles), &options).unwrap();
     let (log, machine) = (opened.log, opened.machine);
     let storage = LogStore::new(log.clone(), opened.votes, machine.state().clone());
-    Opened { _held: opened.store, log, storage, machine }
+    Opened { _held: opened.store, log, storage, machine, parts: opened.parts }
+}
+
+fn draft() -> Draft {
+    let host = "127.0.0.1:10911".parse().unwrap();
+    Draft {
+        topic: Arc::from("T"),
+        queue_id: 0,
+        flag: 0,
+        sys_flag: 0,
+        born_timestamp: 1,
+        born_host: host,
+        store_host: host,
+        reconsume_times: 0,
+        prepared_transaction_offset: 0,
+        body_crc: message::body_crc(b"body"),
+        body: Bytes::from_static(b"body"),
+        properties: Bytes::new(),
+    }
 }
 
 fn log_id(index: u64) -> RaftLogId {
@@ -79,6 +104,57 @@ fn stands(opened: &Opened) -> (u64, Option<u64>, Option<u64>) {
     let last = opened.log.last().map(|id| id.index.0);
     let applied = opened.machine.state().progress().last.map(|id| id.index.0);
     (opened.log.first_index().0, last, applied)
+}
+
+/// A message as another leader stored it at `store_ms`: the entry `index` of an empty log.
+fn message_of_another(store_ms: i64) -> LogEntry {
+    let dir = tempfile::tempdir().unwrap();
+    let other = open(dir.path());
+    let drafts = [draft()];
+    let body = Body::Data { drafts: &drafts, commands: &[] };
+    let id = entry_id(&log_id(0));
+    let stored = other.log.append(id, body, &mut |_| QueueOffset(0), store_ms).unwrap();
+    let received = ReceivedEntry::take_from(&mut Bytes::copy_from_slice(&stored.bytes)).unwrap();
+    LogEntry::from_stored(Stored::Received(received)).unwrap()
+}
+
+async fn send(opened: &mut Opened, index: u64) -> i64 {
+    let batch = Batch { messages: vec![draft()], commands: vec![] };
+    let entry = LogEntry::new(log_id(index), Payload::Normal(Arc::new(batch)));
+    opened.storage.append([entry], IOFlushed::noop()).await.unwrap();
+    opened.log.sync_now().unwrap();
+    let index = EntryIndex(index);
+    let stored = opened.log.entries(index, EntryIndex(index.0 + 1), 1).unwrap();
+    message::Record::parse(&stored[0].records()).unwrap().store_timestamp()
+}
+
+async fn apply_and_checkpoint(opened: &mut Opened) {
+    let entries = opened.storage.try_get_log_entries(..).await.unwrap();
+    let entries = entries.into_iter().map(|entry| Ok((entry, None)));
+    opened.machine.apply(futures_util::stream::iter(entries)).await.unwrap();
+    opened.machine.state().queues().freeze();
+    opened.parts.checkpoint(&opened.machine.state().capture(), &[]).unwrap();
+}
+
+#[tokio::test]
+async fn store_times_never_go_back_whatever_the_clocks_of_former_leaders_said() {
+    let ahead = crate::clock::wall_ms() + 3_600_000;
+    for (is_applied, is_restarted) in [(false, false), (false, true), (true, false), (true, true)] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut opened = open(dir.path());
+        let entry = message_of_another(ahead);
+        opened.storage.append([entry], IOFlushed::noop()).await.unwrap();
+        if is_applied {
+            apply_and_checkpoint(&mut opened).await;
+        }
+        if is_restarted {
+            drop(opened);
+            opened = open(dir.path());
+        }
+        let what = format!("applied: {is_applied}, restarted: {is_restarted}");
+        assert_eq!(send(&mut opened, 1).await, ahead, "{what}");
+        assert_eq!(send(&mut opened, 2).await, ahead, "{what}");
+    }
 }
 
 #[tokio::test]

@@ -143,7 +143,6 @@ struct Core {
 
 struct WriteSide {
     segments: BTreeMap<u64, (Arc<Segment>, Writer)>,
-    last_store_ms: i64,
 }
 
 impl CommitLog {
@@ -170,7 +169,7 @@ impl CommitLog {
         let core = Arc::new(Core {
             segments: ArcSwap::from_pointee(readers),
             ends: Mutex::new(ends),
-            write: Mutex::new(WriteSide { segments: found.segments, last_store_ms: 0 }),
+            write: Mutex::new(WriteSide { segments: found.segments }),
             preparer: preparer.map_err(failed)?,
             syncing: Mutex::new(()),
             durable: Mutex::new(Durable { position: ends.tail, last: ends.last }),
@@ -202,29 +201,27 @@ impl CommitLog {
     /// A leader's append: gives every message its place and writes the entry, readable at once.
     ///
     /// `place` is asked for the queue offset of each draft, in order, when nothing can fail any
-    /// more. Store times are `now_ms`, or the time of the append before if that is later.
+    /// more. All were stored at `store_ms`, which must not be before that of an earlier message:
+    /// a search by time relies on it.
     pub fn append(
         &self,
         id: EntryId,
         body: Body<'_>,
         place: &mut dyn FnMut(&Draft) -> QueueOffset,
-        now_ms: i64,
+        store_ms: i64,
     ) -> Result<StoredEntry, Error> {
         let core = self.core();
         let mut write = core.write.lock();
         let ends = core.accepts(id)?;
         let header = core.header_for(id, &body, &ends)?;
-        let store_ms = write.last_store_ms.max(now_ms);
-        let stored = core.write_entry(&mut write, header, |header, out| {
+        core.write_entry(&mut write, header, |header, out| {
             encode_body(header, &body, place, store_ms, &mut out[HEADER_BYTES..]);
             header.body_crc = crc32c(&out[HEADER_BYTES..][..header.body_bytes as usize]);
             // The header last: without it the rest is nothing.
             let (head, _) = out.split_at_mut(HEADER_BYTES);
             let head: &mut [u8; HEADER_BYTES] = head.try_into().expect("split there");
             header.write(head);
-        })?;
-        write.last_store_ms = store_ms;
-        Ok(stored)
+        })
     }
 
     /// A follower's append: an entry as the leader stored it. Refuses what does not follow the last

@@ -234,6 +234,15 @@ impl Queues {
         Ok(QueueOffset(active.start.0 + found))
     }
 
+    /// Latest store timestamp of the messages that retention has left; `None` without any.
+    pub fn last_stored_ms(&self) -> Option<i64> {
+        let state = self.0.state.read();
+        let mut times = state.active.times;
+        state.frozen.iter().for_each(|part| times.include(part.times));
+        state.runs.iter().for_each(|run| times.include(run.footer().times));
+        (times.min <= times.max).then_some(times.max)
+    }
+
     /// Positions of messages filed under a key, newest first. Candidates: another key can have the
     /// same hash, and the topic can have been deleted since; the caller compares the record.
     pub fn by_key(&self, wanted: &KeyRange) -> Result<Vec<PhysicalOffset>, Error> {
