@@ -52,7 +52,7 @@ use announcing::Announcer;
 use channels::Channels;
 use consumers::Consumers;
 use error::RequestError;
-use handlers::pull::HeldPull;
+use handlers::pull::WaitingPull;
 use members::Members;
 use offset_commits::OffsetCommits;
 use pull_offsets::PullOffsets;
@@ -90,7 +90,7 @@ pub struct Broker {
     consumers: RwLock<Consumers>,
     producers: RwLock<Members>,
     channels: Channels,
-    wakeups: Arc<Wakeups<HeldPull>>,
+    wakeups: Arc<Wakeups<WaitingPull>>,
     offset_commits: OffsetCommits,
     pull_offsets: PullOffsets,
     stats: Stats,

@@ -321,8 +321,8 @@ fn server_options(config: &BrokerConfig, observer: &Arc<Observer>) -> ServerOpti
 fn tasks(broker: &Arc<Broker>) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
     let answering = Arc::clone(broker);
-    tasks.spawn(wakeup::run(Arc::clone(&broker.wakeups), move |held, why| {
-        pull::resume(&answering, held, why);
+    tasks.spawn(wakeup::run(Arc::clone(&broker.wakeups), move |waiting, why| {
+        pull::resume(&answering, waiting, why);
     }));
     tasks.spawn(role_change::run(Arc::clone(broker)));
     let sampled = Arc::clone(broker);

@@ -1,0 +1,175 @@
+//! Reads for a pull, and makes the answer.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+
+use crate::ids::QueueOffset;
+use crate::net;
+use crate::protocol::codes::ResponseCode;
+use crate::protocol::command::RemotingCommand;
+use crate::protocol::headers::pull::PullAnswer;
+use crate::protocol::names;
+use crate::store::queues::{Bounds, Unit};
+use crate::store::read::{self, Filter, Limits, Read, Wanted};
+
+use super::check::topic_of;
+use super::verdict::{Verdict, verdict};
+use super::{Pull, as_i64};
+use crate::broker::Broker;
+use crate::broker::error::RequestError;
+use crate::broker::settings::Current;
+use crate::broker::subscription::TagFilter;
+
+/// Broker id of whoever leads.
+const LEADER_ID: u64 = 0;
+
+/// What reading comes to.
+pub(super) enum Found {
+    /// Send this.
+    Answer(net::Answer),
+    /// Nothing yet: look again when the queue has grown beyond the offset `wants`.
+    Later {
+        wants: QueueOffset,
+        /// To be sent if the pull may not wait.
+        nothing: RemotingCommand,
+    },
+}
+
+/// Reads what is there for a pull. `consumer` is named when its queue is gone.
+pub(super) fn find(
+    broker: &Broker,
+    pull: &Pull,
+    consumer: SocketAddr,
+) -> Result<Found, RequestError> {
+    let tables = broker.tables();
+    let topic = topic_of(&tables, &pull.topic, pull.queue_id.into(), consumer)?; // as of now
+    let settings = broker.settings.current(&tables);
+    let read = read(broker, pull, &settings)?;
+    let head = head(pull, topic.sys_flag, read.bounds);
+    let at = |next| PullAnswer { next_begin_offset: next, ..head };
+    match verdict(read.outcome, pull, broker.is_leader()) {
+        Verdict::Messages { units, next } => {
+            Ok(Found::Answer(messages(broker, pull, &settings, head, units, next)))
+        }
+        Verdict::Nothing { code, status, next } => {
+            pull.note_next(broker, next);
+            broker.stats.pulled_nothing();
+            Ok(Found::Answer(at(next).answer(code, status).into()))
+        }
+        Verdict::Later { wants, status } => {
+            let next = as_i64(wants);
+            pull.note_next(broker, next);
+            let nothing = at(next).answer(ResponseCode::PULL_NOT_FOUND, status);
+            Ok(Found::Later { wants, nothing })
+        }
+    }
+}
+
+fn read(broker: &Broker, pull: &Pull, settings: &Current) -> Result<Read, RequestError> {
+    let filter = match &pull.filter {
+        TagFilter::All => Filter::All,
+        TagFilter::AnyOf(codes) => Filter::Tags(codes.clone()),
+    };
+    let policy = &settings.config.policy.pull;
+    let limits = Limits { messages: policy.messages_max, bytes: policy.bytes_max.into() };
+    let wanted = Wanted { from: pull.offset, messages_max: pull.messages_max, filter: &filter };
+    let queues = broker.group.queues();
+    Ok(read::get(queues, &pull.topic, pull.queue_id, &wanted, limits)?)
+}
+
+/// The head of an answer that sends the consumer on where it is, to the leader.
+pub(super) fn head(pull: &Pull, topic_sys_flag: i32, bounds: Bounds) -> PullAnswer {
+    PullAnswer {
+        suggest_which_broker_id: LEADER_ID,
+        next_begin_offset: pull.offset,
+        min_offset: as_i64(bounds.min),
+        max_offset: as_i64(bounds.next),
+        group_sys_flag: pull.group_sys_flag,
+        topic_sys_flag,
+        forbidden_type: None,
+    }
+}
+
+/// The answer with the messages of `units`, straight from the log's mapping; `next` follows them.
+fn messages(
+    broker: &Broker,
+    pull: &Pull,
+    settings: &Current,
+    head: PullAnswer,
+    mut units: Vec<Unit>,
+    next: QueueOffset,
+) -> net::Answer {
+    let policy = &settings.config.policy.pull;
+    let (mut next, mut suggested) = (next, LEADER_ID);
+    if is_far_behind(broker, policy.memory_percent, &units) {
+        // With a filter, where the consumer goes on is not known for a part of the messages.
+        if pull.filter == TagFilter::All {
+            let count = affordable(&units, policy.old_messages_max, policy.old_bytes_max.into());
+            next = QueueOffset(next.0 - (units.len() - count) as u64);
+            units.truncate(count);
+        }
+        if policy.suggest_followers && broker.is_leader() {
+            suggested = pull.when_behind;
+        }
+    }
+    let Some(records) = mapped(broker, &units) else {
+        // Retention was faster: the next pull sees other bounds.
+        let again = head.answer(ResponseCode::PULL_RETRY_IMMEDIATELY, "MESSAGE_WAS_REMOVING");
+        return again.into();
+    };
+    let (system, count) = (names::is_system_topic(&pull.topic), units.len() as u64);
+    let bytes = records.iter().map(|stretch| stretch.len() as u64).sum();
+    broker.stats.pulled(&pull.topic, &pull.group, system, count, bytes);
+    let next = as_i64(next);
+    pull.note_next(broker, next);
+    let head = PullAnswer { suggest_which_broker_id: suggested, next_begin_offset: next, ..head };
+    net::Answer::Records { head: head.answer(ResponseCode::SUCCESS, "FOUND"), records }
+}
+
+/// Whether messages are so far behind the end of the log that memory has probably lost them.
+fn is_far_behind(broker: &Broker, memory_percent: u32, units: &[Unit]) -> bool {
+    let kept = broker.memory_bytes / 100 * u64::from(memory_percent);
+    let tail = broker.group.log().tail().0;
+    units.first().is_some_and(|unit| tail.saturating_sub(unit.physical.0) > kept)
+}
+
+/// How many messages are given at once when each may cost a read from the disk; at least one.
+fn affordable(units: &[Unit], messages_max: u32, bytes_max: u64) -> usize {
+    let (mut count, mut bytes) = (0, 0);
+    for unit in units.iter().take(messages_max.max(1) as usize) {
+        bytes += u64::from(unit.bytes);
+        if bytes > bytes_max && count > 0 {
+            break;
+        }
+        count += 1;
+    }
+    count
+}
+
+/// The records of `units`; `None` if some of them have been deleted.
+fn mapped(broker: &Broker, units: &[Unit]) -> Option<Vec<Bytes>> {
+    let log = broker.group.log();
+    let mut records = Vec::with_capacity(4);
+    for stretch in read::stretches(units) {
+        records.push(log.slice(stretch.physical, stretch.bytes)?.into_bytes());
+    }
+    Some(records)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::PhysicalOffset;
+
+    #[test]
+    fn old_messages_come_few_at_a_time_and_never_none() {
+        let unit = |bytes| Unit { physical: PhysicalOffset(0), bytes, tags_code: 0 };
+        let units = [unit(40), unit(40), unit(40)];
+        let rows = [(9, 1000, 3), (2, 1000, 2), (9, 80, 2), (9, 10, 1), (0, 1000, 1)];
+        for (messages_max, bytes_max, want) in rows {
+            let got = affordable(&units, messages_max, bytes_max);
+            assert_eq!(got, want, "{messages_max} messages, {bytes_max} bytes");
+        }
+    }
+}

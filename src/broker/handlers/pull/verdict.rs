@@ -1,0 +1,117 @@
+//! What a consumer is told about what was found for it. Pure: one row of a table for each case.
+
+use crate::ids::QueueOffset;
+use crate::protocol::codes::ResponseCode;
+use crate::store::queues::Unit;
+use crate::store::read::Outcome;
+
+use super::{Pull, as_i64};
+
+/// What is to be answered, by the rules of Java's broker.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// These messages.
+    Messages { units: Vec<Unit>, next: QueueOffset },
+    /// This code, and where the consumer goes on.
+    Nothing { code: ResponseCode, status: &'static str, next: i64 },
+    /// Nothing until the queue has grown beyond this offset.
+    Later { wants: QueueOffset, status: &'static str },
+}
+
+/// What reading for `pull` comes to, on a member that leads or follows.
+pub(super) fn verdict(outcome: Outcome, pull: &Pull, leads: bool) -> Verdict {
+    let moved = |status, next| Verdict::Nothing {
+        code: ResponseCode::PULL_OFFSET_MOVED,
+        status,
+        next: as_i64(next),
+    };
+    let again = |status, next| Verdict::Nothing {
+        code: ResponseCode::PULL_RETRY_IMMEDIATELY,
+        status,
+        next,
+    };
+    // A negative offset is wrong wherever it is asked for.
+    let asked = u64::try_from(pull.offset).map(QueueOffset);
+    match (outcome, asked) {
+        (Outcome::Found { units, next }, _) => Verdict::Messages { units, next },
+        (Outcome::NoMatched { next }, _) if pull.was_held && pull.deadline.is_some() => {
+            Verdict::Later { wants: next, status: "NO_MATCHED_MESSAGE" }
+        }
+        (Outcome::NoMatched { next }, _) => again("NO_MATCHED_MESSAGE", as_i64(next)),
+        (Outcome::NoneYet, Ok(wants)) => Verdict::Later { wants, status: "OFFSET_OVERFLOW_ONE" },
+        (Outcome::NoMessageInQueue, Ok(wants)) if wants == QueueOffset(0) || !leads => {
+            Verdict::Later { wants, status: "NO_MESSAGE_IN_QUEUE" }
+        }
+        (Outcome::NoMessageInQueue | Outcome::NoneYet, _) => {
+            moved("NO_MESSAGE_IN_QUEUE", QueueOffset(0))
+        }
+        (Outcome::OverflowBadly { next: _ }, Ok(wants)) if !leads => {
+            Verdict::Later { wants, status: "OFFSET_OVERFLOW_BADLY" }
+        }
+        (Outcome::OverflowBadly { next }, _) => moved("OFFSET_OVERFLOW_BADLY", next),
+        // The leader may still have it; the answer sends the consumer there.
+        (Outcome::TooSmall { min: _ }, Ok(_)) if !leads => again("OFFSET_TOO_SMALL", pull.offset),
+        (Outcome::TooSmall { min }, _) => moved("OFFSET_TOO_SMALL", min),
+        (Outcome::Removing, _) => again("MESSAGE_WAS_REMOVING", pull.offset),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broker::subscription::TagFilter;
+    use crate::clock;
+
+    fn pull(offset: i64) -> Pull {
+        Pull {
+            topic: "T".into(),
+            group: "g".into(),
+            queue_id: 0,
+            offset,
+            messages_max: 32,
+            filter: TagFilter::All,
+            deadline: None,
+            when_behind: 1,
+            group_sys_flag: 0,
+            was_held: false,
+        }
+    }
+
+    #[test]
+    fn a_leader_corrects_offsets_and_a_follower_does_not() {
+        let at = QueueOffset;
+        let later = |wants: i64| (19, wants);
+        let rows = [
+            // what was found, offset asked for, (code, next) on the leader, on a follower
+            (Outcome::NoneYet, 5, later(5), later(5)),
+            (Outcome::NoMessageInQueue, 0, later(0), later(0)),
+            (Outcome::NoMessageInQueue, 7, (21, 0), later(7)),
+            (Outcome::NoMessageInQueue, -1, (21, 0), (21, 0)),
+            (Outcome::OverflowBadly { next: at(9) }, 30, (21, 9), later(30)),
+            (Outcome::TooSmall { min: at(4) }, 2, (21, 4), (20, 2)),
+            (Outcome::TooSmall { min: at(4) }, -1, (21, 4), (21, 4)),
+            (Outcome::NoMatched { next: at(8) }, 3, (20, 8), (20, 8)),
+            (Outcome::Removing, 3, (20, 3), (20, 3)),
+        ];
+        for (outcome, offset, on_leader, on_follower) in rows {
+            for (leads, want) in [(true, on_leader), (false, on_follower)] {
+                let got = match verdict(outcome.clone(), &pull(offset), leads) {
+                    Verdict::Nothing { code, next, .. } => (code.0, next),
+                    Verdict::Later { wants, .. } => (19, as_i64(wants)),
+                    Verdict::Messages { .. } => panic!("{outcome:?}"),
+                };
+                assert_eq!(got, want, "{outcome:?} at {offset}, leads: {leads}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_held_pull_waits_on_when_what_came_does_not_match() {
+        let held = Pull { was_held: true, deadline: Some(clock::now()), ..pull(3) };
+        let come = || Outcome::NoMatched { next: QueueOffset(8) };
+        let later = Verdict::Later { wants: QueueOffset(8), status: "NO_MATCHED_MESSAGE" };
+        assert_eq!(verdict(come(), &held, true), later);
+        let expired = Pull { deadline: None, ..held };
+        assert!(matches!(verdict(come(), &expired, true), Verdict::Nothing { next: 8, .. }));
+    }
+}
