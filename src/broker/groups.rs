@@ -32,6 +32,12 @@ pub fn with_defaults(name: &str) -> Group {
     }
 }
 
+/// The group that comes by using its name, if groups may: those of the system always may.
+pub fn by_use(name: &str, auto_create: bool) -> Option<Group> {
+    let may_be = auto_create || names::is_system_group(name);
+    (may_be && names::validate_group(name).is_ok()).then(|| with_defaults(name))
+}
+
 /// The group as it is shown to tools.
 pub fn to_config(group: &Group) -> SubscriptionGroupConfig {
     let stored = serde_json::from_str::<GroupRetryPolicy>(&group.retry_policy);
@@ -97,6 +103,19 @@ mod tests {
         let config = to_config(&with_defaults("g"));
         assert_eq!(config, SubscriptionGroupConfig::new("g"));
         assert_eq!(from_config(config), Ok(with_defaults("g")));
+    }
+
+    #[test]
+    fn groups_come_by_use_when_they_may() {
+        let rows = [
+            ("g", true, true),
+            ("g", false, false),
+            ("CID_RMQ_SYS_X", false, true),
+            ("a b", true, false),
+        ];
+        for (name, auto_create, want) in rows {
+            assert_eq!(by_use(name, auto_create).is_some(), want, "{name} {auto_create}");
+        }
     }
 
     #[test]

@@ -33,14 +33,11 @@ impl OffsetCommits {
         }
         let under_way = self.clone();
         let key = key(&commit);
-        group.propose(Proposal {
-            messages: smallvec::SmallVec::new(),
-            commands: vec![Command::CommitOffsets(vec![commit])],
-            done: Box::new(move |result| {
-                under_way.leave(&key);
-                done(result.map(drop));
-            }),
-        });
+        let commands = vec![Command::CommitOffsets(vec![commit])];
+        group.propose(Proposal::of_commands(commands, move |result| {
+            under_way.leave(&key);
+            done(result.map(drop));
+        }));
     }
 
     /// Whether the offset would have to be proposed.

@@ -183,14 +183,10 @@ impl Group {
     /// Proposes commands and waits for what they decided.
     pub async fn run(&self, commands: Vec<Command>) -> Result<Vec<Outcome>, ProposeError> {
         let (answer, wait) = oneshot::channel();
-        self.propose(Proposal {
-            messages: smallvec::SmallVec::new(),
-            commands,
-            done: Box::new(move |result| {
-                // Whoever waited may have gone.
-                let _ = answer.send(result);
-            }),
-        });
+        self.propose(Proposal::of_commands(commands, move |result| {
+            // Whoever waited may have gone.
+            let _ = answer.send(result);
+        }));
         let receipt = wait.await.map_err(|_| ProposeError::OutcomeUnknown)??;
         Ok(receipt.outcomes)
     }

@@ -21,6 +21,14 @@ pub struct Proposal {
 pub type Done = Box<dyn FnOnce(Result<Receipt, ProposeError>) + Send>;
 
 impl Proposal {
+    /// Commands without messages.
+    pub fn of_commands(
+        commands: Vec<Command>,
+        done: impl FnOnce(Result<Receipt, ProposeError>) + Send + 'static,
+    ) -> Self {
+        Self { messages: SmallVec::new(), commands, done: Box::new(done) }
+    }
+
     /// Bytes that it will take in the log; what admission counts.
     pub fn bytes(&self) -> usize {
         let messages: usize = self.messages.iter().map(Draft::stored_bytes).sum();

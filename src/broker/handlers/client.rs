@@ -72,29 +72,20 @@ fn parse(command: &RemotingCommand) -> Result<HeartbeatData, RequestError> {
 /// What has to be created for the groups of a heartbeat.
 fn missing(broker: &Broker, data: &HeartbeatData) -> Vec<Command> {
     let tables = broker.tables();
+    let auto_create = broker.settings.policy(&tables).auto_create_group;
     let mut commands = Vec::new();
     for ConsumerData { group_name: name, unit_mode, .. } in &data.consumer_data_set {
-        let group = match tables.group(name) {
-            Some(group) => (**group).clone(),
-            None if may_be_created(broker, &tables, name) => {
-                let group = groups::with_defaults(name);
-                commands.push(Command::EnsureGroup(group.clone()));
-                group
-            }
-            None => continue,
-        };
+        let known = tables.group(name);
+        let new = if known.is_none() { groups::by_use(name, auto_create) } else { None };
+        let Some(group) = known.map(AsRef::as_ref).or(new.as_ref()) else { continue };
         if tables.topic(&names::retry_topic(name)).is_none() {
             let sys_flag = if *unit_mode { topics::sys_flag::UNIT_SUBSCRIBED } else { 0 };
             let topic = Topic { sys_flag, ..topics::retry(name, group.retry_queues) };
             commands.push(Command::EnsureTopic(topic));
         }
+        commands.extend(new.map(Command::EnsureGroup));
     }
     commands
-}
-
-fn may_be_created(broker: &Broker, tables: &Tables, group: &str) -> bool {
-    let auto_create = broker.settings.current(tables).config.policy.auto_create_group;
-    (auto_create || names::is_system_group(group)) && names::validate_group(group).is_ok()
 }
 
 fn answer(broker: &Broker, reply: ReplyTo, command: &RemotingCommand, data: HeartbeatData) {
@@ -136,10 +127,11 @@ fn register(
     }
     let (fingerprint, without) = (data.heartbeat_fingerprint, data.without_sub);
     let tables = broker.tables();
+    let auto_create = broker.settings.policy(&tables).auto_create_group;
     let mut send_in_full = fingerprint == 0;
     for consumer in data.consumer_data_set {
         let group = consumer.group_name.clone();
-        if tables.group(&group).is_none() && !may_be_created(broker, &tables, &group) {
+        if tables.group(&group).is_none() && groups::by_use(&group, auto_create).is_none() {
             continue; // as in Java: a group that may not be created is passed over silently
         }
         let beat = beat_of(consumer, without)?;

@@ -12,7 +12,6 @@ use crate::protocol::command::RemotingCommand;
 use crate::protocol::headers::group::{
     AllGroups, DeleteGroup, GetAllGroups, GetGroup, QuerySubscription,
 };
-use crate::protocol::names;
 use crate::raft::command::Command;
 
 use crate::broker::dispatch::{Answer, Request};
@@ -104,13 +103,13 @@ pub(in crate::broker) fn one(broker: Arc<Broker>, request: Request) -> Answering
         let auto_create = broker.settings.policy(&tables).auto_create_group;
         let found = match tables.group(&group) {
             Some(found) => groups::to_config(found),
-            None if auto_create && names::validate_group(&group).is_ok() => {
-                let new = groups::with_defaults(&group);
+            None => {
+                let new = groups::by_use(&group, auto_create);
+                let new = new.ok_or(RequestError::GroupUnknown { group })?;
                 let config = groups::to_config(&new);
                 broker.change(vec![Command::EnsureGroup(new)]).await?;
                 config
             }
-            None => return Err(RequestError::GroupUnknown { group }),
         };
         let body = bodies::encode(&found);
         Ok(RemotingCommand::response(ResponseCode::SUCCESS).with_body(body).into())

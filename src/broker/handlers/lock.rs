@@ -112,14 +112,10 @@ fn propose(
     command: Command,
     answer: impl FnOnce(Vec<Outcome>) -> RemotingCommand + Send + 'static,
 ) {
-    broker.group.propose(Proposal {
-        messages: smallvec::SmallVec::new(),
-        commands: vec![command],
-        done: Box::new(move |result| {
-            reply.answer(match result {
-                Ok(receipt) => answer(receipt.outcomes),
-                Err(error) => RequestError::from(error).answer(),
-            });
-        }),
-    });
+    broker.group.propose(Proposal::of_commands(vec![command], move |result| {
+        reply.answer(match result {
+            Ok(receipt) => answer(receipt.outcomes),
+            Err(error) => RequestError::from(error).answer(),
+        });
+    }));
 }

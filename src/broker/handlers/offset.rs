@@ -40,20 +40,16 @@ pub(in crate::broker) fn query(
         }
     };
     let asked = Arc::clone(broker);
-    broker.group.propose(Proposal {
-        messages: smallvec::SmallVec::new(),
-        commands: Vec::new(),
-        done: Box::new(move |result| {
-            let found = match result {
-                Ok(_) => stored_offset(&asked, &header),
-                Err(error) => Err(error.into()),
-            };
-            reply.answer(match found {
-                Ok(offset) => OffsetAnswer { offset }.answer(),
-                Err(error) => error.answer(),
-            });
-        }),
-    });
+    broker.group.propose(Proposal::of_commands(Vec::new(), move |result| {
+        let found = match result {
+            Ok(_) => stored_offset(&asked, &header),
+            Err(error) => Err(error.into()),
+        };
+        reply.answer(match found {
+            Ok(offset) => OffsetAnswer { offset }.answer(),
+            Err(error) => error.answer(),
+        });
+    }));
     Handled::Done
 }
 

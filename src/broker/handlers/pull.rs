@@ -157,14 +157,11 @@ fn tell_reset(broker: &Broker, pull: &Pull, reply: ReplyTo, offset: u64) {
         queue_id: pull.queue_id,
         offset,
     };
-    broker.group.propose(Proposal {
-        messages: smallvec::SmallVec::new(),
-        commands: vec![Command::TakeReset(taken)],
-        done: Box::new(move |result| match result {
-            Ok(_) => reply.answer(head.answer(ResponseCode::PULL_OFFSET_MOVED, "OFFSET_RESET")),
-            Err(error) => reply.answer(RequestError::from(error).answer()),
-        }),
-    });
+    let told = move |result| match result {
+        Ok(_) => reply.answer(head.answer(ResponseCode::PULL_OFFSET_MOVED, "OFFSET_RESET")),
+        Err(error) => reply.answer(RequestError::from(error).answer()),
+    };
+    broker.group.propose(Proposal::of_commands(vec![Command::TakeReset(taken)], told));
 }
 
 /// Keeps a pull until there may be something for it beyond the offset `wants`.

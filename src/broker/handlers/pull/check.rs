@@ -1,6 +1,7 @@
 //! Whether a pull may be served, in the order in which Java's broker checks.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::clock;
@@ -9,7 +10,7 @@ use crate::protocol::bodies::{MessageModel, SubscriptionData};
 use crate::protocol::codes::RequestCode;
 use crate::protocol::command::RemotingCommand;
 use crate::protocol::headers::pull::PullRequest;
-use crate::protocol::{names, perm};
+use crate::protocol::perm;
 use crate::raft::command::{Command, Group, OffsetCommit, Topic};
 use crate::raft::tables::Tables;
 
@@ -100,17 +101,15 @@ fn group_of(
     tables: &Tables,
     settings: &Current,
     name: &str,
-) -> Result<(Group, Option<Command>), RequestError> {
+) -> Result<(Arc<Group>, Option<Command>), RequestError> {
     if let Some(group) = tables.group(name) {
-        return Ok(((**group).clone(), None));
+        return Ok((Arc::clone(group), None));
     }
-    let may_be_created = settings.config.policy.auto_create_group || names::is_system_group(name);
-    if !may_be_created || names::validate_group(name).is_err() {
-        return Err(RequestError::GroupToPullUnknown { group: name.to_owned() });
-    }
-    let group = groups::with_defaults(name);
+    let unknown = || RequestError::GroupToPullUnknown { group: name.to_owned() };
+    let auto_create = settings.config.policy.auto_create_group;
+    let group = groups::by_use(name, auto_create).ok_or_else(unknown)?;
     let create = broker.is_leader().then(|| Command::EnsureGroup(group.clone()));
-    Ok((group, create))
+    Ok((Arc::new(group), create))
 }
 
 /// The topic, if the queue is one that may be read. A held pull is checked again when it goes on.

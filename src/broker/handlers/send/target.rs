@@ -77,11 +77,10 @@ impl Sending<'_> {
 
     fn retries(&self, group: &str) -> Result<Retries, RequestError> {
         let Some(config) = self.tables.group(group) else {
+            let unknown = || RequestError::GroupToRetryUnknown { group: group.to_owned() };
             let auto_create = self.settings.config.policy.auto_create_group;
-            if !auto_create || names::validate_group(group).is_err() {
-                return Err(RequestError::GroupToRetryUnknown { group: group.to_owned() });
-            }
-            return Ok(Retries::GroupMissing(Command::EnsureGroup(groups::with_defaults(group))));
+            let new = groups::by_use(group, auto_create).ok_or_else(unknown)?;
+            return Ok(Retries::GroupMissing(Command::EnsureGroup(new)));
         };
         let own_limit = self.request.max_reconsume_times;
         let own_limit = own_limit.filter(|_| self.command.version >= version::V3_4_9);
