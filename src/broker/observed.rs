@@ -126,7 +126,11 @@ impl Observed for Observer {
                 Health::Serves(format!("{leader} leads {group} in term {term}"))
             }
             Some(leader) => Health::Serves(format!("follows {leader} of {group} in term {term}")),
-            None => Health::Waits(format!("no leader of {group} is known in term {term}")),
+            None => Health::Waits(
+                status
+                    .waits_for
+                    .unwrap_or_else(|| format!("no leader of {group} is known in term {term}")),
+            ),
         }
     }
 }

@@ -85,8 +85,10 @@ impl Default for Timing {
 pub struct Status {
     /// Current term.
     pub term: Term,
-    /// Name of the leader, if known.
+    /// Name of the leader, if known. A leader that no quorum answers knows none.
     pub leader: Option<String>,
+    /// What a member waits for that cannot serve: others to start, a leader to take it in.
+    pub waits_for: Option<String>,
     /// Last entry in the log.
     pub last: Option<EntryIndex>,
     /// Last entry known to be committed.
@@ -135,6 +137,7 @@ pub(super) struct Shared {
     pub(super) state: AppliedState,
     pub(super) log: CommitLog,
     pub(super) role: watch::Receiver<Role>,
+    pub(super) waits_for: watch::Receiver<Option<String>>,
     pub(super) store_id: StoreId,
     pub(super) room: Arc<Room>,
     pub(super) stop: Mutex<Option<oneshot::Sender<()>>>,
@@ -245,10 +248,11 @@ impl Group {
             };
             peers.insert(member.name.clone(), peer);
         }
-        let leader = metrics.current_leader.and_then(|id| membership.get_node(&id));
+        let own = membership.get_node(&metrics.id).map_or("", |member| &member.name);
         Status {
             term: Term(metrics.current_term),
-            leader: leader.map(|member| member.name.clone()),
+            leader: self.role().leader(own).map(str::to_owned),
+            waits_for: self.0.waits_for.borrow().clone(),
             last: last.map(EntryIndex),
             committed: metrics.local_committed.map(|id| EntryIndex(id.index)),
             applied: progress.last.map(|id| id.index),

@@ -13,7 +13,8 @@ use tempfile::TempDir;
 
 use super::command::{Command, OffsetCommit};
 use super::{
-    Group, GroupOptions, Limits, PeerAddress, Peers, Proposal, ProposeError, Receipt, Timing,
+    Group, GroupOptions, Limits, PeerAddress, Peers, Proposal, ProposeError, Receipt, Status,
+    Timing,
 };
 use crate::ids::{QueueOffset, StoreId};
 use crate::protocol::message::{self, Draft};
@@ -295,6 +296,38 @@ fn a_member_emptied_twice_leaves_nobody_behind() {
     until("those that are there are the members, and vote", || {
         let recorded = recorded(&group);
         (recorded.keys().copied().collect::<BTreeSet<_>>() == all && recorded[&store]).then_some(())
+    });
+}
+
+#[test]
+fn members_that_wait_say_for_whom() {
+    let mut cluster = Cluster::new(3);
+    let (leader, group) = cluster.leader();
+    send(&group, "T", 0, "a");
+    let (gone, lost) = ((leader + 1) % 3, (leader + 2) % 3);
+    cluster.stop(gone);
+    cluster.stop(lost);
+    std::fs::remove_dir_all(cluster.dir.path().join(format!("n{lost}"))).unwrap();
+    cluster.start(lost);
+    let emptied = cluster.members[lost].clone().unwrap();
+    let says = |group: &Group, texts: &[&str]| {
+        let waits_for = group.status().waits_for?;
+        texts.iter().all(|text| waits_for.contains(text)).then_some(())
+    };
+    let (gone_is, lost_is) = (format!("n{gone} at "), format!("n{lost} at "));
+    until("the leader says who is missing", || {
+        let texts = [&gone_is, "(does not answer)", &lost_is, "(lost its store)"];
+        says(&group, &texts.map(|text: &str| text))
+    });
+    until("the emptied member says why it waits", || {
+        says(&emptied, &["store is new", "waiting for a leader, without", &gone_is])
+    });
+    assert_eq!(group.status().leader, None, "it does not lead without a quorum");
+    cluster.start(gone);
+    until("nobody waits any more", || {
+        let statuses: Vec<_> = cluster.running().map(|(_, group)| group.status()).collect();
+        let served = |status: &Status| status.leader.is_some() && status.waits_for.is_none();
+        statuses.iter().all(served).then_some(())
     });
 }
 

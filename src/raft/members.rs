@@ -11,13 +11,15 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::{ChangeMembers, Raft};
+use tokio::sync::watch;
 
 use crate::ids::StoreId;
 use crate::raft::membership::Member;
 use crate::raft::network::Network;
 use crate::raft::peers::Peers;
+use crate::raft::role::Role;
 use crate::raft::state_machine::StateMachine;
-use crate::raft::type_config::TypeConfig;
+use crate::raft::type_config::{Membership, TypeConfig};
 
 const ASK_TIMEOUT: Duration = Duration::from_millis(500);
 const PAUSE_BEFORE_START: Duration = Duration::from_millis(100);
@@ -32,7 +34,11 @@ pub(super) struct Answered {
     pub store_id: StoreId,
     /// Whether that store never saw a vote or an entry.
     pub empty: bool,
+    /// Who takes writes, as far as it knows.
+    pub leader: Option<String>,
 }
+
+type Answers = BTreeMap<String, Result<Answered, String>>;
 
 /// What to do about a group that this member is not yet part of.
 #[derive(Debug, PartialEq, Eq)]
@@ -44,13 +50,9 @@ pub(super) enum FirstStart {
 }
 
 /// Decides a first start from the answers of the other members. Pure.
-pub(super) fn first_start(
-    own: (&str, StoreId),
-    peers: &Peers,
-    answers: &BTreeMap<String, Result<Answered, String>>,
-) -> FirstStart {
+pub(super) fn first_start(own: (&str, StoreId), peers: &Peers, answers: &Answers) -> FirstStart {
     let mut members = BTreeMap::new();
-    let mut missing = Vec::new();
+    let (mut missing, mut belong) = (Vec::new(), Vec::new());
     for (name, address) in peers.iter() {
         let member = Member { name: name.to_owned(), address: address.to_string() };
         if name == own.0 {
@@ -61,23 +63,61 @@ pub(super) fn first_start(
             Some(Ok(answered)) if answered.empty => {
                 members.insert(answered.store_id.0, member);
             }
-            Some(Ok(_)) => {
-                return FirstStart::Wait(format!(
-                    "{name} already belongs to the group; its leader will take this member in"
-                ));
-            }
+            Some(Ok(_)) => belong.push(name),
             Some(Err(why)) => missing.push(format!("{name} at {address} ({why})")),
             None => missing.push(format!("{name} at {address}")),
         }
     }
+    if !belong.is_empty() {
+        let leader = answers.values().find_map(|answer| answer.as_ref().ok()?.leader.as_deref());
+        return FirstStart::Wait(to_be_taken_in(&belong, leader, &missing));
+    }
+    let wait = |what: String| FirstStart::Wait(format!("the group is not started yet: {what}"));
     if !missing.is_empty() {
-        return FirstStart::Wait(format!("waiting for {}", missing.join(", ")));
+        return wait(format!("waiting for {}", missing.join(", ")));
     }
     match peers.iter().next() {
         Some((first, _)) if first == own.0 => FirstStart::Initialize(members),
-        Some((first, _)) => FirstStart::Wait(format!("waiting for {first} to start the group")),
-        None => FirstStart::Wait("no members are configured".to_owned()),
+        Some((first, _)) => wait(format!("waiting for {first} to start it")),
+        None => wait("no members are configured".to_owned()),
     }
+}
+
+/// What a member with a new store waits for in a group that was started long ago.
+fn to_be_taken_in(belong: &[&str], leader: Option<&str>, missing: &[String]) -> String {
+    let belong = belong.join(" and ");
+    let known = format!("this member's store is new, the group goes on with {belong}");
+    match leader {
+        Some(leader) => format!("{known}: {leader} leads it and will take this member in"),
+        None if missing.is_empty() => format!("{known}: waiting for a leader"),
+        None => format!("{known}: waiting for a leader, without {}", missing.join(", ")),
+    }
+}
+
+/// Why nobody can lead: the voters that are missing, if those that are there are no majority.
+/// Pure.
+pub(super) fn missing_majority(
+    membership: &Membership,
+    own: StoreId,
+    peers: &Peers,
+    answers: &Answers,
+) -> Option<String> {
+    let answer = |id: u64| answers.get(&membership.get_node(&id)?.name)?.as_ref().ok();
+    let is_there = |id: u64| id == own.0 || answer(id).is_some_and(|a| a.store_id.0 == id);
+    let has_majority = |voters: &BTreeSet<u64>| {
+        voters.iter().filter(|id| is_there(**id)).count() * 2 > voters.len()
+    };
+    if membership.get_joint_config().iter().all(has_majority) {
+        return None;
+    }
+    let missing = membership.voter_ids().filter(|id| !is_there(*id)).map(|id| {
+        let member = membership.get_node(&id).cloned().unwrap_or_default();
+        let address = peers.address(&member.name).map_or(member.address, ToString::to_string);
+        let why = if answer(id).is_some() { "lost its store" } else { "does not answer" };
+        format!("{} at {address} ({why})", member.name)
+    });
+    let missing: Vec<String> = missing.collect();
+    Some(format!("no leader, a majority is missing: {}", missing.join(", ")))
 }
 
 /// What the leader does about one member that answers under another store id than recorded.
@@ -147,37 +187,76 @@ pub(super) struct MemberKeeper {
     pub network: Network,
     /// The group.
     pub raft: Raft<TypeConfig, StateMachine>,
+    /// This member's part in it.
+    pub role: watch::Receiver<Role>,
+    /// Told what this member waits for, if it does.
+    pub waits_for: watch::Sender<Option<String>>,
 }
 
 impl MemberKeeper {
     /// Runs until the group ends.
-    pub(super) async fn run(self) {
-        let mut said = String::new();
+    pub(super) async fn run(mut self) {
         while let Ok(false) = self.raft.is_initialized().await {
-            self.try_first_start(&mut said).await;
+            self.try_first_start().await;
             tokio::time::sleep(PAUSE_BEFORE_START).await;
         }
+        self.says_anew(None);
+        let mut refused = BTreeMap::new();
         while self.raft.is_initialized().await.is_ok() {
             tokio::time::sleep(PAUSE).await;
-            if self.raft.is_leader() {
-                self.replace_lost_stores().await;
+            let role = self.role.borrow_and_update().clone();
+            let mut later = self.role.clone();
+            let waits_for = match role {
+                Role::Leader { .. } => {
+                    tokio::select! {
+                        () = self.replace_lost_stores(&mut refused) => {}
+                        // A step is dropped half way; who leads next decides anew.
+                        _ = later.wait_for(|role| !role.is_leader()) => {}
+                    }
+                    None
+                }
+                Role::Follower { leader: Some(_), .. } => None,
+                Role::Follower { leader: None, .. } => self.missing_majority().await,
+            };
+            if let Some(why) = self.says_anew(waits_for) {
+                tracing::warn!(why, "takes no writes");
             }
         }
     }
 
-    async fn ask_others(&self) -> BTreeMap<String, Result<Answered, String>> {
+    /// Tells what this member waits for; returns it if it was not told before.
+    fn says_anew(&self, text: Option<String>) -> Option<String> {
+        let told = self.waits_for.send_if_modified(|former| {
+            let is_other = *former != text;
+            former.clone_from(&text);
+            is_other
+        });
+        text.filter(|_| told)
+    }
+
+    async fn missing_majority(&self) -> Option<String> {
+        let answers = self.ask_others().await;
+        let membership = self.raft.metrics().borrow_watched().membership_config.clone();
+        missing_majority(membership.membership(), self.own.1, &self.peers, &answers)
+    }
+
+    async fn ask_others(&self) -> Answers {
         let others = self.peers.iter().filter(|(name, _)| *name != self.own.0);
         let asked = others.map(|(name, _)| async move {
             let answer = self.network.state(name, ASK_TIMEOUT).await;
             let answer = answer
-                .map(|state| Answered { store_id: StoreId(state.store_id), empty: state.empty })
+                .map(|state| Answered {
+                    store_id: StoreId(state.store_id),
+                    empty: state.empty,
+                    leader: Some(state.leader).filter(|name| !name.is_empty()),
+                })
                 .map_err(|status| status.message().to_owned());
             (name.to_owned(), answer)
         });
         join_all(asked).await.into_iter().collect()
     }
 
-    async fn try_first_start(&self, said: &mut String) {
+    async fn try_first_start(&self) {
         let answers = self.ask_others().await;
         match first_start((&self.own.0, self.own.1), &self.peers, &answers) {
             FirstStart::Initialize(members) => match self.raft.initialize(members).await {
@@ -185,22 +264,27 @@ impl MemberKeeper {
                 Err(error) => tracing::warn!(%error, "could not start the group"),
             },
             FirstStart::Wait(text) => {
-                if *said != text {
-                    tracing::info!("the group is not started yet: {text}");
-                    *said = text;
+                if let Some(text) = self.says_anew(Some(text)) {
+                    tracing::info!("{text}");
                 }
             }
         }
     }
 
-    async fn replace_lost_stores(&self) {
+    /// `refused` remembers what did not work, and was said.
+    async fn replace_lost_stores(&self, refused: &mut BTreeMap<String, String>) {
         let answers = self.ask_others().await;
         let others =
             answers.into_iter().filter_map(|(name, answer)| Some((name, answer.ok()?.store_id)));
         // This member may have had other stores, too.
         for (name, store) in others.chain([self.own.clone()]) {
-            if let Err(why) = self.step(&name, store).await {
-                tracing::warn!(member = name, %store, why, "membership");
+            let Err(why) = self.step(&name, store).await else {
+                refused.remove(&name);
+                continue;
+            };
+            if refused.get(&name) != Some(&why) {
+                tracing::warn!(member = name, %store, why, "could not change the membership");
+                refused.insert(name, why);
             }
         }
     }
@@ -223,15 +307,16 @@ impl MemberKeeper {
         match replacement(&recorded, name, found) {
             Replacement::None => Ok(()),
             Replacement::CatchingUp { behind } => {
-                tracing::info!(member = name, store = %found, behind, "a new store catches up");
+                tracing::debug!(member = name, store = %found, behind, "a new store catches up");
                 Ok(())
             }
             Replacement::AddLearner => {
                 let address = self.peers.address(name).map(ToString::to_string);
                 let member = Member { name: name.to_owned(), address: address.unwrap_or_default() };
-                tracing::info!(member = name, store = %found, "came back with a new store");
                 let added = self.raft.add_learner(found.0, member, false).await;
-                added.map(|_| ()).map_err(|error| error.to_string())
+                added.map_err(|error| error.to_string())?;
+                tracing::info!(member = name, store = %found, "came back with a new store");
+                Ok(())
             }
             Replacement::Promote(voters) => {
                 let changed = self.raft.change_membership(voters, false).await;
@@ -264,7 +349,7 @@ mod tests {
     }
 
     fn answered(store_id: u64, empty: bool) -> Result<Answered, String> {
-        Ok(Answered { store_id: StoreId(store_id), empty })
+        Ok(Answered { store_id: StoreId(store_id), empty, leader: None })
     }
 
     #[test]
@@ -282,17 +367,81 @@ mod tests {
             ("n2".to_owned(), answered(3, true)),
         ]);
         let turn = first_start(("n1", StoreId(2)), &peers(), &others);
-        assert_eq!(turn, FirstStart::Wait("waiting for n0 to start the group".to_owned()));
+        assert_eq!(
+            turn,
+            FirstStart::Wait("the group is not started yet: waiting for n0 to start it".to_owned())
+        );
 
         let mut gone = all.clone();
         gone.insert("n2".to_owned(), Err("refused".to_owned()));
         let wait = first_start(("n0", StoreId(1)), &peers(), &gone);
-        assert_eq!(wait, FirstStart::Wait("waiting for n2 at n2:1 (refused)".to_owned()));
+        assert_eq!(
+            wait,
+            FirstStart::Wait(
+                "the group is not started yet: waiting for n2 at n2:1 (refused)".to_owned()
+            )
+        );
+    }
 
-        let mut old = all;
-        old.insert("n2".to_owned(), answered(3, false));
-        let wait = first_start(("n0", StoreId(1)), &peers(), &old);
-        assert!(matches!(wait, FirstStart::Wait(text) if text.contains("already belongs")));
+    #[test]
+    fn a_member_with_a_new_store_says_who_may_take_it_in() {
+        let belongs = |leader: Option<&str>| {
+            let leader = leader.map(str::to_owned);
+            Ok(Answered { store_id: StoreId(3), empty: false, leader })
+        };
+        let known = "this member's store is new, the group goes on with";
+        let gone = || Err("refused".to_owned());
+        let rows = [
+            (belongs(None), belongs(None), "n1 and n2: waiting for a leader"),
+            (answered(2, true), belongs(None), "n2: waiting for a leader"),
+            (gone(), belongs(None), "n2: waiting for a leader, without n1 at n1:1 (refused)"),
+            (
+                belongs(Some("n2")),
+                belongs(None),
+                "n1 and n2: n2 leads it and will take this member in",
+            ),
+        ];
+        for (n1, n2, want) in rows {
+            let answers = BTreeMap::from([("n1".to_owned(), n1), ("n2".to_owned(), n2)]);
+            let wait = first_start(("n0", StoreId(1)), &peers(), &answers);
+            assert_eq!(wait, FirstStart::Wait(format!("{known} {want}")));
+        }
+    }
+
+    #[test]
+    fn who_is_missing_is_said_when_those_that_are_there_are_no_majority() {
+        let member = |name: &str| Member { name: name.to_owned(), address: "moved:1".to_owned() };
+        let members = BTreeMap::from([(1, member("n0")), (2, member("n1")), (3, member("n2"))]);
+        let three = || vec![BTreeSet::from([1, 2, 3])];
+        let changing = vec![BTreeSet::from([1, 2, 3]), BTreeSet::from([1, 2, 9])];
+        let mut also_new = members.clone();
+        also_new.insert(9, member("n2"));
+        let gone = || Err("refused".to_owned());
+        let missing = "no leader, a majority is missing: ";
+        let rows = [
+            (three(), &members, gone(), answered(3, false), None),
+            (three(), &members, answered(2, false), answered(9, true), None),
+            (
+                three(),
+                &members,
+                gone(),
+                answered(9, true),
+                Some("n1 at n1:1 (does not answer), n2 at n2:1 (lost its store)"),
+            ),
+            (
+                changing,
+                &also_new,
+                gone(),
+                answered(9, false),
+                Some("n1 at n1:1 (does not answer), n2 at n2:1 (lost its store)"),
+            ),
+        ];
+        for (voters, members, n1, n2, want) in rows {
+            let membership = Membership::new(voters, members.clone()).unwrap();
+            let answers = BTreeMap::from([("n1".to_owned(), n1), ("n2".to_owned(), n2)]);
+            let got = missing_majority(&membership, StoreId(1), &peers(), &answers);
+            assert_eq!(got, want.map(|want| format!("{missing}{want}")));
+        }
     }
 
     #[test]

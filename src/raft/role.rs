@@ -27,6 +27,14 @@ impl Role {
         matches!(self, Self::Leader { .. })
     }
 
+    /// Name of the member that takes writes, if known; `own` is this one's.
+    pub fn leader<'a>(&'a self, own: &'a str) -> Option<&'a str> {
+        match self {
+            Self::Leader { .. } => Some(own),
+            Self::Follower { leader, .. } => leader.as_deref(),
+        }
+    }
+
     /// The term, whichever role.
     pub fn term(&self) -> Term {
         match self {

@@ -9,11 +9,13 @@ use openraft::Raft;
 use openraft::raft::{AppendEntriesRequest, TransferLeaderRequest};
 use openraft::storage::{Snapshot, SnapshotMeta};
 use parking_lot::Mutex;
+use tokio::sync::watch;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::clock;
 use crate::raft::introduction::{Introduction, Refusal, Told};
 use crate::raft::membership;
+use crate::raft::role::Role;
 use crate::raft::state_machine::StateMachine;
 use crate::raft::type_config::{StoredMembership, TypeConfig};
 use crate::raft::wire::proto::peer_server::Peer;
@@ -28,17 +30,19 @@ pub(super) struct PeerService {
     raft: Raft<TypeConfig, StateMachine>,
     log: CommitLog,
     own: Arc<Introduction>,
+    role: watch::Receiver<Role>,
     told: Mutex<Told>,
 }
 
 impl PeerService {
-    /// Answers for `raft`, introduced as `own`.
+    /// Answers for `raft`, introduced as `own`, which has that role.
     pub(super) fn new(
         raft: Raft<TypeConfig, StateMachine>,
         log: CommitLog,
         own: Introduction,
+        role: watch::Receiver<Role>,
     ) -> Self {
-        Self { raft, log, own: Arc::new(own), told: Mutex::default() }
+        Self { raft, log, own: Arc::new(own), role, told: Mutex::default() }
     }
 
     fn check<T>(&self, request: &Request<T>) -> Result<Introduction, Status> {
@@ -162,19 +166,16 @@ impl Peer for PeerService {
         &self,
         request: Request<proto::StateRequest>,
     ) -> Result<Response<proto::StateResponse>, Status> {
-        use openraft::async_runtime::watch::WatchReceiver as _;
         self.check(&request)?;
-        let metrics = self.raft.metrics().borrow_watched().clone();
         let initialized = self.raft.is_initialized().await.map_err(fatal)?;
-        let leader = metrics.current_leader.and_then(|id| {
-            metrics.membership_config.membership().get_node(&id).map(|member| member.name.clone())
-        });
+        let role = self.role.borrow().clone();
+        let leader = role.leader(&self.own.member).map(str::to_owned);
         Ok(Response::new(proto::StateResponse {
             member: self.own.member.clone(),
             store_id: self.own.store_id,
             empty: !initialized,
             last: self.log.last().map(|id| proto::LogId { term: id.term.0, index: id.index.0 }),
-            term: metrics.current_term,
+            term: role.term().0,
             leader: leader.unwrap_or_default(),
         }))
     }

@@ -57,9 +57,20 @@ pub(super) fn start(
     let parts = started.recv().map_err(|_| StartError::Core {
         why: "the raft thread ended before it had started".to_owned(),
     })??;
-    let Parts { raft, proposer, state, log, role, store_id, room } = parts;
+    let Parts { raft, proposer, state, log, role, waits_for, store_id, room } = parts;
     let (stop, thread) = (Mutex::new(Some(stop)), Mutex::new(Some(thread)));
-    Ok(Group(Arc::new(Shared { raft, proposer, state, log, role, store_id, room, stop, thread })))
+    Ok(Group(Arc::new(Shared {
+        raft,
+        proposer,
+        state,
+        log,
+        role,
+        waits_for,
+        store_id,
+        room,
+        stop,
+        thread,
+    })))
 }
 
 /// What the raft thread hands out once it runs.
@@ -69,6 +80,7 @@ struct Parts {
     state: crate::raft::applied::AppliedState,
     log: crate::store::CommitLog,
     role: watch::Receiver<Role>,
+    waits_for: watch::Receiver<Option<String>>,
     store_id: StoreId,
     room: Arc<Room>,
 }
@@ -103,6 +115,7 @@ struct Member {
     machine: StateMachine,
     log: crate::store::CommitLog,
     role: watch::Receiver<Role>,
+    waits_for: watch::Receiver<Option<String>>,
     store_id: StoreId,
     housekeeping: Housekeeping,
     tasks: JoinSet<()>,
@@ -127,25 +140,42 @@ impl Member {
             .await
             .map_err(|fatal| core(fatal.to_string()))?;
         let (mut tasks, ending) = (JoinSet::new(), CancellationToken::new());
+        let role = watch_role(&raft, &machine, options.member.clone(), &mut tasks);
         if let Some(port) = port {
             let port = port.set_nonblocking(true).and_then(|()| TcpListener::from_std(port));
             let port = port.map_err(|error| core(error.to_string()))?;
-            let service = PeerService::new(raft.clone(), log.clone(), own);
+            let service = PeerService::new(raft.clone(), log.clone(), own, role.clone());
             let ended = ending.clone().cancelled_owned();
             tasks.spawn(serve_peers(port, service, ended));
         }
         let (proposer, inbox) = Proposer::new(options.limits);
         tasks.spawn(proposer::run(inbox, raft.clone()));
-        let role = watch_role(&raft, &machine, options.member.clone(), &mut tasks);
-        let own = (options.member.clone(), store_id);
-        let keeper =
-            MemberKeeper { own, peers: options.peers.clone(), network, raft: raft.clone() };
+        let (tell, waits_for) = watch::channel(None);
+        let keeper = MemberKeeper {
+            own: (options.member.clone(), store_id),
+            peers: options.peers.clone(),
+            network,
+            raft: raft.clone(),
+            role: role.clone(),
+            waits_for: tell,
+        };
         tasks.spawn(keeper.run());
         let housekeeping =
             Housekeeping::start(parts, machine.clone(), raft.clone(), store, options)
                 .map_err(|error| StartError::Core { why: error.to_string() })?;
         tasks.spawn(housekeeping.clone().run());
-        Ok(Self { raft, proposer, machine, log, role, store_id, housekeeping, tasks, ending })
+        Ok(Self {
+            raft,
+            proposer,
+            machine,
+            log,
+            role,
+            waits_for,
+            store_id,
+            housekeeping,
+            tasks,
+            ending,
+        })
     }
 
     fn parts(&self) -> Parts {
@@ -155,6 +185,7 @@ impl Member {
             state: self.machine.state().clone(),
             log: self.log.clone(),
             role: self.role.clone(),
+            waits_for: self.waits_for.clone(),
             store_id: self.store_id,
             room: self.housekeeping.room(),
         }
