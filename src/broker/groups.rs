@@ -7,7 +7,7 @@ use crate::protocol::bodies::{GroupRetryPolicy, SubscriptionGroupConfig};
 use crate::protocol::names;
 use crate::raft::command::Group;
 
-use super::topics::QUEUES_MAX;
+use super::topics::{BY_USE_MAX, QUEUES_MAX};
 
 /// Longest retry policy that is stored, bytes of JSON.
 const RETRY_POLICY_BYTES_MAX: usize = 16 * 1024;
@@ -32,9 +32,10 @@ pub fn with_defaults(name: &str) -> Group {
     }
 }
 
-/// The group that comes by using its name, if groups may: those of the system always may.
-pub fn by_use(name: &str, auto_create: bool) -> Option<Group> {
-    let may_be = auto_create || names::is_system_group(name);
+/// The group that comes by using its name, if groups may and there are not too many of them
+/// (`count`): those of the system always may.
+pub fn by_use(name: &str, auto_create: bool, count: usize) -> Option<Group> {
+    let may_be = auto_create && count < BY_USE_MAX || names::is_system_group(name);
     (may_be && names::validate_group(name).is_ok()).then(|| with_defaults(name))
 }
 
@@ -108,13 +109,16 @@ mod tests {
     #[test]
     fn groups_come_by_use_when_they_may() {
         let rows = [
-            ("g", true, true),
-            ("g", false, false),
-            ("CID_RMQ_SYS_X", false, true),
-            ("a b", true, false),
+            ("g", true, 0, true),
+            ("g", true, BY_USE_MAX - 1, true),
+            ("g", true, BY_USE_MAX, false),
+            ("g", false, 0, false),
+            ("CID_RMQ_SYS_X", false, BY_USE_MAX, true),
+            ("a b", true, 0, false),
         ];
-        for (name, auto_create, want) in rows {
-            assert_eq!(by_use(name, auto_create).is_some(), want, "{name} {auto_create}");
+        for (name, auto_create, count, want) in rows {
+            let group = by_use(name, auto_create, count);
+            assert_eq!(group.is_some(), want, "{name} {auto_create} {count}");
         }
     }
 

@@ -7,6 +7,9 @@ use crate::protocol::bodies::TopicConfig;
 use crate::protocol::{names, perm};
 use crate::raft::command::Topic;
 
+/// Topics, and groups, above which no more come by use. Whoever may connect may use a new name, and
+/// every member keeps it (2 KiB a group) for good. Operators may create more.
+pub const BY_USE_MAX: usize = 100_000;
 /// Most queues of a topic. Java has no limit; a request for two billion must not create them.
 pub const QUEUES_MAX: u32 = 65_536;
 

@@ -69,6 +69,11 @@ impl Tables {
         self.topics.values()
     }
 
+    /// How many topics there are.
+    pub fn topic_count(&self) -> usize {
+        self.topics.size()
+    }
+
     /// The topic's name as it is shared by everyone who stores it.
     pub fn topic_name(&self, name: &str) -> Option<Arc<str>> {
         self.topics.get_key_value(name).map(|(key, _)| Arc::clone(key))
@@ -87,6 +92,11 @@ impl Tables {
     /// All consumer groups, by name.
     pub fn groups(&self) -> impl Iterator<Item = &Arc<Group>> {
         self.groups.values()
+    }
+
+    /// How many consumer groups there are.
+    pub fn group_count(&self) -> usize {
+        self.groups.size()
     }
 
     /// Version of the groups.

@@ -76,7 +76,8 @@ fn missing(broker: &Broker, data: &HeartbeatData) -> Vec<Command> {
     let mut commands = Vec::new();
     for ConsumerData { group_name: name, unit_mode, .. } in &data.consumer_data_set {
         let known = tables.group(name);
-        let new = if known.is_none() { groups::by_use(name, auto_create) } else { None };
+        let by_use = || groups::by_use(name, auto_create, tables.group_count());
+        let new = if known.is_none() { by_use() } else { None };
         let Some(group) = known.map(AsRef::as_ref).or(new.as_ref()) else { continue };
         if tables.topic(&names::retry_topic(name)).is_none() {
             let sys_flag = if *unit_mode { topics::sys_flag::UNIT_SUBSCRIBED } else { 0 };
@@ -131,7 +132,8 @@ fn register(
     let mut send_in_full = fingerprint == 0;
     for consumer in data.consumer_data_set {
         let group = consumer.group_name.clone();
-        if tables.group(&group).is_none() && groups::by_use(&group, auto_create).is_none() {
+        let by_use = || groups::by_use(&group, auto_create, tables.group_count());
+        if tables.group(&group).is_none() && by_use().is_none() {
             continue; // as in Java: a group that may not be created is passed over silently
         }
         let beat = beat_of(consumer, without)?;

@@ -79,7 +79,8 @@ impl Sending<'_> {
         let Some(config) = self.tables.group(group) else {
             let unknown = || RequestError::GroupToRetryUnknown { group: group.to_owned() };
             let auto_create = self.settings.config.policy.auto_create_group;
-            let new = groups::by_use(group, auto_create).ok_or_else(unknown)?;
+            let new = groups::by_use(group, auto_create, self.tables.group_count());
+            let new = new.ok_or_else(unknown)?;
             return Ok(Retries::GroupMissing(Command::EnsureGroup(new)));
         };
         let own_limit = self.request.max_reconsume_times;
@@ -141,7 +142,8 @@ impl Sending<'_> {
     }
 
     fn new_topic(&self) -> Option<Topic> {
-        let auto_create = self.settings.config.policy.auto_create_topic;
+        let auto_create = self.settings.config.policy.auto_create_topic
+            && self.tables.topic_count() < topics::BY_USE_MAX;
         let template = self.tables.topic(self.request.default_topic);
         let template = template.filter(|topic| auto_create || topic.name != names::TBW102);
         let (name, queues) = (self.request.topic, self.request.default_topic_queue_nums);
