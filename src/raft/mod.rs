@@ -42,6 +42,7 @@ mod state_machine;
 mod storage_tests;
 pub mod tables;
 mod type_config;
+mod voice;
 mod wire;
 mod wire_codec;
 

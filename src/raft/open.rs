@@ -112,6 +112,8 @@ fn open_log(
     };
     let (log, recovery) = CommitLog::open(Arc::clone(files), log_options, from, votes.committed())?;
     tracing::info!(
+        dir = %options.log_dir.display(),
+        previous_life = ?store.previous_life(),
         entries = recovery.entries,
         bytes = recovery.bytes,
         cut = ?recovery.cut,

@@ -18,6 +18,7 @@ use crate::raft::membership;
 use crate::raft::role::Role;
 use crate::raft::state_machine::StateMachine;
 use crate::raft::type_config::{StoredMembership, TypeConfig};
+use crate::raft::voice::Heard;
 use crate::raft::wire::proto::peer_server::Peer;
 use crate::raft::wire::{self, proto};
 use crate::store::CommitLog;
@@ -32,17 +33,20 @@ pub(super) struct PeerService {
     own: Arc<Introduction>,
     role: watch::Receiver<Role>,
     told: Mutex<Told>,
+    heard: Arc<Heard>,
 }
 
 impl PeerService {
-    /// Answers for `raft`, introduced as `own`, which has that role.
+    /// Answers for `raft`, introduced as `own`, which has that role; notes in `heard` that there is
+    /// a leader.
     pub(super) fn new(
         raft: Raft<TypeConfig, StateMachine>,
         log: CommitLog,
         own: Introduction,
         role: watch::Receiver<Role>,
+        heard: Arc<Heard>,
     ) -> Self {
-        Self { raft, log, own: Arc::new(own), role, told: Mutex::default() }
+        Self { raft, log, own: Arc::new(own), role, told: Mutex::default(), heard }
     }
 
     fn check<T>(&self, request: &Request<T>) -> Result<Introduction, Status> {
@@ -87,8 +91,14 @@ impl Peer for PeerService {
         let requests = requests.take_while(|request| std::future::ready(request.is_some()));
         let requests = requests.filter_map(std::future::ready);
         let answers = self.raft.stream_append(Box::pin(requests));
-        let answers = answers.map(|result| match result {
-            Ok(result) => Ok(wire::append_response(result)),
+        let heard = Arc::clone(&self.heard);
+        let answers = answers.map(move |result| match result {
+            Ok(result) => {
+                if result.is_ok() {
+                    heard.note(clock::now());
+                }
+                Ok(wire::append_response(result))
+            }
             Err(error) => Err(fatal(error)),
         });
         Ok(Response::new(Box::pin(answers)))
@@ -103,7 +113,11 @@ impl Peer for PeerService {
         let previous = request.prev_log_id;
         let last = request.entries.last().map(|entry| entry.log_id).or(previous);
         let answer = self.raft.append_entries(request).await.map_err(fatal)?;
-        Ok(Response::new(wire::append_response(answer.into_stream_result(previous, last))))
+        let answer = answer.into_stream_result(previous, last);
+        if answer.is_ok() {
+            self.heard.note(clock::now());
+        }
+        Ok(Response::new(wire::append_response(answer)))
     }
 
     async fn vote(

@@ -16,6 +16,7 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 
+use crate::clock;
 use crate::ids::{StoreId, Term};
 use crate::raft::StartError;
 use crate::raft::group::{Group, GroupOptions, Shared};
@@ -31,6 +32,7 @@ use crate::raft::role::{Role, Seen, role_of};
 use crate::raft::rpc_server::PeerService;
 use crate::raft::state_machine::StateMachine;
 use crate::raft::type_config::TypeConfig;
+use crate::raft::voice::{Heard, Voice};
 use crate::raft::wire::proto::peer_server::PeerServer;
 use crate::store::RealFiles;
 
@@ -139,12 +141,13 @@ impl Member {
         let raft = Raft::new(store_id.0, config, network.clone(), log_store, machine.clone())
             .await
             .map_err(|fatal| core(fatal.to_string()))?;
+        let heard = Arc::new(Heard::new(clock::now()));
         let (mut tasks, ending) = (JoinSet::new(), CancellationToken::new());
-        let role = watch_role(&raft, &machine, options.member.clone(), &mut tasks);
+        let role = watch_role(&raft, &machine, options, Arc::clone(&heard), &mut tasks);
         if let Some(port) = port {
             let port = port.set_nonblocking(true).and_then(|()| TcpListener::from_std(port));
             let port = port.map_err(|error| core(error.to_string()))?;
-            let service = PeerService::new(raft.clone(), log.clone(), own, role.clone());
+            let service = PeerService::new(raft.clone(), log.clone(), own, role.clone(), heard);
             let ended = ending.clone().cancelled_owned();
             tasks.spawn(serve_peers(port, service, ended));
         }
@@ -254,31 +257,33 @@ async fn serve_peers(
     }
 }
 
-/// Publishes the role whenever it changes.
+/// Publishes the role whenever it changes, and tells the log about it.
 fn watch_role(
     raft: &Core,
     machine: &StateMachine,
-    member: String,
+    options: &GroupOptions,
+    heard: Arc<Heard>,
     tasks: &mut JoinSet<()>,
 ) -> watch::Receiver<Role> {
     let (publish, role) = watch::channel(Role::Follower { term: Term(0), leader: None });
     let (raft, state) = (raft.clone(), machine.state().clone());
+    let (member, members) = (options.member.clone(), options.peers.to_string());
+    let mut voice = Voice::new(2 * options.timing.election_max);
     tasks.spawn(async move {
         let mut server = raft.server_metrics();
         let mut core_gone = false;
         loop {
             let seen = see(&raft, state.term());
-            let now = role_of(&seen);
-            let ended = seen.ended;
-            publish.send_if_modified(|role| {
-                let changed = *role != now;
-                if changed {
-                    say(&member, role, &now);
-                    *role = now;
-                }
-                changed
-            });
-            if let Some(why) = ended {
+            let role = role_of(&seen);
+            let now = clock::now();
+            if role.is_leader() || role.term() == Term(0) {
+                heard.note(now);
+            }
+            if let Some(line) = voice.say(&role, heard.silence(now)) {
+                line.log(&member, &members);
+            }
+            publish.send_if_modified(|before| std::mem::replace(before, role.clone()) != role);
+            if let Some(why) = seen.ended {
                 tracing::error!(
                     member,
                     why,
@@ -317,23 +322,5 @@ fn see(raft: &Core, applied_term: Term) -> Seen {
         quorum_age,
         alone: membership.voter_ids().count() == 1,
         leader: leader.and_then(|id| membership.get_node(&id)).map(|m| m.name.clone()),
-    }
-}
-
-fn say(member: &str, before: &Role, now: &Role) {
-    match (before, now) {
-        (_, Role::Leader { term }) => {
-            tracing::info!(member, term = term.0, "leads the group");
-        }
-        (Role::Leader { term: former }, Role::Follower { term, leader }) => {
-            let leader = leader.as_deref().unwrap_or("nobody yet");
-            tracing::info!(member, former = former.0, term = term.0, leader, "leads no more");
-        }
-        (_, Role::Follower { term, leader: Some(leader) }) => {
-            tracing::info!(member, term = term.0, leader, "follows");
-        }
-        (_, Role::Follower { term, leader: None }) => {
-            tracing::info!(member, term = term.0, "knows no leader");
-        }
     }
 }
