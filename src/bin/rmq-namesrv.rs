@@ -44,7 +44,6 @@ fn start_log(config: &Logging) -> Result<(), logging::Error> {
 }
 
 fn run(Loaded { config, notices, warnings }: Loaded<NamesrvConfig>) -> anyhow::Result<()> {
-    notices.iter().for_each(|line| info!("{line}"));
     warnings.iter().for_each(|line| warn!("{line}"));
     // Everything is short work under one mutex: a second thread serves while the first one parses
     // a large registration, more would only wait.
@@ -53,13 +52,15 @@ fn run(Loaded { config, notices, warnings }: Loaded<NamesrvConfig>) -> anyhow::R
         .enable_all()
         .build()
         .context("cannot start the runtime")?
-        .block_on(serve(config))
+        .block_on(serve(config, &notices))
 }
 
-async fn serve(config: NamesrvConfig) -> anyhow::Result<()> {
+async fn serve(config: NamesrvConfig, notices: &[String]) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot watch for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot watch for SIGINT")?;
     let running = start::start(config)?;
+    // After what may fail: whoever's server does not start has one line to read.
+    notices.iter().for_each(|line| info!("{line}"));
     // Both are cancel-safe: a signal is kept until somebody receives it.
     tokio::select! {
         _ = terminate.recv() => info!("stopping, as SIGTERM asks"),

@@ -298,8 +298,8 @@ impl Link {
 
     fn note_reachable(&mut self, current: &Announcement) {
         let (name_server, broker_id, term) = (&self.name_server, current.broker_id, current.term);
-        let before = self.told.borrow().announced.clone();
-        if self.reachable != Some(true) || before.is_none_or(|before| !before.same_role(current)) {
+        let before = self.told.borrow().announced.as_ref().map(|before| before.broker_id);
+        if self.reachable != Some(true) || before != Some(broker_id) {
             info!(name_server, %broker_id, %term, "registered");
         }
         self.reachable = Some(true);

@@ -142,7 +142,6 @@ impl Running {
 
     /// Hands leadership over, answers what is under way, writes a checkpoint.
     pub async fn stop(mut self) {
-        tracing::info!(member = self.broker.identity.member, "stopping");
         // First of all: until another member leads, producers have nowhere to go.
         self.broker.group.retire().await;
         self.broker.wakeups.stop();

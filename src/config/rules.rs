@@ -31,6 +31,13 @@ pub(super) fn complete_broker(settings: &mut Settings, inputs: &Inputs, findings
     }
     check_timing(settings, findings);
     check_changeable(settings, findings);
+    if settings.endpoints("namesrvAddr").is_empty() {
+        findings.notices.push(
+            "there is no name server (-n, namesrvAddr, NAMESRV_ADDR): this broker is not \
+             registered, and clients do not find it"
+                .into(),
+        );
+    }
 }
 
 /// The rules that concern settings which may change while the broker runs.
