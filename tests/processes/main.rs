@@ -84,14 +84,27 @@ impl Process {
 
     /// Waits for a line with `text`.
     fn until(&mut self, text: &str) {
+        self.until_one_of(&[text]);
+    }
+
+    /// Waits for a line with one of `texts`; says with which.
+    fn until_one_of(&mut self, texts: &[&str]) -> usize {
         let deadline = clock::now() + WITHIN;
-        while let Ok(line) = self.said.recv_timeout(deadline - clock::now()) {
+        let left = || deadline.saturating_duration_since(clock::now());
+        while let Ok(line) = self.said.recv_timeout(left()) {
+            let found = texts.iter().position(|text| line.contains(text));
             self.lines.push(line);
-            if self.lines.last().unwrap().contains(text) {
-                return;
+            if let Some(found) = found {
+                return found;
             }
         }
-        panic!("no line with `{text}` but\n{}", self.lines.join("\n"));
+        panic!("no line with one of {texts:?} but\n{}", self.lines.join("\n"));
+    }
+
+    /// Ends it as a crash does.
+    fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
     }
 
     fn terminate(&self) {
@@ -419,6 +432,41 @@ async fn a_broker_registers_with_all_name_servers_of_its_command_line() {
     }
 }
 
+/// An operator tells from a few lines who leads, since when, and what is missing.
+#[test]
+fn an_election_and_the_lack_of_a_majority_are_told_by_those_who_are_left() {
+    let peers: Vec<_> = (0..3).map(|_| free_port()).collect();
+    let peers =
+        format!("n0-127.0.0.1:{};n1-127.0.0.1:{};n2-127.0.0.1:{}", peers[0], peers[1], peers[2]);
+    let sites = [Site::new(), Site::new(), Site::new()];
+    let mut members: Vec<_> = sites
+        .iter()
+        .enumerate()
+        .map(|(n, site)| {
+            let group =
+                format!("enableDLegerCommitLog=true\ndLegerSelfId=n{n}\ndLegerPeers={peers}\n");
+            site.start(BROKER, &["-c", &site.broker(free_port(), &group)])
+        })
+        .collect();
+    let parts = [" leads the group ", " follows "];
+    let roles: Vec<_> = members.iter_mut().map(|m| m.until_one_of(&parts)).collect();
+    let leader = roles.iter().position(|role| *role == 0).unwrap();
+    assert_eq!(roles.iter().filter(|role| **role == 0).count(), 1, "{roles:?}");
+
+    members.remove(leader).kill();
+    let roles: Vec<_> = members.iter_mut().map(|m| m.until_one_of(&parts)).collect();
+    let second = roles.iter().position(|role| *role == 0).unwrap();
+    let follower = 1 - second;
+    assert_eq!(roles[follower], 1);
+
+    members.remove(second).kill();
+    let last = &mut members[0];
+    last.until(" hears its leader no more ");
+    last.until(" there is no leader: a majority of the members must run and reach each other ");
+    last.terminate();
+    assert_eq!(members.remove(0).end().code, Some(0));
+}
+
 #[tokio::test]
 async fn settings_of_a_name_server_that_were_changed_survive_it() {
     let (site, port) = (Site::new(), free_port());
@@ -439,7 +487,6 @@ async fn settings_of_a_name_server_that_were_changed_survive_it() {
 
     let mut second = site.start(NAMESRV, &["-c", &file]);
     second.until("changed while running, wins over the file: enableTopicList=false");
-    second.until("name server started");
     assert!(settings().await.contains("\nenableTopicList=false\n"));
     second.terminate();
     second.end().assert_in_peace();
