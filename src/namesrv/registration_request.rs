@@ -21,8 +21,8 @@ use flate2::read::ZlibDecoder;
 
 /// Ext field of our brokers: the registration holds all topics, what is not in it does not exist.
 pub const TOPICS_COMPLETE: &str = "topicsComplete";
-/// Most bytes of an unpacked body: those of a frame, so that packing gets nobody more memory than
-/// plain JSON does. It is room for some 400,000 topics.
+/// Most bytes of an unpacked body: those of the largest frame, so that packing gets nobody much
+/// more memory than plain JSON does. It is room for some 400,000 topics.
 const UNPACKED_BYTES_MAX: u64 = FRAME_BYTES_MAX as u64;
 /// Before this version (3.0.11) a body was the topic table alone.
 const WRAPPED_SINCE: i32 = 37;
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_that_unpacks_to_more_than_a_frame_is_refused() {
+    fn a_body_that_unpacks_to_more_than_the_largest_frame_is_refused() {
         let version = r#"{"counter":1,"stateVersion":0,"timestamp":3}"#;
         let unpacked_to = |bytes: usize| {
             let mut topic = "T 4 4 6 SINGLE_TAG ".to_owned();
