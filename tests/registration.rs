@@ -1,7 +1,12 @@
 //! A broker's registration with real name servers, over loopback.
 #![allow(clippy::unwrap_used)]
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io::{self, Write},
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use rmq::{
     broker::{
@@ -21,7 +26,7 @@ use rmq::{
 use tokio::{
     net::TcpListener,
     sync::watch,
-    time::{Instant, timeout},
+    time::{Instant, sleep, timeout},
 };
 
 const SOON: Duration = Duration::from_secs(10);
@@ -183,6 +188,26 @@ async fn a_dead_and_a_silent_name_server_delay_nobody() {
     route_until(&client, &good_address, "T", missing).await;
 }
 
+/// What was logged.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 #[tokio::test]
 async fn a_fenced_leader_tries_again_until_it_is_right() {
     let running = name_server(free_port());
@@ -191,8 +216,19 @@ async fn a_fenced_leader_tries_again_until_it_is_right() {
     let (_n0, by_n0) = watch::channel(leads(5, 1, &["T"]));
     let _current = register(std::slice::from_ref(&address), 1, &by_n0);
     route_until(&client, &address, "T", has(&[(0, 1)])).await;
+    let log = Log::default();
+    let writer = log.clone();
+    let lines = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
+    let _capturing = tracing::subscriber::set_default(lines); // of this thread: all tasks run here
     let (n1, by_n1) = watch::channel(leads(4, 1, &["T"]));
     let _late = register(std::slice::from_ref(&address), 3, &by_n1);
+    let fenced = async {
+        while !log.text().contains("it knows a newer leader of this group") {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(SOON, fenced).await.unwrap();
+    assert!(!log.text().contains("WARN"), "a failover is no fault: {}", log.text());
     n1.send_replace(leads(6, 1, &["T"]));
     route_until(&client, &address, "T", has(&[(0, 3)])).await;
 }

@@ -121,7 +121,7 @@ impl Registration {
                 announcements: announcements.clone(),
                 connection_ended,
                 told: sender,
-                reachable: None,
+                standing: None,
             };
             tasks.spawn(link.run(stop.clone()));
         }
@@ -173,7 +173,15 @@ struct Link {
     connection_ended: Arc<Notify>,
     told: watch::Sender<Told>,
     /// For logging changes only; `None`: not tried yet.
-    reachable: Option<bool>,
+    standing: Option<Standing>,
+}
+
+/// What became of the last registration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    Registered,
+    Fenced,
+    Failed,
 }
 
 /// Why a name server does not have what it was told.
@@ -218,13 +226,13 @@ impl Link {
                 None => retry = RETRY.0, // the role has changed meanwhile
                 Some(Ok(ordered_topics)) => {
                     retry = RETRY.0;
-                    self.note_reachable(&current);
+                    self.note_registered(&current);
                     self.told
                         .send_replace(Told { announced: Some(current.clone()), ordered_topics });
                     self.stay_registered(&current).await;
                 }
                 Some(Err(failure)) => {
-                    self.note_unreachable(&failure);
+                    self.note_failure(&failure);
                     tokio::select! {
                         () = sleep(retry) => retry = (retry * 2).min(RETRY.1),
                         () = role_changed(&mut self.announcements, &current) => retry = RETRY.0,
@@ -296,20 +304,30 @@ impl Link {
         }
     }
 
-    fn note_reachable(&mut self, current: &Announcement) {
+    fn note_registered(&mut self, current: &Announcement) {
         let (name_server, broker_id, term) = (&self.name_server, current.broker_id, current.term);
         let before = self.told.borrow().announced.as_ref().map(|before| before.broker_id);
-        if self.reachable != Some(true) || before != Some(broker_id) {
+        if self.standing != Some(Standing::Registered) || before != Some(broker_id) {
             info!(name_server, %broker_id, %term, "registered");
         }
-        self.reachable = Some(true);
+        self.standing = Some(Standing::Registered);
     }
 
-    fn note_unreachable(&mut self, failure: &Failure) {
-        if self.reachable != Some(false) {
-            warn!(name_server = self.name_server, error = %failure, "cannot register; retrying");
+    /// To be fenced is how a failover looks to the leader that was, until it hears of it.
+    fn note_failure(&mut self, failure: &Failure) {
+        let name_server = &self.name_server;
+        let standing = match failure {
+            Failure::Fenced => Standing::Fenced,
+            Failure::Call(_) | Failure::Refused { .. } => Standing::Failed,
+        };
+        if self.standing.replace(standing) != Some(standing) {
+            match failure {
+                Failure::Fenced => info!(name_server, "not registered: {failure}"),
+                Failure::Call(_) | Failure::Refused { .. } => {
+                    warn!(name_server, error = %failure, "cannot register; retrying");
+                }
+            }
         }
-        self.reachable = Some(false);
         self.told.send_if_modified(|told| told.announced.take().is_some());
     }
 }
