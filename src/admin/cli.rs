@@ -7,7 +7,11 @@
 
 use std::ffi::OsString;
 
-use clap::{Arg, ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand, value_parser};
+use clap::{
+    Arg, ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum,
+    error::{ContextKind, ContextValue},
+    value_parser,
+};
 
 use super::{
     commands::{
@@ -154,6 +158,7 @@ pub(super) fn parse(words: Vec<OsString>, variable: Option<String>) -> Parsed {
         let cli = Cli::from_arg_matches(&matches)?;
         Ok((cli.command, matches))
     });
+    let parsed = parsed.map_err(|error| with_hint(error, &command));
     match parsed {
         Ok((command, matches)) => Parsed::Run(Box::new(Invocation {
             command,
@@ -173,7 +178,11 @@ fn definition() -> clap::Command {
     let names: Vec<String> = command.get_subcommands().map(|c| c.get_name().to_owned()).collect();
     names.into_iter().fold(command, |command, name| {
         command.mut_subcommand(name, |sub| {
-            let sub = with_shared(sub);
+            // No flag is a digit, so `-4` is a value: whether it may be one is for its flag to say.
+            let sub = with_shared(sub).mut_args(|arg| {
+                let has_value = arg.get_action().takes_values();
+                arg.allow_negative_numbers(has_value)
+            });
             let text = help::of_command(&sub);
             sub.override_help(text)
         })
@@ -195,6 +204,27 @@ fn with_shared(command: clap::Command) -> clap::Command {
         output.short('o').help("text (mqadmin's columns, the default) or json")
     };
     command.arg(name_servers).arg(output)
+}
+
+/// Says so if a command's own `-o` was given what chooses the output.
+fn with_hint(mut error: clap::Error, command: &clap::Command) -> clap::Error {
+    let text = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => Some(text.clone()),
+        _ => None,
+    };
+    let (Some(flag), Some(value)) =
+        (text(ContextKind::InvalidArg), text(ContextKind::InvalidValue))
+    else {
+        return error;
+    };
+    let name = flag.split(' ').next().and_then(|name| name.strip_prefix("--"));
+    let is_own_o = |arg: &Arg| arg.get_short() == Some('o') && arg.get_long() == name;
+    let mut subs = command.get_subcommands();
+    if subs.any(|sub| sub.get_arguments().any(is_own_o)) && Format::from_str(&value, true).is_ok() {
+        let hint = format!("did you mean --output {value}?").into();
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![hint]));
+    }
+    error
 }
 
 /// A flag that every command has: behind the command's name, else before it.
@@ -363,6 +393,10 @@ mod tests {
             ("a updateTopic -t T", "-c"),                  // where?
             ("a updateTopic -t T -c C -b b", "cannot be"), // one of them
             ("a updateTopic -t T -c C -o maybe", "true or false"),
+            ("a updateTopic -t T -c C -r -4", "-4 is not in 1..=65536"),
+            ("a updateTopic -t T -c C -w 65537", "65537 is not in 1..=65536"),
+            ("a updateSubGroup -c C -g G -q -1", "-1 is not in 0..=65536"),
+            ("a consumeMessage -t T -b b -i -1", "invalid value '-1'"),
             ("a topicRoute", "--topic"),
             ("a topicRoute -t T stray", "stray"),
             ("a topicRoute -t T --nope", "--nope"),
@@ -372,6 +406,25 @@ mod tests {
         for (line, part) in rows {
             let (text, code) = printed(line);
             assert!(text.contains(part) && code == 2, "{line}: {code} {text}");
+        }
+    }
+
+    #[test]
+    fn whoever_means_the_output_by_a_commands_own_o_is_told() {
+        let hint = |format: &str| format!("did you mean --output {format}?");
+        for line in [
+            "a consumeMessage -t T -o json",
+            "a consumeMessage -t T -b b -i 0 -ojson",
+            "a updateTopic -t T -c C -o json",
+            "a updateSubGroup -c C -g G -o json",
+        ] {
+            let (text, code) = printed(line);
+            assert!(text.contains(&hint("json")) && code == 2, "{line}: {text}");
+        }
+        assert!(printed("a consumeMessage -t T -o text").0.contains(&hint("text")));
+        for line in ["a consumeMessage -t T -o five", "a updateTopic -t T -c C -r json"] {
+            let (text, _) = printed(line);
+            assert!(!text.contains("did you mean"), "{line}: {text}");
         }
     }
 

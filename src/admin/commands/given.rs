@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 
+/// Most queues of a topic: brokers of this project refuse more.
+pub(super) const QUEUES_MAX: i64 = 65_536;
+
 /// Attributes to set and to remove: names with their sign, and values.
 pub(super) type Attributes = BTreeMap<String, String>;
 

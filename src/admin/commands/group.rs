@@ -2,14 +2,14 @@
 
 use std::fmt::{self, Display};
 
-use clap::Args;
+use clap::{Args, value_parser};
 use serde_json::json;
 
 use super::{
     Session,
     brokers::{Where, leaders, on_each},
     each,
-    given::{Attributes, attributes},
+    given::{Attributes, QUEUES_MAX, attributes},
     topic::delete_everywhere,
 };
 use crate::{
@@ -47,7 +47,7 @@ pub(in crate::admin) struct UpdateSubGroup {
     #[arg(short = 'o', long = "consumeMessageOrderly", value_parser = truth)]
     orderly: Option<bool>,
     /// queues of the retry topic
-    #[arg(short = 'q', long = "retryQueueNums")]
+    #[arg(short = 'q', long = "retryQueueNums", value_parser = value_parser!(i32).range(0..=QUEUES_MAX))]
     retry_queues: Option<i32>,
     /// retries before a message becomes a dead letter
     #[arg(short = 'r', long = "retryMaxTimes")]

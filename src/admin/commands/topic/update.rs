@@ -2,13 +2,13 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use clap::Args;
+use clap::{Args, value_parser};
 use serde::Serialize;
 
 use super::super::{
     Session,
     brokers::{Where, leaders, on_each},
-    given::{Attributes, attributes},
+    given::{Attributes, QUEUES_MAX, attributes},
 };
 use crate::{
     admin::{
@@ -32,10 +32,10 @@ pub(in crate::admin) struct UpdateTopic {
     #[arg(short, long, value_parser = trimmed)]
     topic: String,
     /// queues that consumers see, default 8
-    #[arg(short, long = "readQueueNums")]
+    #[arg(short, long = "readQueueNums", value_parser = value_parser!(u32).range(1..=QUEUES_MAX))]
     read_queues: Option<u32>,
     /// queues that producers see, default 8
-    #[arg(short, long = "writeQueueNums")]
+    #[arg(short, long = "writeQueueNums", value_parser = value_parser!(u32).range(1..=QUEUES_MAX))]
     write_queues: Option<u32>,
     /// permission: 2 write, 4 read, 6 both (the default)
     #[arg(short, long)]
