@@ -13,6 +13,11 @@ pub(super) struct Pauses {
 }
 
 impl Pauses {
+    /// Waiting for the first event counts from the first `now` on.
+    fn begin(&mut self, now: Instant) {
+        self.last.get_or_insert(now);
+    }
+
     fn note(&mut self, now: Instant) {
         if let Some(last) = self.last {
             self.longest = self.longest.max(now.saturating_duration_since(last));
@@ -20,9 +25,9 @@ impl Pauses {
         self.last = Some(now);
     }
 
-    /// The longest so far, one that has not ended included if `now` is given.
-    pub(super) fn longest(&self, now: Option<Instant>) -> Duration {
-        let open = self.last.zip(now).map(|(last, now)| now.saturating_duration_since(last));
+    /// The longest so far, with the one that had not ended by `until` if that is given.
+    fn longest(&self, until: Option<Instant>) -> Duration {
+        let open = self.last.zip(until).map(|(last, until)| until.saturating_duration_since(last));
         self.longest.max(open.unwrap_or_default())
     }
 }
@@ -41,6 +46,8 @@ pub(super) struct Account {
     totals: Totals,
     /// Messages both acknowledged and delivered.
     arrived: u64,
+    /// When the last try ended that was not acknowledged.
+    tried: Option<Instant>,
     acknowledgements: Pauses,
     deliveries: Pauses,
 }
@@ -66,13 +73,14 @@ pub(super) struct Totals {
 
 impl Account {
     /// The next message is on its way; its sequence number. `None` at [`MESSAGES_MAX`].
-    pub(super) fn sent(&mut self) -> Option<u64> {
+    pub(super) fn sent(&mut self, now: Instant) -> Option<u64> {
         let seq = self.totals.sent;
         if seq >= MESSAGES_MAX {
             return None;
         }
         self.fates.push(Fate::default());
         self.totals.sent += 1;
+        self.acknowledgements.begin(now);
         Some(seq)
     }
 
@@ -80,10 +88,16 @@ impl Account {
     pub(super) fn acknowledged(&mut self, seq: u64, now: Instant) {
         self.totals.acknowledged += 1;
         self.acknowledgements.note(now);
+        self.deliveries.begin(now);
         let Some(fate) = self.fate(seq) else { return };
         fate.acknowledged = true;
         let arrived = fate.deliveries > 0;
         self.arrived += u64::from(arrived);
+    }
+
+    /// A try of any message ended without an acknowledgement.
+    pub(super) fn tried(&mut self, now: Instant) {
+        self.tried = Some(now);
     }
 
     /// A send failed and may be tried again.
@@ -133,14 +147,15 @@ impl Account {
         self.totals
     }
 
-    /// Longest pause between acknowledgements.
-    pub(super) fn acknowledgement_pause(&self, now: Option<Instant>) -> Duration {
-        self.acknowledgements.longest(now)
+    /// Longest time without an acknowledgement. One that has not ended counts up to the last try.
+    pub(super) fn acknowledgement_pause(&self) -> Duration {
+        self.acknowledgements.longest(self.tried)
     }
 
-    /// Longest pause between deliveries.
-    pub(super) fn delivery_pause(&self, now: Option<Instant>) -> Duration {
-        self.deliveries.longest(now)
+    /// Longest time without a delivery. One that has not ended counts up to `now` if something is
+    /// there to be delivered, else up to the last try to send something.
+    pub(super) fn delivery_pause(&self, now: Instant) -> Duration {
+        self.deliveries.longest(if self.missing() > 0 { Some(now) } else { self.tried })
     }
 
     /// Messages that are acknowledged and have not been consumed: lost, if nothing comes any more.
@@ -159,7 +174,7 @@ mod tests {
         let mut account = Account::default();
         let now = clock::now();
         for want in 0..3 {
-            assert_eq!(account.sent(), Some(want));
+            assert_eq!(account.sent(now), Some(want));
         }
         acks.iter().for_each(|seq| account.acknowledged(*seq, now));
         deliveries.iter().for_each(|seq| account.delivered(*seq, now));
@@ -195,5 +210,33 @@ mod tests {
         }
         assert_eq!(pauses.longest(None), 3 * second);
         assert_eq!(pauses.longest(Some(start + 15 * second)), 5 * second, "still open");
+    }
+
+    #[test]
+    fn an_outage_that_does_not_end_is_a_pause_up_to_the_last_try() {
+        let (start, second) = (clock::now(), Duration::from_secs(1));
+        // acknowledged, delivered, tried in vain, each at that second: pauses as of second 9
+        let rows: [([&[u32]; 3], [u32; 2]); 6] = [
+            ([&[1, 2], &[1, 2], &[]], [1, 1]), // all is well
+            ([&[1, 2], &[1, 2], &[3, 8]], [6, 6]),
+            ([&[1, 8], &[1, 8], &[3, 7]], [7, 7]), // it ended
+            ([&[], &[], &[3, 8]], [8, 0]),         // nothing from the start on
+            ([&[1, 2], &[1], &[]], [1, 8]),        // one is not delivered
+            ([&[2], &[], &[]], [2, 7]),
+        ];
+        for ([acks, deliveries, tries], want) in rows {
+            let mut account = Account::default();
+            acks.iter().chain(tries).for_each(|_| assert!(account.sent(start).is_some()));
+            for (seq, at) in acks.iter().enumerate() {
+                account.acknowledged(seq as u64, start + *at * second);
+            }
+            for (seq, at) in deliveries.iter().enumerate() {
+                account.delivered(seq as u64, start + *at * second);
+            }
+            tries.iter().for_each(|at| account.tried(start + *at * second));
+            let delivery_pause = account.delivery_pause(start + 9 * second);
+            let got = [account.acknowledgement_pause(), delivery_pause];
+            assert_eq!(got, want.map(|s| s * second), "{acks:?} {deliveries:?} {tries:?}");
+        }
     }
 }

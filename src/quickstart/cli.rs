@@ -78,7 +78,7 @@ pub struct Rate {
     /// Messages in all [default without --seconds: 1000]
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=MESSAGES_MAX))]
     pub messages: Option<u64>,
-    /// Send for so long
+    /// Send for so long, in seconds; then wait for what is under way
     #[arg(long)]
     pub seconds: Option<u64>,
     /// Messages per second

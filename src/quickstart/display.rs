@@ -3,7 +3,7 @@
 
 use std::{
     io::{self, IsTerminal, Write},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use super::account::{Account, Totals};
@@ -52,9 +52,15 @@ impl Display {
         out.flush()
     }
 
-    pub(super) fn account(&self, account: &Account) -> io::Result<()> {
+    /// Shows the account of a run from `start` to `now`.
+    pub(super) fn account(
+        &self,
+        account: &Account,
+        start: Instant,
+        now: Instant,
+    ) -> io::Result<()> {
         let clear = if self.live { "\r\x1b[K" } else { "" };
-        write!(io::stdout(), "{clear}{}", summary(self.shown, account))?;
+        write!(io::stdout(), "{clear}{}", summary(self.shown, account, start, now))?;
         io::stdout().flush()
     }
 }
@@ -86,10 +92,10 @@ fn line(shown: Shown, second: u64, before: Totals, now: Totals, leaders: &str) -
 }
 
 /// The account, a figure a line. Pure.
-fn summary(shown: Shown, account: &Account) -> String {
+fn summary(shown: Shown, account: &Account, start: Instant, now: Instant) -> String {
     let totals = account.totals();
     let seconds = |pause: Duration| format!("{:.2} s", pause.as_secs_f64());
-    let mut rows: Vec<(&str, String)> = Vec::new();
+    let mut rows = vec![("time", seconds(now.saturating_duration_since(start)))];
     if shown != Shown::Consumer {
         rows.push(("sent", totals.sent.to_string()));
         rows.push(("acknowledged", totals.acknowledged.to_string()));
@@ -107,11 +113,11 @@ fn summary(shown: Shown, account: &Account) -> String {
         }
     }
     if shown != Shown::Consumer {
-        let pause = account.acknowledgement_pause(None);
+        let pause = account.acknowledgement_pause();
         rows.push(("longest pause between acknowledgements", seconds(pause)));
     }
     if shown != Shown::Producer {
-        rows.push(("longest pause between deliveries", seconds(account.delivery_pause(None))));
+        rows.push(("longest pause between deliveries", seconds(account.delivery_pause(now))));
     }
     let lines = rows.iter().map(|(what, figure)| format!("  {what:<40}{figure:>12}\n"));
     std::iter::once("account\n".to_owned()).chain(lines).collect()
@@ -145,7 +151,7 @@ mod tests {
     fn the_account_says_what_became_of_every_message() {
         let (mut account, start) = (Account::default(), clock::now());
         for _ in 0..4 {
-            account.sent();
+            account.sent(start);
         }
         for (seq, at_ms) in [(0, 0), (1, 100), (2, 1350)] {
             account.acknowledged(seq, start + Duration::from_millis(at_ms));
@@ -154,8 +160,13 @@ mod tests {
         for seq in [0, 1, 1] {
             account.delivered(seq, start);
         }
-        let text = summary(Shown::Both, &account);
+        let end = start + Duration::from_millis(2500);
+        let text = summary(Shown::Both, &account, start, end);
         let figures: Vec<&str> = text.lines().skip(1).map(|l| l[42..].trim()).collect();
-        assert_eq!(figures, ["4", "3", "1", "0", "2", "1", "1", "1.25 s", "0.00 s"], "{text}");
+        assert_eq!(
+            figures,
+            ["2.50 s", "4", "3", "1", "0", "2", "1", "1", "1.25 s", "2.50 s"],
+            "{text}"
+        );
     }
 }

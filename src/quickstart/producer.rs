@@ -52,13 +52,14 @@ fn due(load: &Load, elapsed: Duration) -> u64 {
     u64::try_from(due).unwrap_or(u64::MAX).min(load.messages.unwrap_or(u64::MAX))
 }
 
-/// Whether nothing becomes due any more `elapsed` after the start. Pure.
+/// Whether nothing is sent any more `elapsed` after the start, whatever is late by then. Pure.
 fn is_over(load: &Load, elapsed: Duration, sent: u64) -> bool {
     load.messages.is_some_and(|messages| sent >= messages)
-        || load.lasting.is_some_and(|lasting| elapsed >= lasting && sent >= due(load, elapsed))
+        || load.lasting.is_some_and(|lasting| elapsed >= lasting)
 }
 
-/// Sends what `load` says, or until `stop`; returns when every message is acknowledged or given up.
+/// Sends what `load` says, or until `stop`; returns when every message is acknowledged or given up,
+/// which takes at most the load's patience and a try after the last one was begun.
 pub(super) async fn produce(
     load: Load,
     client: Client,
@@ -80,13 +81,16 @@ pub(super) async fn produce(
             sleep(Duration::from_millis(1)).await;
             continue;
         }
-        // Cancel-safe both: a permit that is dropped goes back, a token can be asked again.
+        let left = producer.load.lasting.map_or(Duration::MAX, |lasting| lasting - elapsed);
+        // Cancel-safe all: a permit that is dropped goes back, the others can be asked again.
         let permit = tokio::select! {
+            biased; // the timer is made only when there is no permit
             permit = Arc::clone(&room).acquire_owned() => permit,
             () = stop.cancelled() => break,
+            () = sleep(left) => break,
         };
         let Ok(permit) = permit else { break };
-        let Some(seq) = producer.account.lock().sent() else { break };
+        let Some(seq) = producer.account.lock().sent(clock::now()) else { break };
         sent += 1;
         sends.spawn(Arc::clone(&producer).send(seq, permit));
         while sends.try_join_next().is_some() {}
@@ -102,14 +106,22 @@ impl Producer {
         let until = clock::now() + self.load.patience;
         let mut tries = 0;
         loop {
-            match self.try_once(&routes, seq, tries, &body).await {
-                Tried::Acknowledged => {
-                    self.account.lock().acknowledged(seq, clock::now());
+            let tried = self.try_once(&routes, seq, tries, &body).await;
+            {
+                let (mut account, now) = (self.account.lock(), clock::now());
+                if matches!(tried, Tried::Acknowledged) {
+                    account.acknowledged(seq, now);
                     return;
                 }
-                Tried::Refused => break,
-                Tried::Again => self.account.lock().retried(),
-                Tried::NobodyLeads => {}
+                account.tried(now);
+                match tried {
+                    Tried::Acknowledged | Tried::NobodyLeads => {}
+                    Tried::Again => account.retried(),
+                    Tried::Refused => {
+                        account.failed();
+                        return;
+                    }
+                }
             }
             tries += 1;
             if clock::now() >= until {
@@ -163,6 +175,7 @@ fn backoff(tries: u64) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::ClientOptions;
 
     fn load(messages: Option<u64>, lasting_s: Option<u64>) -> Load {
         Load {
@@ -196,20 +209,38 @@ mod tests {
     }
 
     #[test]
-    fn it_is_over_when_nothing_falls_due_any_more() {
+    fn it_is_over_when_all_are_sent_or_the_time_is_up() {
         // messages, seconds, elapsed ms, sent: over
         let rows = [
             (None, None, 60_000, 12_000, false),
             (Some(10), None, 1_000, 9, false),
             (Some(10), None, 1_000, 10, true),
             (None, Some(2), 1_999, 399, false),
-            (None, Some(2), 2_001, 399, false), // the last one is due and was not sent yet
+            (None, Some(2), 2_001, 3, true), // the others were late: nobody took them
             (None, Some(2), 2_001, 400, true),
         ];
         for (messages, lasting, elapsed_ms, sent, want) in rows {
             let got = is_over(&load(messages, lasting), Duration::from_millis(elapsed_ms), sent);
             assert_eq!(got, want, "{messages:?} {lasting:?} after {elapsed_ms} ms, {sent} sent");
         }
+    }
+
+    #[tokio::test]
+    async fn without_a_leader_nothing_is_begun_after_the_time_is_up() {
+        let load = Load {
+            lasting: Some(Duration::from_millis(100)),
+            in_flight: 4,
+            patience: Duration::from_millis(400),
+            ..load(None, None)
+        };
+        let account = Arc::new(Mutex::new(Account::default()));
+        let (client, routes) = (Client::new(ClientOptions::default()), Routes::leading_nowhere());
+        produce(load, client, routes, Arc::clone(&account), CancellationToken::new()).await;
+        let account = account.lock();
+        let (totals, pause) = (account.totals(), account.acknowledgement_pause());
+        assert!((1..=4).contains(&totals.sent), "{totals:?}");
+        assert_eq!(totals.failed, totals.sent);
+        assert!(pause >= Duration::from_millis(400), "{pause:?}");
     }
 
     #[test]

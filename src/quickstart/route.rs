@@ -177,6 +177,14 @@ impl Routes {
         Ok(Self { route, doubt, _task: task })
     }
 
+    /// A route without brokers that never changes.
+    #[cfg(test)]
+    pub(super) fn leading_nowhere() -> Self {
+        let (publish, route) = watch::channel(Arc::default());
+        let task = tokio::spawn(async move { publish.closed().await });
+        Self { route, doubt: Arc::default(), _task: Arc::new(Stop(task)) }
+    }
+
     /// The route as last heard.
     pub(super) fn current(&self) -> Arc<Route> {
         Arc::clone(&self.route.borrow())

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Error,
-    account::{Account, Totals},
+    account::Account,
     cli::{Cli, Command, Target},
     consumer::{self, OfAll, OfRun},
     display::{Display, Shown},
@@ -61,16 +61,17 @@ pub async fn run(cli: Cli) -> Result<ExitCode, Error> {
     }
 }
 
-/// Whether the sums have stood still for [`SETTLED`].
+/// Whether what is missing has stayed the same for [`SETTLED`]. It only shrinks once nothing is
+/// sent any more, so this ends, whatever else is consumed.
 #[derive(Default)]
 struct Still {
     ticks: u128,
-    last: Totals,
+    last: u64,
 }
 
 impl Still {
     fn is_long(&mut self, account: &Account) -> bool {
-        let now = account.totals();
+        let now = account.missing();
         self.ticks = if now == self.last { self.ticks + 1 } else { 0 };
         self.last = now;
         self.ticks * TICK.as_millis() >= SETTLED.as_millis()
@@ -140,7 +141,7 @@ impl Session {
             display.tick(clock::now() - start, totals, &self.routes.current().leaders())?;
         }
         let account = self.account.lock();
-        display.account(&account)?;
+        display.account(&account, start, clock::now())?;
         let lost = shown == Shown::Both && account.missing() > 0;
         Ok(if lost || account.totals().failed > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
     }
