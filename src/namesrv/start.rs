@@ -23,6 +23,7 @@ use crate::{
     clock,
     config::{NamesrvConfig, cli, update::UpdateError},
     net::{self, BindError, HttpHandler, HttpResponse, Server, ServerOptions},
+    protocol::frame::FRAME_BYTES_MAX,
     telemetry::{
         self, Metric, Observed, Samples,
         http::{Answer, Health},
@@ -32,13 +33,10 @@ use crate::{
 /// Route requests that may wait at a time; more are answered at once.
 const HELD_ROUTES_MAX: usize = 10_000;
 
-/// Largest request. The largest there is, is a registration: 400 bytes for each topic if names are
-/// of the longest kind (127), 226 with names of 40. So 20,000 topics of a broker fit in any case,
-/// 37,000 usually; a broker with more packs its registrations (`compressedRegister`).
-const FRAME_BYTES_MAX: usize = 8 * 1024 * 1024;
-
-/// Bytes of requests of which only a part has come: four of the largest.
-const UNFINISHED_BYTES_MAX: usize = 4 * FRAME_BYTES_MAX;
+/// Bytes of requests of which only a part has come: two of the largest. Those are registrations:
+/// 400 bytes for each topic if names are of the longest kind (127), 226 with names of 40, so
+/// 40,000 topics of a broker fit into one in any case.
+const UNFINISHED_BYTES_MAX: usize = 2 * FRAME_BYTES_MAX;
 
 /// Nothing here takes long: brokers and clients go to another name server the sooner.
 const STOP_GRACE_MAX: Duration = Duration::from_millis(500);
@@ -94,7 +92,6 @@ fn serve(config: NamesrvConfig, kv: KvStore, listener: TcpListener) -> Result<Ru
     let server_options = ServerOptions {
         connections_max: config.connections.connections_max as usize,
         idle: config.connections.idle,
-        frame_bytes_max: FRAME_BYTES_MAX,
         unfinished_bytes_max: UNFINISHED_BYTES_MAX,
         plain_http: Some(Arc::clone(&http) as _),
         ..ServerOptions::default()

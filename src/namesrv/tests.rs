@@ -302,16 +302,16 @@ async fn operators_wipe_and_restore_permissions_and_delete_topics() {
 }
 
 #[tokio::test]
-async fn a_registration_of_twenty_thousand_topics_fits_and_larger_frames_are_not_read() {
+async fn a_registration_of_forty_thousand_topics_fits_and_larger_frames_are_not_read() {
     let (site, client) = (Site::start(), client());
-    let names: Vec<String> = (0..20_000).map(|n| format!("{n:x>127}")).collect();
+    let names: Vec<String> = (0..40_000).map(|n| format!("{n:x>127}")).collect();
     let mut names: Vec<&str> = names.iter().map(String::as_str).collect();
     let patience = Duration::from_secs(60);
     let fits = registration(0, 1, 5, &names);
     assert_eq!(client.call(&site.address, fits, patience).await.unwrap().code, 0);
-    let route = site.ask(&client, route_request(names[19_999])).await;
+    let route = site.ask(&client, route_request(names[39_999])).await;
     assert_eq!(leader_of(&route).as_deref(), Some("127.0.0.1:1"));
-    let more: Vec<String> = (20_000..22_000).map(|n| format!("{n:x>127}")).collect();
+    let more: Vec<String> = (40_000..44_000).map(|n| format!("{n:x>127}")).collect();
     names.extend(more.iter().map(String::as_str));
     let refused = client.call(&site.address, registration(0, 1, 5, &names), patience).await;
     assert!(matches!(refused, Err(net::CallError::Closed { .. })), "{refused:?}");
