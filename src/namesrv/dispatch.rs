@@ -33,11 +33,11 @@ impl Handler for Dispatch {
             | RequestCode::DELETE_KV_CONFIG
             | RequestCode::UPDATE_NAMESRV_CONFIG => {
                 // Waits for the disk; the next request of this connection then sees the change.
-                let server = Arc::clone(&self.0);
+                let (server, peer) = (Arc::clone(&self.0), connection.peer());
                 Handled::Wait(Box::pin(async move {
                     let changed = match code {
                         RequestCode::UPDATE_NAMESRV_CONFIG => {
-                            handlers::update_settings(&server, &request).await
+                            handlers::update_settings(&server, peer, &request).await
                         }
                         _ => handlers::kv::change(&server, &request).await,
                     };

@@ -3,7 +3,7 @@
 
 pub(super) mod kv;
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
 use tracing::info;
 
@@ -109,12 +109,15 @@ pub(super) fn unit_topics(server: &NameServer, request: &RemotingCommand) -> Ans
 }
 
 /// UPDATE_NAMESRV_CONFIG: answered when the change is on disk.
-pub(super) async fn update_settings(server: &Arc<NameServer>, request: &RemotingCommand) -> Answer {
+pub(super) async fn update_settings(
+    server: &Arc<NameServer>,
+    peer: SocketAddr,
+    request: &RemotingCommand,
+) -> Answer {
     let (server, body) = (Arc::clone(server), request.body.clone());
     let update = move || {
-        let before = server.switches();
-        server.settings.update(&body)?;
-        info!(?before, after = ?server.switches(), "settings changed");
+        let changed = server.settings.update(&body)?;
+        info!(%peer, ?changed, "settings changed");
         Ok(success())
     };
     let updated = tokio::task::spawn_blocking(update).await;

@@ -3,7 +3,7 @@
 //! What may change, and how it is read, is the configuration's business: this part gets a function
 //! for it from `start.rs`, and only knows the switches that it looks at itself.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use parking_lot::Mutex;
 
@@ -41,8 +41,17 @@ pub struct Current {
     pub properties: String,
 }
 
+/// A change that is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Changed {
+    /// Settings afterwards.
+    pub current: Current,
+    /// Key → value, as far as they were in the request.
+    pub values: BTreeMap<String, String>,
+}
+
 /// Applies `key=value` lines from the network and stores them, all or nothing. Blocks.
-pub type Update = Box<dyn FnMut(&str) -> Result<Current, Refusal> + Send>;
+pub type Update = Box<dyn FnMut(&str) -> Result<Changed, Refusal> + Send>;
 
 /// Settings and the way to change them.
 pub struct Settings {
@@ -67,13 +76,14 @@ impl Settings {
         self.current.lock().properties.clone()
     }
 
-    /// Applies a request's body. Blocks until it is on disk; nobody sees it before.
-    pub fn update(&self, body: &[u8]) -> Result<(), Refusal> {
+    /// Applies a request's body, and says what it changed. Blocks until that is on disk; nobody
+    /// sees it before.
+    pub fn update(&self, body: &[u8]) -> Result<BTreeMap<String, String>, Refusal> {
         let text = std::str::from_utf8(body).map_err(|_| Refusal::NotProperties)?;
         let mut update = self.update.lock();
-        let changed = update(text)?;
-        *self.current.lock() = changed;
-        Ok(())
+        let Changed { current, values } = update(text)?;
+        *self.current.lock() = current;
+        Ok(values)
     }
 }
 

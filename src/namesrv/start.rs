@@ -17,11 +17,14 @@ use super::{
     kv_config::KvStore,
     name_server::{Gauges, NameServer, Options},
     readiness::Patience,
-    settings::{Current, Settings, Switches},
+    settings::{Changed, Current, Settings, Switches},
 };
 use crate::{
     clock,
-    config::{NamesrvConfig, cli, update::UpdateError},
+    config::{
+        NamesrvConfig, cli,
+        update::{Update, UpdateError},
+    },
     net::{self, BindError, HttpHandler, HttpResponse, Server, ServerOptions},
     protocol::frame::FRAME_BYTES_MAX,
     telemetry::{
@@ -139,7 +142,7 @@ fn patience(config: &NamesrvConfig) -> Patience {
 fn settings(mut config: NamesrvConfig) -> Settings {
     let first = current(&config);
     let update = move |text: &str| {
-        let updated = config.updated(text).map_err(refusal)?.config;
+        let Update { changed: values, config: updated } = config.updated(text).map_err(refusal)?;
         if updated.settings != config.settings {
             keep(&updated).map_err(|error| {
                 error!(%error, path = %updated.changes.display(), "cannot store changed settings");
@@ -147,7 +150,7 @@ fn settings(mut config: NamesrvConfig) -> Settings {
             })?;
         }
         config = updated;
-        Ok(current(&config))
+        Ok(Changed { current: current(&config), values })
     };
     Settings::new(first, Box::new(update))
 }
