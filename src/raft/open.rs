@@ -14,8 +14,8 @@ use crate::raft::state_machine::{self, StateMachine};
 use crate::raft::tables::Tables;
 use crate::store::queues::{self, NextOffsets, Queues};
 use crate::store::{
-    CommitLog, Files, Identity, LogOptions, ReplayFrom, StoreFile, StoreLock, VoteFile, checkpoint,
-    disk_space,
+    CommitLog, Files, Identity, LogOptions, Opening, ReplayFrom, StoreFile, StoreLock, VoteFile,
+    checkpoint, disk_space,
 };
 
 /// Everything that a member runs on.
@@ -29,7 +29,7 @@ pub(super) struct Opened {
 
 /// A store that no other process can open as long as this lives.
 pub(super) struct HeldStore {
-    pub(super) stamp: StoreFile,
+    pub(super) stamp: Arc<StoreFile>,
     _lock: StoreLock,
 }
 
@@ -61,7 +61,8 @@ pub(super) fn open(files: Arc<dyn Files>, options: &GroupOptions) -> Result<Open
     let parts = StoreParts { files, dir, log: log.clone(), queues, snapshots };
     let machine = StateMachine::new(state, parts.clone(), options.segment_bytes);
     offer_snapshot(&parts.snapshots, &machine, log.first_position(), options)?;
-    Ok(Opened { store: HeldStore { stamp: store, _lock: lock }, log, votes, machine, parts })
+    let store = HeldStore { stamp: Arc::new(store), _lock: lock };
+    Ok(Opened { store, log, votes, machine, parts })
 }
 
 fn open_stamp(
@@ -75,7 +76,9 @@ fn open_stamp(
         member: options.member.clone(),
         segment_bytes: options.segment_bytes,
     };
-    Ok(StoreFile::open(Arc::clone(files), &options.dir, identity, used, clock::wall_ms())?)
+    let (durability, now_ms) = (options.durability, clock::wall_ms());
+    let opening = Opening { identity, durability, used, now_ms };
+    Ok(StoreFile::open(Arc::clone(files), &options.dir, opening)?)
 }
 
 fn unusable(options: &GroupOptions, why: impl std::fmt::Display) -> StartError {

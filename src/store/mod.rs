@@ -28,5 +28,5 @@ pub use error::Error;
 pub use files::{Files, RealFiles};
 pub use flush::{Durability, SyncDone};
 pub use mmap::MappedBytes;
-pub use store_file::{Identity, PreviousLife, StoreFile, StoreLock};
+pub use store_file::{Identity, Opening, PreviousLife, StoreFile, StoreLock};
 pub use vote_file::{Vote, VoteFile};

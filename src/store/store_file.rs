@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::Error;
 use super::files::Files;
+use super::flush::Durability;
 use crate::ids::StoreId;
 
 const FORMAT: u32 = 1;
@@ -68,6 +69,19 @@ pub struct Identity {
     pub segment_bytes: u64,
 }
 
+/// What a store is opened for.
+#[derive(Debug, Clone)]
+pub struct Opening {
+    /// Whose store it must be.
+    pub identity: Identity,
+    /// When an entry counts as stored in this life.
+    pub durability: Durability,
+    /// Whether there are files of a log already: they must not be adopted by another.
+    pub used: bool,
+    /// Of a new store.
+    pub now_ms: i64,
+}
+
 /// How the store was left when it was last used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PreviousLife {
@@ -90,6 +104,12 @@ struct Stamp {
     created_ms: i64,
     boot_id: String,
     clean: bool,
+    /// Since it was last closed, the member may have vouched for entries that were not on disk.
+    #[serde(default)]
+    in_memory: bool,
+    /// It did, and the machine stopped: some of them may be gone.
+    #[serde(default)]
+    in_doubt: bool,
 }
 
 /// `store.json`, opened for one life of the store.
@@ -103,28 +123,19 @@ pub struct StoreFile {
 
 impl StoreFile {
     /// Opens the stamp in `dir`, or makes it when the directory is new; marks the store as in use.
-    /// `used` says whether there are files of a log already: they must not be adopted by another.
-    pub fn open(
-        files: Arc<dyn Files>,
-        dir: &Path,
-        identity: Identity,
-        used: bool,
-        now_ms: i64,
-    ) -> Result<Self, Error> {
+    pub fn open(files: Arc<dyn Files>, dir: &Path, opening: Opening) -> Result<Self, Error> {
         let boot_id = std::fs::read_to_string(BOOT_ID)
             .map_err(|e| Error::io("read", Path::new(BOOT_ID), e))?;
-        Self::open_at_boot(files, dir, identity, used, now_ms, boot_id.trim())
+        Self::open_at_boot(files, dir, opening, boot_id.trim())
     }
 
-    #[allow(clippy::too_many_arguments)] // the seam for tests of `open`
     fn open_at_boot(
         files: Arc<dyn Files>,
         dir: &Path,
-        identity: Identity,
-        used: bool,
-        now_ms: i64,
+        opening: Opening,
         boot_id: &str,
     ) -> Result<Self, Error> {
+        let Opening { identity, durability, used, now_ms } = opening;
         let path = dir.join("store.json");
         let content = files.read(&path).map_err(|e| Error::io("read", &path, e))?;
         let (mut stamp, previous_life) = match content {
@@ -139,6 +150,10 @@ impl StoreFile {
             }
             None => (new_stamp(identity, now_ms)?, PreviousLife::New),
         };
+        let life_was = |life| previous_life == life;
+        stamp.in_doubt |= stamp.in_memory && life_was(PreviousLife::MachineStopped);
+        stamp.in_memory = durability == Durability::PageCache
+            || (stamp.in_memory && life_was(PreviousLife::Killed));
         boot_id.clone_into(&mut stamp.boot_id);
         stamp.clean = false;
         write(files.as_ref(), &path, &stamp)?;
@@ -154,6 +169,19 @@ impl StoreFile {
     /// How the store was left.
     pub fn previous_life(&self) -> PreviousLife {
         self.previous_life
+    }
+
+    /// Whether entries may be missing that this member has vouched for: its machine stopped while
+    /// it acknowledged from memory, and nobody has said since that nothing is missing.
+    pub fn in_doubt(&self) -> bool {
+        self.stamp.lock().in_doubt
+    }
+
+    /// Nothing is missing. Durable when this returns.
+    pub fn settle_doubt(&self) -> Result<(), Error> {
+        let mut stamp = self.stamp.lock();
+        stamp.in_doubt = false;
+        write(self.files.as_ref(), &self.path, &stamp)
     }
 
     /// To be called last, when all is on disk and nothing will be written any more.
@@ -222,6 +250,8 @@ fn new_stamp(identity: Identity, now_ms: i64) -> Result<Stamp, Error> {
         created_ms: now_ms,
         boot_id: String::new(),
         clean: false,
+        in_memory: false,
+        in_doubt: false,
     })
 }
 
@@ -249,7 +279,8 @@ mod tests {
     }
 
     fn open(dir: &Path, identity: Identity, boot: &str) -> Result<StoreFile, Error> {
-        StoreFile::open_at_boot(Arc::new(RealFiles), dir, identity, false, 1, boot)
+        let opening = Opening { identity, durability: Durability::Synced, used: false, now_ms: 1 };
+        StoreFile::open_at_boot(Arc::new(RealFiles), dir, opening, boot)
     }
 
     #[test]
@@ -275,6 +306,54 @@ mod tests {
     }
 
     #[test]
+    fn a_member_is_in_doubt_once_its_machine_stopped_while_it_acknowledged_from_memory() {
+        use Durability::{PageCache, Synced};
+        type Life = (u8, Durability, bool); // boot, durability, whether it ended cleanly
+        // Lives one after the other, and whether there is doubt in the last.
+        let rows: [(&str, &[Life], bool); 7] = [
+            ("killed", &[(1, PageCache, false), (1, PageCache, false)], false),
+            ("stopped", &[(1, PageCache, false), (2, Synced, false)], true),
+            ("stopped, all was on disk", &[(1, Synced, false), (2, PageCache, false)], false),
+            ("clean before it stopped", &[(1, PageCache, true), (2, PageCache, false)], false),
+            (
+                "doubt outlasts a life",
+                &[(1, PageCache, false), (2, Synced, true), (2, Synced, false)],
+                true,
+            ),
+            (
+                "killed, then on disk, then stopped",
+                &[(1, PageCache, false), (1, Synced, false), (2, Synced, false)],
+                true,
+            ),
+            (
+                "clean, then on disk, then stopped",
+                &[(1, PageCache, true), (1, Synced, false), (2, Synced, false)],
+                false,
+            ),
+        ];
+        for (what, lives, want) in rows {
+            let dir = tempfile::tempdir().unwrap();
+            let open = |boot: u8, durability| {
+                let opening = Opening { identity: identity(), durability, used: false, now_ms: 1 };
+                let files = Arc::new(RealFiles);
+                StoreFile::open_at_boot(files, dir.path(), opening, &boot.to_string()).unwrap()
+            };
+            let mut in_doubt = false;
+            for (boot, durability, ends_clean) in lives {
+                let store = open(*boot, *durability);
+                in_doubt = store.in_doubt();
+                if *ends_clean {
+                    store.mark_clean().unwrap();
+                }
+            }
+            assert_eq!(in_doubt, want, "{what}");
+            let store = open(2, Synced);
+            store.settle_doubt().unwrap();
+            assert!(!open(2, Synced).in_doubt(), "{what}");
+        }
+    }
+
+    #[test]
     fn a_store_of_something_else_is_refused_with_both_values() {
         let dir = tempfile::tempdir().unwrap();
         open(dir.path(), identity(), "b").unwrap();
@@ -293,7 +372,9 @@ mod tests {
     #[test]
     fn damaged_and_missing_stamps_are_errors() {
         let dir = tempfile::tempdir().unwrap();
-        let used = StoreFile::open(Arc::new(RealFiles), dir.path(), identity(), true, 1);
+        let (identity_here, durability) = (identity(), Durability::Synced);
+        let opening = Opening { identity: identity_here, durability, used: true, now_ms: 1 };
+        let used = StoreFile::open(Arc::new(RealFiles), dir.path(), opening);
         assert!(used.err().unwrap().to_string().contains("missing"));
         std::fs::write(dir.path().join("store.json"), "{}").unwrap();
         assert!(matches!(open(dir.path(), identity(), "b"), Err(Error::BadFile { .. })));
