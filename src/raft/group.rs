@@ -17,6 +17,7 @@ use tokio::sync::{oneshot, watch};
 use crate::ids::{EntryIndex, PhysicalOffset, StoreId, Term};
 use crate::raft::applied::{AppliedState, QueueListener};
 use crate::raft::command::{Command, Outcome};
+use crate::raft::doubt::Doubt;
 use crate::raft::handover;
 use crate::raft::housekeeping::Room;
 use crate::raft::peers::Peers;
@@ -140,6 +141,7 @@ pub(super) struct Shared {
     pub(super) waits_for: watch::Receiver<Option<String>>,
     pub(super) store_id: StoreId,
     pub(super) room: Arc<Room>,
+    pub(super) doubt: Doubt,
     pub(super) stop: Mutex<Option<oneshot::Sender<()>>>,
     pub(super) thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -252,7 +254,7 @@ impl Group {
         Status {
             term: Term(metrics.current_term),
             leader: self.role().leader(own).map(str::to_owned),
-            waits_for: self.0.waits_for.borrow().clone(),
+            waits_for: self.0.waits_for.borrow().clone().or_else(|| self.0.doubt.waits_for()),
             last: last.map(EntryIndex),
             committed: metrics.local_committed.map(|id| EntryIndex(id.index)),
             applied: progress.last.map(|id| id.index),

@@ -24,7 +24,7 @@ use crate::store::retention::Rules;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-fn until<T>(what: &str, mut check: impl FnMut() -> Option<T>) -> T {
+pub(super) fn until<T>(what: &str, mut check: impl FnMut() -> Option<T>) -> T {
     let start = crate::clock::now();
     loop {
         if let Some(found) = check() {
@@ -68,7 +68,7 @@ fn propose(
     wait
 }
 
-fn send(group: &Group, topic: &str, queue_id: u32, body: &str) -> Receipt {
+pub(super) fn send(group: &Group, topic: &str, queue_id: u32, body: &str) -> Receipt {
     propose(group, vec![draft(topic, queue_id, body)], vec![])
         .recv_timeout(PATIENCE)
         .unwrap()
@@ -76,7 +76,7 @@ fn send(group: &Group, topic: &str, queue_id: u32, body: &str) -> Receipt {
 }
 
 /// Bodies of a queue, read as a pull reads them.
-fn bodies(group: &Group, topic: &str, queue_id: u32) -> Vec<String> {
+pub(super) fn bodies(group: &Group, topic: &str, queue_id: u32) -> Vec<String> {
     let bounds = group.queues().bounds(topic, queue_id).unwrap();
     let mut units = Vec::new();
     let max = usize::try_from(bounds.next.0 - bounds.min.0).unwrap();
@@ -99,15 +99,15 @@ fn recorded(group: &Group) -> BTreeMap<StoreId, bool> {
     membership.nodes().map(|(id, _)| (StoreId(*id), voters.contains(id))).collect()
 }
 
-struct Cluster {
-    dir: TempDir,
+pub(super) struct Cluster {
+    pub(super) dir: TempDir,
     peers: Peers,
     timing: Timing,
-    members: Vec<Option<Group>>,
+    pub(super) members: Vec<Option<Group>>,
 }
 
 impl Cluster {
-    fn new(size: usize) -> Self {
+    pub(super) fn new(size: usize) -> Self {
         Self::with_timing(size, Timing::default())
     }
 
@@ -144,24 +144,24 @@ impl Cluster {
         }
     }
 
-    fn start(&mut self, i: usize) {
+    pub(super) fn start(&mut self, i: usize) {
         let options = self.options(i);
         let port = self.peers.address(&options.member).unwrap().port;
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
         self.members[i] = Some(Group::start(options, Some(port)).unwrap());
     }
 
-    fn stop(&mut self, i: usize) {
+    pub(super) fn stop(&mut self, i: usize) {
         if let Some(group) = self.members[i].take() {
             group.stop();
         }
     }
 
-    fn running(&self) -> impl Iterator<Item = (usize, &Group)> {
+    pub(super) fn running(&self) -> impl Iterator<Item = (usize, &Group)> {
         self.members.iter().enumerate().filter_map(|(i, m)| Some((i, m.as_ref()?)))
     }
 
-    fn leader(&self) -> (usize, Group) {
+    pub(super) fn leader(&self) -> (usize, Group) {
         until("a leader", || {
             let (i, group) = self.running().find(|(_, group)| group.role().is_leader())?;
             Some((i, group.clone()))

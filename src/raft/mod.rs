@@ -18,6 +18,7 @@ pub mod command;
 #[cfg(test)]
 mod conformance_tests;
 mod dial;
+mod doubt;
 mod error;
 mod group;
 #[cfg(test)]
@@ -31,6 +32,8 @@ mod membership;
 mod network;
 mod open;
 pub mod peers;
+#[cfg(test)]
+mod power_tests;
 mod proposal;
 mod proposer;
 mod role;

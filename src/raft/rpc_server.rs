@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::clock;
+use crate::raft::doubt::Doubt;
 use crate::raft::introduction::{Introduction, Refusal, Told};
 use crate::raft::membership;
 use crate::raft::role::Role;
@@ -34,6 +35,7 @@ pub(super) struct PeerService {
     role: watch::Receiver<Role>,
     told: Mutex<Told>,
     heard: Arc<Heard>,
+    doubt: Doubt,
 }
 
 impl PeerService {
@@ -45,8 +47,9 @@ impl PeerService {
         own: Introduction,
         role: watch::Receiver<Role>,
         heard: Arc<Heard>,
+        doubt: Doubt,
     ) -> Self {
-        Self { raft, log, own: Arc::new(own), role, told: Mutex::default(), heard }
+        Self { raft, log, own: Arc::new(own), role, told: Mutex::default(), heard, doubt }
     }
 
     fn check<T>(&self, request: &Request<T>) -> Result<Introduction, Status> {
@@ -69,6 +72,10 @@ impl PeerService {
 
 fn fatal(error: impl std::fmt::Display) -> Status {
     Status::internal(error.to_string())
+}
+
+fn in_doubt() -> Status {
+    Status::failed_precondition("this member may have forgotten entries and does not vote yet")
 }
 
 fn malformed(error: &wire::Malformed) -> Status {
@@ -128,6 +135,9 @@ impl Peer for PeerService {
         let request = request.into_inner();
         let pre_vote = request.pre_vote;
         let request = wire::to_vote_request(request).map_err(|error| malformed(&error))?;
+        if !self.doubt.may_vote(request.last_log_id) {
+            return Err(in_doubt());
+        }
         let answer = if pre_vote {
             self.raft.pre_vote(request).await
         } else {
@@ -170,6 +180,9 @@ impl Peer for PeerService {
         self.check(&request)?;
         let request = request.into_inner();
         let from = wire::to_vote(request.from).map_err(|error| malformed(&error))?;
+        if !self.doubt.is_over() {
+            return Err(in_doubt());
+        }
         let last = request.last.map(wire::to_log_id);
         let transfer = TransferLeaderRequest::new(from, request.to, last);
         let accepted = self.raft.handle_transfer_leader(transfer).await.map_err(fatal)?.is_ok();

@@ -19,6 +19,7 @@ use tonic::transport::server::TcpIncoming;
 use crate::clock;
 use crate::ids::{StoreId, Term};
 use crate::raft::StartError;
+use crate::raft::doubt::{Doubt, Resolver};
 use crate::raft::group::{Group, GroupOptions, Shared};
 use crate::raft::handover;
 use crate::raft::housekeeping::{Housekeeping, Room};
@@ -59,7 +60,7 @@ pub(super) fn start(
     let parts = started.recv().map_err(|_| StartError::Core {
         why: "the raft thread ended before it had started".to_owned(),
     })??;
-    let Parts { raft, proposer, state, log, role, waits_for, store_id, room } = parts;
+    let Parts { raft, proposer, state, log, role, waits_for, store_id, room, doubt } = parts;
     let (stop, thread) = (Mutex::new(Some(stop)), Mutex::new(Some(thread)));
     Ok(Group(Arc::new(Shared {
         raft,
@@ -70,6 +71,7 @@ pub(super) fn start(
         waits_for,
         store_id,
         room,
+        doubt,
         stop,
         thread,
     })))
@@ -85,6 +87,7 @@ struct Parts {
     waits_for: watch::Receiver<Option<String>>,
     store_id: StoreId,
     room: Arc<Room>,
+    doubt: Doubt,
 }
 
 async fn run(
@@ -119,6 +122,7 @@ struct Member {
     role: watch::Receiver<Role>,
     waits_for: watch::Receiver<Option<String>>,
     store_id: StoreId,
+    doubt: Doubt,
     housekeeping: Housekeeping,
     tasks: JoinSet<()>,
     ending: CancellationToken,
@@ -137,7 +141,8 @@ impl Member {
         let state = machine.state().clone();
         let log_store = LogStore::new(log.clone(), votes, state.clone());
         let core = |why: String| StartError::Core { why };
-        let config = config(options).map_err(core)?;
+        let doubt = Doubt::new(store.stamp.in_doubt());
+        let config = config(options, &doubt).map_err(core)?;
         let raft = Raft::new(store_id.0, config, network.clone(), log_store, machine.clone())
             .await
             .map_err(|fatal| core(fatal.to_string()))?;
@@ -147,16 +152,25 @@ impl Member {
         if let Some(port) = port {
             let port = port.set_nonblocking(true).and_then(|()| TcpListener::from_std(port));
             let port = port.map_err(|error| core(error.to_string()))?;
-            let service = PeerService::new(raft.clone(), log.clone(), own, role.clone(), heard);
+            let (raft, log) = (raft.clone(), log.clone());
+            let service = PeerService::new(raft, log, own, role.clone(), heard, doubt.clone());
             let ended = ending.clone().cancelled_owned();
             tasks.spawn(serve_peers(port, service, ended));
         }
         let (proposer, inbox) = Proposer::new(options.limits);
         tasks.spawn(proposer::run(inbox, raft.clone()));
+        let (peers, name) = (options.peers.clone(), options.member.clone());
+        if !doubt.is_over() {
+            let (own, peers, network) = (name.clone(), peers.clone(), network.clone());
+            let (raft, log, stamp) = (raft.clone(), log.clone(), Arc::clone(&store.stamp));
+            let doubt = doubt.clone();
+            let resolver = Resolver { own, peers, network, raft, log, stamp, doubt };
+            tasks.spawn(resolver.run());
+        }
         let (tell, waits_for) = watch::channel(None);
         let keeper = MemberKeeper {
-            own: (options.member.clone(), store_id),
-            peers: options.peers.clone(),
+            own: (name, store_id),
+            peers,
             network,
             raft: raft.clone(),
             role: role.clone(),
@@ -175,6 +189,7 @@ impl Member {
             role,
             waits_for,
             store_id,
+            doubt,
             housekeeping,
             tasks,
             ending,
@@ -191,6 +206,7 @@ impl Member {
             waits_for: self.waits_for.clone(),
             store_id: self.store_id,
             room: self.housekeeping.room(),
+            doubt: self.doubt.clone(),
         }
     }
 
@@ -218,7 +234,7 @@ fn introduction(options: &GroupOptions, store_id: StoreId) -> Introduction {
     }
 }
 
-fn config(options: &GroupOptions) -> Result<Arc<Config>, String> {
+fn config(options: &GroupOptions, doubt: &Doubt) -> Result<Arc<Config>, String> {
     let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     let config = Config {
         cluster_name: options.group.clone(),
@@ -231,6 +247,9 @@ fn config(options: &GroupOptions) -> Result<Arc<Config>, String> {
         install_snapshot_timeout: 60_000,
         max_payload_entries: 4096,
         enable_pre_vote: Some(true),
+        enable_elect: doubt.is_over(),
+        // A member may come back with less than it acknowledged: it gets the rest again.
+        allow_log_reversion: Some(true),
         // Leadership is always won by votes: what a former life knew may be outdated.
         enable_leader_restore: Some(false),
         ..Config::default()
