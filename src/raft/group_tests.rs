@@ -12,6 +12,7 @@ use openraft::async_runtime::watch::WatchReceiver as _;
 use tempfile::TempDir;
 
 use super::command::{Command, OffsetCommit};
+use super::handover;
 use super::{
     Group, GroupOptions, Limits, PeerAddress, Peers, Proposal, ProposeError, Receipt, Status,
     Timing,
@@ -418,6 +419,20 @@ fn a_leader_whose_log_is_damaged_stops_and_the_damage_reaches_nobody() {
     assert_eq!(bodies(&member, "T", 0), bodies_sent);
     until("another member leads", || (cluster.leader().0 != leader).then_some(()));
     send(&cluster.leader().1, "T", 0, "after");
+}
+
+#[test]
+fn a_leader_without_a_quorum_stops_without_waiting_for_one() {
+    let mut cluster = Cluster::new(3);
+    let (leader, group) = cluster.leader();
+    send(&group, "T", 0, "before");
+    (0..3).filter(|i| *i != leader).for_each(|i| cluster.stop(i));
+    let open = propose(&group, vec![draft("T", 0, "open")], vec![]);
+    assert!(open.recv_timeout(PATIENCE).unwrap().is_err());
+    assert!(group.status().waiting_bytes > 0, "openraft still has it");
+    let start = crate::clock::now();
+    group.stop();
+    assert!(start.elapsed() < handover::DRAIN, "{:?}", start.elapsed());
 }
 
 #[test]

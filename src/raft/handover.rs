@@ -15,7 +15,7 @@ use crate::raft::state_machine::StateMachine;
 use crate::raft::type_config::TypeConfig;
 
 /// How long what is under way may take.
-const DRAIN: Duration = Duration::from_secs(2);
+pub(super) const DRAIN: Duration = Duration::from_secs(2);
 /// How long the handover may take: an heir catches up, campaigns and wins.
 const HANDOVER: Duration = Duration::from_secs(1);
 const POLL: Duration = Duration::from_millis(5);
@@ -62,11 +62,17 @@ pub(super) async fn retire(raft: &Raft<TypeConfig, StateMachine>, proposer: &Pro
         return;
     }
     let drained = async {
-        while proposer.waiting_bytes() > 0 {
+        while proposer.waiting_bytes() > 0 && !is_cut_off(raft) {
             tokio::time::sleep(POLL).await;
         }
     };
-    if tokio::time::timeout(DRAIN, drained).await.is_err() {
+    let drained = tokio::time::timeout(DRAIN, drained).await;
+    if is_cut_off(raft) {
+        let bytes = proposer.waiting_bytes();
+        tracing::warn!(bytes, "stopping as a leader that no quorum answers");
+        return;
+    }
+    if drained.is_err() {
         tracing::warn!(bytes = proposer.waiting_bytes(), "stopping with proposals open");
     }
     let alone = voters(&raft.metrics().borrow_watched()).is_empty();
@@ -78,6 +84,16 @@ pub(super) async fn retire(raft: &Raft<TypeConfig, StateMachine>, proposer: &Pro
         Ok(None) => tracing::info!("stopping as leader: nobody to hand over to"),
         Err(_) => tracing::warn!("stopping as leader: nobody took over within {HANDOVER:?}"),
     }
+}
+
+/// Whether this member leads and no quorum answers: what is under way does not finish, and nobody
+/// can take over.
+fn is_cut_off(raft: &Raft<TypeConfig, StateMachine>) -> bool {
+    let metrics = raft.metrics().borrow_watched().clone();
+    let silence = metrics.last_quorum_acked.as_ref().map(|at| at.elapsed());
+    let is_alone = voters(&metrics).is_empty();
+    let leads = metrics.state.is_leader();
+    leads && !is_alone && silence.is_some_and(|silence| silence >= QUORUM_SILENCE)
 }
 
 /// The name of the new leader, or of the one that was to be if somebody else was faster.
@@ -92,6 +108,9 @@ async fn hand_over(raft: &Raft<TypeConfig, StateMachine>) -> Option<String> {
     };
     raft.trigger().transfer_leader(chosen).await.ok()?;
     while raft.is_leader() {
+        if is_cut_off(raft) {
+            return None;
+        }
         tokio::time::sleep(POLL).await;
     }
     let membership = raft.metrics().borrow_watched().membership_config.clone();
