@@ -69,7 +69,10 @@ pub(super) fn first_start(own: (&str, StoreId), peers: &Peers, answers: &Answers
         }
     }
     if !belong.is_empty() {
-        let leader = answers.values().find_map(|answer| answer.as_ref().ok()?.leader.as_deref());
+        let mut leaders =
+            answers.values().filter_map(|answer| answer.as_ref().ok()?.leader.as_deref());
+        // Who has not noticed yet takes the store that is lost for the leader.
+        let leader = leaders.find(|leader| *leader != own.0);
         return FirstStart::Wait(to_be_taken_in(&belong, leader, &missing));
     }
     let wait = |what: String| FirstStart::Wait(format!("the group is not started yet: {what}"));
@@ -372,7 +375,7 @@ mod tests {
             FirstStart::Wait("the group is not started yet: waiting for n0 to start it".to_owned())
         );
 
-        let mut gone = all.clone();
+        let mut gone = all;
         gone.insert("n2".to_owned(), Err("refused".to_owned()));
         let wait = first_start(("n0", StoreId(1)), &peers(), &gone);
         assert_eq!(
@@ -395,9 +398,10 @@ mod tests {
             (belongs(None), belongs(None), "n1 and n2: waiting for a leader"),
             (answered(2, true), belongs(None), "n2: waiting for a leader"),
             (gone(), belongs(None), "n2: waiting for a leader, without n1 at n1:1 (refused)"),
+            (belongs(Some("n0")), belongs(Some("n0")), "n1 and n2: waiting for a leader"),
             (
                 belongs(Some("n2")),
-                belongs(None),
+                belongs(Some("n0")),
                 "n1 and n2: n2 leads it and will take this member in",
             ),
         ];
@@ -450,22 +454,28 @@ mod tests {
         let set = |ids: &[u64]| ids.iter().copied().collect::<BTreeSet<u64>>();
         let (old, new, other) = ((3, "n2"), (9, "n2"), (8, "n2"));
         // Besides 1 (n0) and 2 (n1): who is recorded; the voters; what 9 is known to have; the step
-        let rows: [(&str, &[(u64, &str)], &[u64], Option<u64>, Replacement); 8] = [
-            ("as recorded", &[new], &[1, 2, 9], None, Replacement::None),
-            ("unknown", &[old], &[1, 2, 3], None, AddLearner),
-            ("empty", &[old, new], &[1, 2, 3], None, CatchingUp { behind: 5001 }),
-            ("caught up", &[old, new], &[1, 2, 3], Some(4500), Promote(set(&[1, 2, 9]))),
-            ("lost again", &[old, other], &[1, 2, 3], None, Forget(set(&[8]))),
-            ("lost again, taken in", &[old, other, new], &[1, 2, 3], Some(4500), Forget(set(&[8]))),
-            ("left over", &[other, new], &[1, 2, 9], Some(4500), Forget(set(&[8]))),
-            ("half way", &[old, new], &[1, 2, 3, 9], None, Promote(set(&[1, 2, 9]))),
+        let rows = [
+            ("as recorded", vec![new], vec![1, 2, 9], None, Replacement::None),
+            ("unknown", vec![old], vec![1, 2, 3], None, AddLearner),
+            ("empty", vec![old, new], vec![1, 2, 3], None, CatchingUp { behind: 5001 }),
+            ("caught up", vec![old, new], vec![1, 2, 3], Some(4500), Promote(set(&[1, 2, 9]))),
+            ("lost again", vec![old, other], vec![1, 2, 3], None, Forget(set(&[8]))),
+            (
+                "lost again, new",
+                vec![old, other, new],
+                vec![1, 2, 3],
+                Some(4500),
+                Forget(set(&[8])),
+            ),
+            ("left over", vec![other, new], vec![1, 2, 9], Some(4500), Forget(set(&[8]))),
+            ("half way", vec![old, new], vec![1, 2, 3, 9], None, Promote(set(&[1, 2, 9]))),
         ];
         for (what, recorded, voters, matched, want) in rows {
-            let all = [(1, "n0"), (2, "n1")].iter().chain(recorded);
+            let all = [(1, "n0"), (2, "n1")].into_iter().chain(recorded);
             let member = |name: &str| Member { name: name.to_owned(), address: String::new() };
-            let members = all.map(|(id, name)| (*id, member(name))).collect();
+            let members = all.map(|(id, name)| (id, member(name))).collect();
             let matched = matched.map(|index| (9, index)).into_iter().collect();
-            let voters = voters.iter().copied().collect();
+            let voters = voters.into_iter().collect();
             let recorded =
                 Recorded { members: &members, voters: &voters, matched: &matched, last: 5000 };
             assert_eq!(replacement(&recorded, "n2", StoreId(9)), want, "{what}");
