@@ -61,7 +61,7 @@ fn has_key(record: &Record<'_>, topic: &str, wanted: &str) -> bool {
             || properties.keys.into_iter().flat_map(key::split_keys).any(|key| key == wanted))
 }
 
-/// The record that starts at `at`; `None` if none does. `at` may be anything, as it comes from
+/// The record that starts at `at`; `None` if none does, or if it is damaged. `at` may be anything, as it comes from
 /// clients: a place within a record, beyond `applied_to` or below the start of the log.
 pub fn at_position(
     log: &CommitLog,
@@ -75,8 +75,8 @@ pub fn at_position(
         return None;
     }
     let stored = log.slice(at, size)?;
-    let starts_here = Record::parse(&stored).is_ok_and(|record| record.physical() == at.0);
-    starts_here.then_some(stored)
+    let is_one = |record: Record<'_>| record.physical() == at.0 && record.body_is_intact();
+    Record::parse(&stored).is_ok_and(is_one).then_some(stored)
 }
 
 /// When the message of a unit was stored; `None` if it is gone. Milliseconds since the epoch.

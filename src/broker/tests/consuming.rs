@@ -42,6 +42,32 @@ async fn pulls_answer_by_the_rules_of_java() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_the_disk_has_changed_is_not_served() {
+    use std::os::unix::fs::FileExt;
+    let broker = deploy().await;
+    broker.create_topic("T", 1).await;
+    for text in ["first", "second"] {
+        broker.send("T", 0, "", text).await;
+    }
+    let whole = broker.call(pull("T", 0)).await;
+    let second = records(&whole.body).nth(1).unwrap().unwrap().physical();
+    let log = std::fs::read_dir(broker.dir.path().join("store/commitlog")).unwrap();
+    let segment = log.map(|file| file.unwrap().path()).min().unwrap();
+    let file = std::fs::File::options().read(true).write(true).open(segment).unwrap();
+    let mut record = vec![0; 200];
+    file.read_exact_at(&mut record, second).unwrap();
+    let body = record.windows(6).position(|bytes| bytes == b"second").unwrap();
+    file.write_at(b"S", second + body as u64).unwrap();
+
+    let refused = broker.call(pull("T", 0)).await;
+    assert_eq!(refused.code, 1);
+    assert!(remark(&refused).contains(&format!("position {second} is damaged")), "{refused:?}");
+    let by_id = request(RequestCode::VIEW_MESSAGE_BY_ID, &[("offset", &second.to_string())]);
+    assert_ne!(broker.call(by_id).await.code, 0);
+    broker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn senseless_pulls_are_told_what_is_wrong() {
     let broker = deploy().await;
     broker.create_topic("T", 1).await;

@@ -9,6 +9,7 @@ use crate::net;
 use crate::protocol::codes::ResponseCode;
 use crate::protocol::command::RemotingCommand;
 use crate::protocol::headers::pull::PullAnswer;
+use crate::protocol::message::records;
 use crate::protocol::names;
 use crate::store::queues::{Bounds, Unit};
 use crate::store::read::{self, Filter, Limits, Read, Wanted};
@@ -50,7 +51,7 @@ pub(super) fn find(
     let at = |next| PullAnswer { next_begin_offset: next, ..head };
     match verdict(read.outcome, pull, broker.is_leader()) {
         Verdict::Messages { units, next } => {
-            Ok(Found::Answer(messages(broker, pull, &settings, head, units, next)))
+            messages(broker, pull, &settings, head, units, next).map(Found::Answer)
         }
         Verdict::Nothing { code, status, next } => {
             pull.note_next(broker, next);
@@ -99,7 +100,7 @@ fn messages(
     head: PullAnswer,
     mut units: Vec<Unit>,
     next: QueueOffset,
-) -> net::Answer {
+) -> Result<net::Answer, RequestError> {
     let policy = &settings.config.policy.pull;
     let (mut next, mut suggested) = (next, LEADER_ID);
     if is_far_behind(broker, policy.memory_percent, &units) {
@@ -113,10 +114,10 @@ fn messages(
             suggested = pull.when_behind;
         }
     }
-    let Some(records) = mapped(broker, &units) else {
+    let Some(records) = mapped(broker, &units)? else {
         // Retention was faster: the next pull sees other bounds.
         let again = head.answer(ResponseCode::PULL_RETRY_IMMEDIATELY, "MESSAGE_WAS_REMOVING");
-        return again.into();
+        return Ok(again.into());
     };
     let (system, count) = (names::is_system_topic(&pull.topic), units.len() as u64);
     let bytes = records.iter().map(|stretch| stretch.len() as u64).sum();
@@ -124,7 +125,7 @@ fn messages(
     let next = as_i64(next);
     pull.note_next(broker, next);
     let head = PullAnswer { suggest_which_broker_id: suggested, next_begin_offset: next, ..head };
-    net::Answer::Records { head: head.answer(ResponseCode::SUCCESS, "FOUND"), records }
+    Ok(net::Answer::Records { head: head.answer(ResponseCode::SUCCESS, "FOUND"), records })
 }
 
 /// Whether messages are so far behind the end of the log that memory has probably lost them.
@@ -147,14 +148,35 @@ fn affordable(units: &[Unit], messages_max: u32, bytes_max: u64) -> usize {
     count
 }
 
-/// The records of `units`; `None` if some of them have been deleted.
-fn mapped(broker: &Broker, units: &[Unit]) -> Option<Vec<Bytes>> {
+/// The records of `units`, each checked: the disk may have changed them since they were written.
+/// `None` if some of them have been deleted.
+fn mapped(broker: &Broker, units: &[Unit]) -> Result<Option<Vec<Bytes>>, RequestError> {
     let log = broker.group.log();
-    let mut records = Vec::with_capacity(4);
+    let mut mapped = Vec::with_capacity(4);
     for stretch in read::stretches(units) {
-        records.push(log.slice(stretch.physical, stretch.bytes)?.into_bytes());
+        let Some(bytes) = log.slice(stretch.physical, stretch.bytes) else { return Ok(None) };
+        if let Some(offset) = first_damaged(&bytes) {
+            let position = stretch.physical.0 + offset as u64;
+            tracing::error!(position, "a message on this member's disk is damaged; not served");
+            let member = &broker.identity.member;
+            let text = format!("the message at position {position} is damaged on member {member}");
+            return Err(RequestError::Internal(text));
+        }
+        mapped.push(bytes.into_bytes());
     }
-    Some(records)
+    Ok(Some(mapped))
+}
+
+/// Where in a stretch of records the first one starts that is not as it was written.
+fn first_damaged(stretch: &[u8]) -> Option<usize> {
+    let mut at = 0;
+    for record in records(stretch) {
+        match record {
+            Ok(record) if record.body_is_intact() => at += record.stored_bytes(),
+            Ok(_) | Err(_) => return Some(at),
+        }
+    }
+    None
 }
 
 #[cfg(test)]
