@@ -165,6 +165,9 @@ impl CommitLog {
         let failed = |e| Error::io("start threads for", &options.dir, e);
         let preparer = Preparer::start(Arc::clone(&files), options.dir.clone(), bytes);
         let ends = Ends { purged: found.purged, last: found.last, tail: found.tail, epoch: 0 };
+        if let Some((_, (_, active))) = found.segments.last_key_value() {
+            active.expect_appends();
+        }
         let readers = found.segments.values().map(|(s, _)| Arc::clone(s)).collect();
         let core = Arc::new(Core {
             segments: ArcSwap::from_pointee(readers),
@@ -627,6 +630,10 @@ impl Core {
         let mut writer = file.map().map_err(|e| Error::io("map segment", &path, e))?;
         let start = (first.index, first.position);
         writer.publish((first.position.0 - base) as usize); // zeros, if the log starts within
+        writer.expect_appends();
+        if let Some((_, (_, full))) = write.segments.last_key_value() {
+            full.expect_reads();
+        }
         let segment = Segment::new(base, path, file, writer.reader(), start);
         write.segments.insert(base, (Arc::new(segment), writer));
         self.show(write);
@@ -676,6 +683,7 @@ impl Core {
             let failed = |e| Error::io("cut segment", &segment.path, e);
             let fresh = segment.file.map().map_err(failed)?;
             writer.detach(fresh, keep).map_err(failed)?;
+            writer.expect_appends();
             segment.file.zero(keep as u64..end as u64).map_err(failed)?;
             *segment = Arc::new(segment.cut(writer.reader(), tail));
         }

@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
-use memmap2::{MmapMut, MmapOptions, MmapRaw};
+use memmap2::{Advice, MmapMut, MmapOptions, MmapRaw};
 use rustix::mm::{MremapFlags, mremap_fixed};
 
 /// A multiple of every page size in use (4, 16 and 64 KiB).
@@ -91,6 +91,22 @@ impl Writer {
         let map = MmapOptions::new().len(len).map_raw(file)?;
         let region = Arc::new(Region { map, published: AtomicUsize::new(0) });
         Ok(Self { region, former: Vec::new() })
+    }
+
+    /// Says that what is not published yet will be written, page by page.
+    ///
+    /// Without that, a fault reads ahead, and on file systems with large folios (ext4 since Linux
+    /// 6.16, XFS) what it reads is one folio of up to 2 MiB: the first byte written to it makes
+    /// all of it dirty, and each sync writes all of it again.
+    pub fn expect_appends(&self) {
+        let from = self.published().next_multiple_of(PAGE_BYTES_MAX).min(self.len());
+        // A refused advice costs speed only.
+        let _ = self.region.map.advise_range(Advice::Random, from, self.len() - from);
+    }
+
+    /// Says that the file is full, and is read from now on.
+    pub fn expect_reads(&self) {
+        let _ = self.region.map.advise(Advice::Normal); // as above
     }
 
     /// Bytes of the mapping.

@@ -164,7 +164,7 @@ def table(reports):
         print()
         show([["", "this", "Java"], *map(list, single(reports, durability))])
         for wrong, text in verdicts(reports, durability):
-            bad += wrong
+            bad += wrong and text.startswith("rmq")  # what the reference does wrong is news, not our failure
             print(f"{'WRONG' if wrong else 'NOTE'} {text}")
     return bad
 
