@@ -58,6 +58,15 @@ pub struct LogOptions {
     pub previous_life: PreviousLife,
 }
 
+impl LogOptions {
+    fn expect_appends(&self, writer: &Writer) {
+        match self.durability {
+            Durability::Synced => writer.expect_appends(),
+            Durability::PageCache => {}
+        }
+    }
+}
+
 /// From where a start reads the log again. `ReplayFrom::default()` for a new store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ReplayFrom {
@@ -166,7 +175,7 @@ impl CommitLog {
         let preparer = Preparer::start(Arc::clone(&files), options.dir.clone(), bytes);
         let ends = Ends { purged: found.purged, last: found.last, tail: found.tail, epoch: 0 };
         if let Some((_, (_, active))) = found.segments.last_key_value() {
-            active.expect_appends();
+            options.expect_appends(active);
         }
         let readers = found.segments.values().map(|(s, _)| Arc::clone(s)).collect();
         let core = Arc::new(Core {
@@ -630,7 +639,7 @@ impl Core {
         let mut writer = file.map().map_err(|e| Error::io("map segment", &path, e))?;
         let start = (first.index, first.position);
         writer.publish((first.position.0 - base) as usize); // zeros, if the log starts within
-        writer.expect_appends();
+        self.options.expect_appends(&writer);
         if let Some((_, (_, full))) = write.segments.last_key_value() {
             full.expect_reads();
         }
@@ -683,7 +692,7 @@ impl Core {
             let failed = |e| Error::io("cut segment", &segment.path, e);
             let fresh = segment.file.map().map_err(failed)?;
             writer.detach(fresh, keep).map_err(failed)?;
-            writer.expect_appends();
+            self.options.expect_appends(writer);
             segment.file.zero(keep as u64..end as u64).map_err(failed)?;
             *segment = Arc::new(segment.cut(writer.reader(), tail));
         }

@@ -97,7 +97,8 @@ impl Writer {
     ///
     /// Without that, a fault reads ahead, and on file systems with large folios (ext4 since Linux
     /// 6.16, XFS) what it reads is one folio of up to 2 MiB: the first byte written to it makes
-    /// all of it dirty, and each sync writes all of it again.
+    /// all of it dirty, and each sync writes all of it again. Where nobody waits for syncs, the
+    /// larger folios are the better choice: a fault for each of them instead of each page.
     pub fn expect_appends(&self) {
         let from = self.published().next_multiple_of(PAGE_BYTES_MAX).min(self.len());
         // A refused advice costs speed only.
