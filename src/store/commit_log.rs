@@ -34,14 +34,12 @@ use super::segment::{Segment, base_of, damaged, place};
 use super::store_file::PreviousLife;
 use crate::clock;
 use crate::ids::{EntryIndex, PhysicalOffset, QueueOffset, StoreId};
-use crate::protocol::message::{Draft, Record, RecordPlace};
+use crate::protocol::message::{Draft, RecordPlace};
 
 /// Smallest segment.
 pub const SEGMENT_BYTES_MIN: u64 = 1 << 20;
 /// Largest segment.
 pub const SEGMENT_BYTES_MAX: u64 = 32 << 30;
-/// Entries at the start of a segment among which a message is looked for, to learn its age.
-const ENTRIES_TO_FIRST_MESSAGE_MAX: usize = 256;
 
 /// Where and how the log is kept.
 #[derive(Debug, Clone)]
@@ -512,7 +510,7 @@ impl CommitLog {
             .map(|segment| SegmentInfo {
                 base: PhysicalOffset(segment.base),
                 first: segment.first,
-                first_store_ms: first_store_ms(segment),
+                first_store_ms: segment.first_store_ms(),
             })
             .collect()
     }
@@ -793,19 +791,6 @@ fn following(
 
 fn not_found(index: EntryIndex, near: PhysicalOffset) -> Error {
     damaged(near, index, "the entry is not where it must be".to_owned())
-}
-
-fn first_store_ms(segment: &Segment) -> Option<i64> {
-    let mut at = segment.start();
-    for _ in 0..ENTRIES_TO_FIRST_MESSAGE_MAX {
-        let header = segment.header_at(at).ok()??;
-        if header.messages > 0 {
-            let records = segment.slice(header.first_record(), header.message_bytes)?;
-            return Record::parse(&records).ok().map(|record| record.store_timestamp());
-        }
-        at = header.end();
-    }
-    None
 }
 
 #[cfg(test)]

@@ -15,9 +15,13 @@ use super::error::{Committed, Error};
 use super::files::SegmentFile;
 use super::mmap::{MappedBytes, Reader};
 use crate::ids::{EntryIndex, PhysicalOffset};
+use crate::protocol::message::Record;
 
 /// Distance of two points, in units of [`ALIGN_BYTES`]: 64 KiB.
 const POINT_UNITS: u32 = 64 * 1024 / ALIGN_BYTES as u32;
+
+/// Entries at the start of a segment among which a message is looked for, to learn its age.
+const ENTRIES_TO_FIRST_MESSAGE_MAX: usize = 256;
 
 /// Where the next entry goes. Pure: entries lie back to back, and never across a segment's end.
 pub(super) fn place(tail: PhysicalOffset, total: u64, segment_bytes: u64) -> PhysicalOffset {
@@ -166,6 +170,20 @@ impl Segment {
     pub(super) fn slice(&self, at: PhysicalOffset, bytes: u32) -> Option<MappedBytes> {
         let at = usize::try_from(at.0.checked_sub(self.base)?).ok()?;
         self.reader.slice(at..at.checked_add(bytes as usize)?)
+    }
+
+    /// When its first message was stored; `None` if there is none near its start.
+    pub(super) fn first_store_ms(&self) -> Option<i64> {
+        let mut at = self.start();
+        for _ in 0..ENTRIES_TO_FIRST_MESSAGE_MAX {
+            let header = self.header_at(at).ok()??;
+            if header.messages > 0 {
+                let records = self.slice(header.first_record(), header.message_bytes)?;
+                return Record::parse(&records).ok().map(|record| record.store_timestamp());
+            }
+            at = header.end();
+        }
+        None
     }
 
     /// Marks that something was written.
