@@ -19,6 +19,8 @@ pub mod read;
 pub mod recovery;
 pub mod retention;
 mod segment;
+#[cfg(test)]
+pub mod simulated_disk;
 pub mod store_file;
 pub mod vote_file;
 

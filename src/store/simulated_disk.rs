@@ -1,0 +1,640 @@
+//! A disk in memory that knows what was only written from what is durable, for tests of crashes.
+//!
+//! ```text
+//!  mapped writes ──► written ──── sync, of one file ──────► durable     content, per sector
+//!  new, gone, renamed ──► names ── sync_dir, of one dir ──► durable     names
+//! ```
+//!
+//! Everything that changes files or makes them durable is a *step*, as fine as the system calls of
+//! [`super::RealFiles`]. At a chosen step the machine stops ([`SimulatedDisk::stop_at`]): that step
+//! and all that come later fail, and what was written by then is kept. The next life gets another
+//! disk: [`SimulatedDisk::after_kill`] has all that was written, and
+//! [`SimulatedDisk::after_power_loss`] has what was durable and any part of the rest.
+//!
+//! Directories are durable at once. A new file is empty until its content is synced.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::files::{FileInfo, Files, Fill, SegmentFile, Space};
+use super::mmap::{MappedBytes, Writer};
+
+/// What a disk writes as a whole. Bytes.
+pub const SECTOR_BYTES: usize = 512;
+/// What a file takes at least.
+const BLOCK_BYTES: u64 = 4096;
+
+/// Something that was not made durable, and may or may not outlive a power loss.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unsynced {
+    /// The names that one call changed: a file made, renamed or removed.
+    Names(Vec<PathBuf>),
+    /// That a file is longer than it was; what is new of it reads as zeros.
+    Length(PathBuf),
+    /// A sector of a file, by its offset.
+    Sector(PathBuf, usize),
+}
+
+/// In which order changes of names within a directory reach the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NameOrder {
+    /// None survives without those before it: file systems with a journal (ext4, XFS, btrfs).
+    Kept,
+    /// Any of them may survive: the least that POSIX promises.
+    Any,
+}
+
+/// The disk. A handle: clones share it.
+#[derive(Clone)]
+pub struct SimulatedDisk(Arc<Mutex<State>>);
+
+struct State {
+    total_bytes: u64,
+    dirs: Vec<PathBuf>,
+    /// What there is, by number. A file may have no name any more, or not yet a durable one.
+    nodes: BTreeMap<u64, Arc<Node>>,
+    next_node: u64,
+    /// As the process sees them.
+    names: BTreeMap<PathBuf, u64>,
+    durable_names: BTreeMap<PathBuf, u64>,
+    /// What makes `names` of `durable_names`, oldest first.
+    unsynced: Vec<NameChange>,
+    steps: Vec<String>,
+    stop_at: Option<usize>,
+    fail_at: Option<usize>,
+}
+
+#[derive(Clone)]
+struct NameChange {
+    dir: PathBuf,
+    changes: Vec<(PathBuf, Option<u64>)>,
+}
+
+/// A file without its names.
+struct Node {
+    /// What was written, in memory, so that it can be mapped.
+    written: File,
+    images: Mutex<Images>,
+}
+
+#[derive(Default)]
+struct Images {
+    durable: Vec<u8>,
+    /// What was written when the machine stopped: threads that do not know yet go on writing.
+    at_stop: Option<Vec<u8>>,
+}
+
+impl Node {
+    fn new(written: &[u8], durable: Vec<u8>) -> io::Result<Self> {
+        let file = rustix::fs::memfd_create("simulated", rustix::fs::MemfdFlags::CLOEXEC)?;
+        let file = File::from(file);
+        file.write_all_at(written, 0)?;
+        Ok(Self { written: file, images: Mutex::new(Images { durable, at_stop: None }) })
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.written.metadata()?.len())
+    }
+
+    fn content(&self) -> io::Result<Vec<u8>> {
+        let mut content = vec![0; usize::try_from(self.len()?).map_err(io::Error::other)?];
+        self.written.read_exact_at(&mut content, 0)?;
+        Ok(content)
+    }
+
+    /// What was written, as of the stop if there was one.
+    fn last_written(&self) -> io::Result<Vec<u8>> {
+        let at_stop = self.images.lock().at_stop.clone();
+        at_stop.map_or_else(|| self.content(), Ok)
+    }
+
+    /// The durable content with those parts of the rest that survive.
+    fn with_surviving(
+        &self,
+        path: &Path,
+        survives: &mut dyn FnMut(Unsynced) -> bool,
+    ) -> io::Result<Vec<u8>> {
+        let written = self.last_written()?;
+        let mut content = self.images.lock().durable.clone();
+        if content.len() < written.len() && survives(Unsynced::Length(path.to_owned())) {
+            content.resize(written.len(), 0);
+        }
+        let sectors = content.chunks_mut(SECTOR_BYTES).zip(written.chunks(SECTOR_BYTES));
+        for (at, (old, new)) in sectors.enumerate() {
+            let bytes = old.len().min(new.len());
+            let (old, new) = (&mut old[..bytes], &new[..bytes]);
+            let sector = || Unsynced::Sector(path.to_owned(), at * SECTOR_BYTES);
+            if old != new && survives(sector()) {
+                old.copy_from_slice(new);
+            }
+        }
+        Ok(content)
+    }
+}
+
+impl SimulatedDisk {
+    /// An empty disk of `total_bytes`.
+    pub fn new(total_bytes: u64) -> Self {
+        Self(Arc::new(Mutex::new(State {
+            total_bytes,
+            dirs: Vec::new(),
+            nodes: BTreeMap::new(),
+            next_node: 0,
+            names: BTreeMap::new(),
+            durable_names: BTreeMap::new(),
+            unsynced: Vec::new(),
+            steps: Vec::new(),
+            stop_at: None,
+            fail_at: None,
+        })))
+    }
+
+    /// Gives the disk another size; smaller than what is on it means full.
+    pub fn resize(&self, total_bytes: u64) {
+        self.0.lock().total_bytes = total_bytes;
+    }
+
+    /// The machine stops at step `step`, counted from the disk's first one (0).
+    pub fn stop_at(&self, step: usize) {
+        self.0.lock().stop_at = Some(step);
+    }
+
+    /// Step `step` fails with an error of the medium; the others go on working.
+    pub fn fail_at(&self, step: usize) {
+        self.0.lock().fail_at = Some(step);
+    }
+
+    /// Whether the machine has stopped.
+    pub fn has_stopped(&self) -> bool {
+        self.0.lock().has_stopped()
+    }
+
+    /// The steps so far, in words. The last one is the one at which the machine stopped.
+    pub fn steps(&self) -> Vec<String> {
+        self.0.lock().steps.clone()
+    }
+
+    /// The disk as the next process finds it when this one ends and the machine goes on. What was
+    /// not durable still is not.
+    pub fn after_kill(&self) -> io::Result<Self> {
+        let state = self.0.lock();
+        let next = Self::new(state.total_bytes);
+        {
+            let mut next = next.0.lock();
+            for (number, node) in &state.nodes {
+                let durable = node.images.lock().durable.clone();
+                let copy = Node::new(&node.last_written()?, durable)?;
+                next.nodes.insert(*number, Arc::new(copy));
+            }
+            next.next_node = state.next_node;
+            next.dirs.clone_from(&state.dirs);
+            next.names.clone_from(&state.names);
+            next.durable_names.clone_from(&state.durable_names);
+            next.unsynced.clone_from(&state.unsynced);
+        }
+        Ok(next)
+    }
+
+    /// The disk as it is after a power loss. `survives` is asked for each thing that was not made
+    /// durable: names first, oldest first, then the content of each file that is left.
+    pub fn after_power_loss(
+        &self,
+        order: NameOrder,
+        survives: &mut dyn FnMut(Unsynced) -> bool,
+    ) -> io::Result<Self> {
+        let state = self.0.lock();
+        let mut names = state.durable_names.clone();
+        let mut cut_off: Vec<&Path> = Vec::new(); // directories of which nothing more survives
+        for NameChange { dir, changes } in &state.unsynced {
+            let changed = Unsynced::Names(changes.iter().map(|(path, _)| path.clone()).collect());
+            if cut_off.contains(&dir.as_path()) {
+                continue;
+            }
+            if survives(changed) {
+                apply(&mut names, changes);
+            } else if order == NameOrder::Kept {
+                cut_off.push(dir);
+            }
+        }
+        let next = Self::new(state.total_bytes);
+        {
+            let mut next = next.0.lock();
+            for (path, number) in &names {
+                let content = state.node(*number)?.with_surviving(path, survives)?;
+                next.nodes.insert(*number, Arc::new(Node::new(&content, content.clone())?));
+            }
+            next.next_node = state.next_node;
+            next.dirs.clone_from(&state.dirs);
+            next.durable_names.clone_from(&names);
+            next.names = names;
+        }
+        Ok(next)
+    }
+
+    /// The kernel writes back what it likes: what `survives` is asked for becomes durable by
+    /// itself. Names stay.
+    pub fn write_back(&self, survives: &mut dyn FnMut(Unsynced) -> bool) -> io::Result<()> {
+        let state = self.0.lock();
+        for (path, number) in state.names.iter().filter(|_| !state.has_stopped()) {
+            let node = state.node(*number)?;
+            let content = node.with_surviving(path, survives)?;
+            node.images.lock().durable = content;
+        }
+        Ok(())
+    }
+
+    fn step(&self, what: &str, path: &Path) -> io::Result<()> {
+        self.0.lock().step(what, path)
+    }
+}
+
+fn apply(names: &mut BTreeMap<PathBuf, u64>, changes: &[(PathBuf, Option<u64>)]) {
+    for (path, to) in changes {
+        match to {
+            Some(number) => names.insert(path.clone(), *number),
+            None => names.remove(path),
+        };
+    }
+}
+
+fn stopped() -> io::Error {
+    io::Error::other("the machine has stopped")
+}
+
+fn not_found(path: &Path) -> io::Error {
+    io::Error::new(io::ErrorKind::NotFound, format!("no {}", path.display()))
+}
+
+fn directory_of(path: &Path) -> PathBuf {
+    path.parent().map(Path::to_owned).unwrap_or_default()
+}
+
+impl State {
+    fn has_stopped(&self) -> bool {
+        self.stop_at.is_some_and(|at| at < self.steps.len())
+    }
+
+    fn running(&self) -> io::Result<()> {
+        if self.has_stopped() { Err(stopped()) } else { Ok(()) }
+    }
+
+    /// Counts a step that is about to happen, unless the machine stops at it.
+    fn step(&mut self, what: &str, path: &Path) -> io::Result<()> {
+        self.running()?;
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        self.steps.push(format!("{what} {name}"));
+        if self.has_stopped() {
+            for node in self.nodes.values() {
+                let written = node.content()?;
+                node.images.lock().at_stop = Some(written);
+            }
+        }
+        self.running()?;
+        match self.fail_at == Some(self.steps.len() - 1) {
+            true => Err(io::Error::other("medium error")),
+            false => Ok(()),
+        }
+    }
+
+    fn node(&self, number: u64) -> io::Result<&Arc<Node>> {
+        self.nodes.get(&number).ok_or_else(|| io::Error::other("a name of nothing"))
+    }
+
+    fn named(&self, path: &Path) -> Option<&Arc<Node>> {
+        self.names.get(path).and_then(|number| self.nodes.get(number))
+    }
+
+    fn change(&mut self, dir: PathBuf, changes: Vec<(PathBuf, Option<u64>)>) {
+        apply(&mut self.names, &changes);
+        self.unsynced.push(NameChange { dir, changes });
+        self.forget_nameless();
+    }
+
+    /// Frees what neither has a name nor may get one back.
+    fn forget_nameless(&mut self) {
+        let Self { names, durable_names, unsynced, nodes, .. } = self;
+        let pending = || unsynced.iter().flat_map(|change| &change.changes);
+        nodes.retain(|number, _| {
+            names.values().chain(durable_names.values()).any(|n| n == number)
+                || pending().any(|(_, to)| *to == Some(*number))
+        });
+    }
+
+    fn create(&mut self, path: &Path) -> io::Result<Arc<Node>> {
+        let dir = directory_of(path);
+        if !self.dirs.contains(&dir) {
+            return Err(not_found(&dir));
+        }
+        self.step("create", path)?;
+        let (number, node) = (self.next_node, Arc::new(Node::new(&[], Vec::new())?));
+        self.next_node += 1;
+        self.nodes.insert(number, Arc::clone(&node));
+        self.change(dir, vec![(path.to_owned(), Some(number))]);
+        Ok(node)
+    }
+
+    fn unlink(&mut self, path: &Path) -> io::Result<()> {
+        self.running()?;
+        if self.names.contains_key(path) {
+            self.step("remove", path)?;
+            self.change(directory_of(path), vec![(path.to_owned(), None)]);
+        }
+        Ok(())
+    }
+
+    fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()> {
+        self.step("rename to", to)?;
+        let number = *self.names.get(from).ok_or_else(|| not_found(from))?;
+        let changes = vec![(from.to_owned(), None), (to.to_owned(), Some(number))];
+        self.change(directory_of(to), changes);
+        Ok(())
+    }
+
+    fn sync_dir(&mut self, dir: &Path) -> io::Result<()> {
+        self.step("sync directory", dir)?;
+        let synced: Vec<_> = self.unsynced.extract_if(.., |change| change.dir == dir).collect();
+        for NameChange { changes, .. } in synced {
+            apply(&mut self.durable_names, &changes);
+        }
+        self.forget_nameless();
+        Ok(())
+    }
+
+    fn free(&self) -> io::Result<u64> {
+        let mut used = 0;
+        for number in self.names.values() {
+            used += self.node(*number)?.len()?.next_multiple_of(BLOCK_BYTES);
+        }
+        Ok(self.total_bytes.saturating_sub(used))
+    }
+
+    /// Refuses when `bytes` more do not fit.
+    fn take_room(&self, bytes: u64) -> io::Result<()> {
+        let fits = bytes.next_multiple_of(BLOCK_BYTES) <= self.free()?;
+        if fits { Ok(()) } else { Err(io::ErrorKind::StorageFull.into()) }
+    }
+
+    fn allocate(&mut self, path: &Path, node: &Node, bytes: u64) -> io::Result<()> {
+        self.step("allocate", path)?;
+        self.take_room(bytes - node.len()?)?;
+        node.written.set_len(bytes)
+    }
+
+    fn sync(&mut self, path: &Path, node: &Node) -> io::Result<()> {
+        self.step("sync", path)?;
+        let written = node.content()?;
+        node.images.lock().durable = written;
+        Ok(())
+    }
+}
+
+impl Files for SimulatedDisk {
+    fn create_dir(&self, dir: &Path) -> io::Result<()> {
+        self.step("create directory", dir)?;
+        let mut state = self.0.lock();
+        for dir in dir.ancestors() {
+            if !state.dirs.iter().any(|there| there == dir) {
+                state.dirs.push(dir.to_owned());
+            }
+        }
+        Ok(())
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<FileInfo>> {
+        let state = self.0.lock();
+        state.running()?;
+        if !state.dirs.iter().any(|there| there == dir) {
+            return Err(not_found(dir));
+        }
+        let mut files = Vec::new();
+        for (path, number) in state.names.iter().filter(|(path, _)| path.parent() == Some(dir)) {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let bytes = state.node(*number)?.len()?;
+            files.push(FileInfo { name, bytes, modified_ms: 0 });
+        }
+        files.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(files)
+    }
+
+    fn segment(&self, path: &Path, bytes: u64) -> io::Result<Arc<dyn SegmentFile>> {
+        let mut state = self.0.lock();
+        state.running()?;
+        let existed = state.named(path).cloned();
+        let is_new = existed.is_none();
+        let node = existed.map_or_else(|| state.create(path), Ok)?;
+        let have = node.len()?;
+        if have > bytes {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "file is too long"));
+        }
+        if have < bytes {
+            let made = state.allocate(path, &node, bytes);
+            if let Err(error) = made.and_then(|()| state.sync(path, &node)) {
+                if is_new && !state.has_stopped() {
+                    state.unlink(path)?;
+                }
+                return Err(error);
+            }
+            state.sync_dir(&directory_of(path))?;
+        }
+        Ok(Arc::new(Segment { disk: self.clone(), path: path.to_owned(), node, bytes }))
+    }
+
+    fn map(&self, path: &Path) -> io::Result<MappedBytes> {
+        let state = self.0.lock();
+        state.running()?;
+        MappedBytes::of_finished(&state.named(path).ok_or_else(|| not_found(path))?.written)
+    }
+
+    fn read(&self, path: &Path) -> io::Result<Option<Vec<u8>>> {
+        let state = self.0.lock();
+        state.running()?;
+        state.named(path).map(|node| node.content()).transpose()
+    }
+
+    fn replace_with(&self, path: &Path, fill: &mut Fill<'_>) -> io::Result<()> {
+        let mut name = path.as_os_str().to_owned();
+        name.push(".tmp");
+        let temporary = Path::new(&name);
+        let mut content = Vec::new();
+        let filled = fill(&mut content);
+        let mut state = self.0.lock();
+        state.unlink(temporary)?;
+        let node = state.create(temporary)?;
+        let written = filled.and_then(|()| state.step("write", temporary)).and_then(|()| {
+            state.take_room(content.len() as u64)?;
+            node.written.write_all_at(&content, 0)
+        });
+        if let Err(error) = written.and_then(|()| state.sync(temporary, &node)) {
+            if !state.has_stopped() {
+                state.unlink(temporary)?;
+            }
+            return Err(error);
+        }
+        state.rename(temporary, path)?;
+        state.sync_dir(&directory_of(path))
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        self.0.lock().unlink(path)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        self.0.lock().sync_dir(dir)
+    }
+
+    fn space(&self, _: &Path) -> io::Result<Space> {
+        let state = self.0.lock();
+        state.running()?;
+        Ok(Space { total: state.total_bytes, free: state.free()? })
+    }
+}
+
+struct Segment {
+    disk: SimulatedDisk,
+    path: PathBuf,
+    node: Arc<Node>,
+    bytes: u64,
+}
+
+impl SegmentFile for Segment {
+    fn map(&self) -> io::Result<Writer> {
+        self.disk.0.lock().running()?;
+        Writer::map(&self.node.written, usize::try_from(self.bytes).map_err(io::Error::other)?)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.disk.0.lock().sync(&self.path, &self.node)
+    }
+
+    fn zero(&self, range: Range<u64>) -> io::Result<()> {
+        if range.is_empty() {
+            return Ok(());
+        }
+        self.disk.step("zero", &self.path)?;
+        let bytes = usize::try_from(range.end - range.start).map_err(io::Error::other)?;
+        self.node.written.write_all_at(&vec![0; bytes], range.start)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DIR: &str = "/d";
+    const NEVER: fn(Unsynced) -> bool = |_| false;
+
+    fn disk() -> SimulatedDisk {
+        let disk = SimulatedDisk::new(1 << 20);
+        disk.create_dir(Path::new(DIR)).unwrap();
+        disk
+    }
+
+    fn at(name: &str) -> PathBuf {
+        Path::new(DIR).join(name)
+    }
+
+    fn names(disk: &SimulatedDisk) -> Vec<String> {
+        disk.list(Path::new(DIR)).unwrap().into_iter().map(|file| file.name).collect()
+    }
+
+    #[test]
+    fn what_is_mapped_survives_a_kill_at_once_and_a_power_loss_after_a_sync() {
+        let disk = disk();
+        let segment = disk.segment(&at("0"), 8192).unwrap();
+        let mut map = segment.map().unwrap();
+        map.unpublished(600..605).copy_from_slice(b"hello");
+        let content =
+            |disk: SimulatedDisk| disk.read(&at("0")).unwrap().unwrap()[600..605].to_vec();
+        let lost = |disk: &SimulatedDisk| disk.after_power_loss(NameOrder::Any, &mut { NEVER });
+        let killed = disk.after_kill().unwrap();
+        assert_eq!(content(lost(&killed).unwrap()), [0; 5], "a kill makes nothing durable");
+        assert_eq!(content(killed), b"hello");
+        assert_eq!(content(lost(&disk).unwrap()), [0; 5]);
+        segment.sync().unwrap();
+        map.unpublished(600..605).copy_from_slice(b"later");
+        assert_eq!(content(lost(&disk).unwrap()), b"hello");
+        let mut asked = Vec::new();
+        let all = disk.after_power_loss(NameOrder::Any, &mut |unsynced| {
+            asked.push(unsynced);
+            true
+        });
+        assert_eq!(content(all.unwrap()), b"later");
+        assert_eq!(asked, [Unsynced::Sector(at("0"), 512)]);
+        disk.write_back(&mut |_| true).unwrap();
+        assert_eq!(content(lost(&disk).unwrap()), b"later");
+    }
+
+    #[test]
+    fn a_replaced_file_is_the_old_or_the_new_one_at_every_step() {
+        let before = disk();
+        before.replace(&at("f"), b"old").unwrap();
+        let first = before.steps().len();
+        for step in first.. {
+            let disk = before.after_kill().unwrap();
+            disk.stop_at(step - first);
+            let replaced = disk.replace(&at("f"), b"new");
+            for survives in [true, false] {
+                let after = disk.after_power_loss(NameOrder::Any, &mut |_| survives).unwrap();
+                let content = after.read(&at("f")).unwrap().unwrap();
+                assert!(content == b"new" || content == b"old", "step {step}: {content:?}");
+                assert!(replaced.is_err() || content == b"new", "it was said to be durable");
+            }
+            if replaced.is_ok() {
+                assert_eq!(step - first, 5, "create, write, sync, rename, sync directory");
+                return;
+            }
+            assert!(disk.read(&at("f")).is_err(), "a stopped machine answers nothing");
+        }
+    }
+
+    #[test]
+    fn names_survive_in_order_or_in_any() {
+        let disk = disk();
+        for name in ["a", "b"] {
+            disk.segment(&at(name), 4096).unwrap();
+            disk.remove(&at(name)).unwrap();
+        }
+        // The directory was synced with "b", so only its removal is left to lose.
+        let lost = disk.after_power_loss(NameOrder::Kept, &mut { NEVER }).unwrap();
+        assert_eq!(names(&lost), ["b"]);
+        for name in ["c", "d"] {
+            lost.segment(&at(name), 4096).unwrap();
+        }
+        lost.remove(&at("c")).unwrap();
+        lost.remove(&at("d")).unwrap();
+        let only_d = |unsynced: Unsynced| unsynced == Unsynced::Names(vec![at("d")]);
+        let left = |order| names(&lost.after_power_loss(order, &mut { only_d }).unwrap());
+        assert_eq!(left(NameOrder::Kept), ["b", "c", "d"]);
+        assert_eq!(left(NameOrder::Any), ["b", "c"]);
+    }
+
+    #[test]
+    fn a_full_disk_takes_nothing_more_and_keeps_what_it_has() {
+        let disk = disk();
+        disk.resize(12 << 10);
+        disk.segment(&at("0"), 8192).unwrap();
+        let full = disk.segment(&at("1"), 8192).err().unwrap();
+        assert_eq!(full.kind(), io::ErrorKind::StorageFull);
+        disk.replace(&at("f"), b"fits").unwrap();
+        let full = disk.replace(&at("f"), b"does not").unwrap_err();
+        assert_eq!(full.kind(), io::ErrorKind::StorageFull);
+        assert_eq!(names(&disk), ["0", "f"]);
+        assert_eq!(disk.space(Path::new(DIR)).unwrap().free, 0);
+    }
+
+    #[test]
+    fn a_step_fails_once() {
+        let disk = disk();
+        let segment = disk.segment(&at("0"), 4096).unwrap();
+        disk.fail_at(disk.steps().len());
+        assert_eq!(segment.sync().unwrap_err().to_string(), "medium error");
+        segment.sync().unwrap();
+    }
+}
