@@ -20,9 +20,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
-use super::entry::{
-    EntryId, HEADER_BYTES, Header, Kind, ReceivedEntry, StoredEntry, crc32c, total_bytes,
-};
+use super::entry::{EntryId, Header, Kind, ReceivedEntry, StoredEntry, crc32c, total_bytes};
 use super::error::Error;
 use super::files::Files;
 use super::flush::{BACKGROUND_SYNC_MS, Durability, SyncCounters, SyncDone, SyncStats, Syncer};
@@ -41,6 +39,9 @@ pub const SEGMENT_BYTES_MIN: u64 = 1 << 20;
 /// Largest segment.
 pub const SEGMENT_BYTES_MAX: u64 = 32 << 30;
 
+/// Room for encoding that is kept from one entry to the next: most entries are smaller.
+const ENCODED_BYTES_KEPT: usize = 2 << 20;
+
 /// Where and how the log is kept.
 #[derive(Debug, Clone)]
 pub struct LogOptions {
@@ -54,15 +55,6 @@ pub struct LogOptions {
     pub store_id: StoreId,
     /// How the store was left ([`super::store_file::StoreFile::previous_life`]).
     pub previous_life: PreviousLife,
-}
-
-impl LogOptions {
-    fn expect_appends(&self, writer: &Writer) {
-        match self.durability {
-            Durability::Synced => writer.expect_appends(),
-            Durability::PageCache => {}
-        }
-    }
 }
 
 /// From where a start reads the log again. `ReplayFrom::default()` for a new store.
@@ -150,6 +142,8 @@ struct Core {
 
 struct WriteSide {
     segments: BTreeMap<u64, (Arc<Segment>, Writer)>,
+    /// Where entries are encoded, at most [`ENCODED_BYTES_KEPT`] between two of them.
+    encoded: Vec<u8>,
 }
 
 impl CommitLog {
@@ -172,14 +166,11 @@ impl CommitLog {
         let failed = |e| Error::io("start threads for", &options.dir, e);
         let preparer = Preparer::start(Arc::clone(&files), options.dir.clone(), bytes);
         let ends = Ends { purged: found.purged, last: found.last, tail: found.tail, epoch: 0 };
-        if let Some((_, (_, active))) = found.segments.last_key_value() {
-            options.expect_appends(active);
-        }
         let readers = found.segments.values().map(|(s, _)| Arc::clone(s)).collect();
         let core = Arc::new(Core {
             segments: ArcSwap::from_pointee(readers),
             ends: Mutex::new(ends),
-            write: Mutex::new(WriteSide { segments: found.segments }),
+            write: Mutex::new(WriteSide { segments: found.segments, encoded: Vec::new() }),
             preparer: preparer.map_err(failed)?,
             syncing: Mutex::new(()),
             durable: Mutex::new(Durable { position: ends.tail, last: ends.last }),
@@ -223,29 +214,31 @@ impl CommitLog {
         let core = self.core();
         let mut write = core.write.lock();
         let ends = core.accepts(id)?;
-        let header = core.header_for(id, &body, &ends)?;
-        core.write_entry(&mut write, header, |header, out| {
-            encode_body(header, &body, place, store_ms, &mut out[HEADER_BYTES..]);
-            header.body_crc = crc32c(&out[HEADER_BYTES..][..header.body_bytes as usize]);
-            // The header last: without it the rest is nothing.
-            let (head, _) = out.split_at_mut(HEADER_BYTES);
-            let head: &mut [u8; HEADER_BYTES] = head.try_into().expect("split there");
+        let mut header = core.header_for(id, &body, &ends)?;
+        let mut encoded = std::mem::take(&mut write.encoded);
+        let total = header.total as usize;
+        encoded.resize(encoded.len().max(total), 0); // what is left of others is overwritten
+        if let Some((head, out)) = encoded[..total].split_first_chunk_mut() {
+            encode_body(&header, &body, place, store_ms, out);
+            header.body_crc = crc32c(&out[..header.body_bytes as usize]);
             header.write(head);
-        })
+        }
+        let stored = core.write_entry(&mut write, header, &encoded[..total]);
+        encoded.truncate(ENCODED_BYTES_KEPT);
+        encoded.shrink_to(ENCODED_BYTES_KEPT);
+        write.encoded = encoded;
+        stored
     }
 
     /// A follower's append: an entry as the leader stored it. Refuses what does not follow the last
     /// entry, or belongs elsewhere.
     pub fn append_stored(&self, entry: &ReceivedEntry) -> Result<StoredEntry, Error> {
-        let (header, bytes) = (*entry.header(), entry.bytes());
+        let header = *entry.header();
         let core = self.core();
         let mut write = core.write.lock();
         let ends = core.accepts(header.id())?;
         core.check_place(&header, ends.tail)?;
-        core.write_entry(&mut write, header, |_, out| {
-            out[HEADER_BYTES..].copy_from_slice(&bytes[HEADER_BYTES..]);
-            out[..HEADER_BYTES].copy_from_slice(&bytes[..HEADER_BYTES]);
-        })
+        core.write_entry(&mut write, header, entry.bytes())
     }
 
     /// Entries of `[from, to)`, one after the other, as many as fit into `bytes_max` but at least
@@ -603,8 +596,8 @@ impl Core {
     fn write_entry(
         &self,
         write: &mut WriteSide,
-        mut header: Header,
-        fill: impl FnOnce(&mut Header, &mut [u8]),
+        header: Header,
+        bytes: &[u8],
     ) -> Result<StoredEntry, Error> {
         let base = base_of(header.position, self.options.segment_bytes);
         if !write.segments.contains_key(&base) {
@@ -615,7 +608,9 @@ impl Core {
         };
         let start = (header.position.0 - base) as usize;
         let end = start + header.total as usize;
-        fill(&mut header, writer.unpublished(start..end));
+        let written = segment.file.write(writer.unpublished(start, bytes));
+        // What is there now nobody knows: nothing may be appended to it.
+        written.map_err(|e| self.poisoned_by(&Error::io("write to", &segment.path, e)))?;
         writer.publish(end);
         segment.note(&header);
         segment.touched();
@@ -637,10 +632,6 @@ impl Core {
         let mut writer = file.map().map_err(|e| Error::io("map segment", &path, e))?;
         let start = (first.index, first.position);
         writer.publish((first.position.0 - base) as usize); // zeros, if the log starts within
-        self.options.expect_appends(&writer);
-        if let Some((_, (_, full))) = write.segments.last_key_value() {
-            full.expect_reads();
-        }
         let segment = Segment::new(base, path, file, writer.reader(), start);
         write.segments.insert(base, (Arc::new(segment), writer));
         self.show(write);
@@ -690,7 +681,6 @@ impl Core {
             let failed = |e| Error::io("cut segment", &segment.path, e);
             let fresh = segment.file.map().map_err(failed)?;
             writer.detach(fresh, keep).map_err(failed)?;
-            self.options.expect_appends(writer);
             segment.file.zero(keep as u64..end as u64).map_err(failed)?;
             *segment = Arc::new(segment.cut(writer.reader(), tail));
         }

@@ -11,7 +11,7 @@ use std::time::UNIX_EPOCH;
 use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
 
-use super::mmap::{MappedBytes, Writer};
+use super::mmap::{MappedBytes, Unpublished, Writer};
 
 /// What a directory lists about a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,10 +33,13 @@ pub struct Space {
     pub free: u64,
 }
 
-/// A file of fixed size that is written through memory.
+/// A file of fixed size that is read through memory.
 pub trait SegmentFile: Send + Sync {
     /// Maps the whole file. The former [`Writer`] must not be used any more.
     fn map(&self) -> io::Result<Writer>;
+    /// Writes what the file's own [`Writer`] allows. Readers of the mapping see it at once; after
+    /// an error a part of it may be there.
+    fn write(&self, bytes: Unpublished<'_>) -> io::Result<()>;
     /// What was written so far survives a power loss. After an error nobody knows what did.
     fn sync(&self) -> io::Result<()>;
     /// Makes a range zero, durable with the next [`Self::sync`], without touching what is zero.
@@ -183,8 +186,8 @@ impl Files for RealFiles {
     }
 }
 
-/// Allocates `from..to` as zeros. Blocks are taken now: a write through memory cannot report a
-/// full disk, it kills the process.
+/// Allocates `from..to` as zeros. Blocks are taken now: a disk that fills up meanwhile must not
+/// stop an append half way.
 fn allocate(file: &File, from: u64, to: u64) -> io::Result<()> {
     match rustix::fs::fallocate(file, FallocateFlags::empty(), from, to - from) {
         Err(Errno::OPNOTSUPP) => write_zeros(file, from..to),
@@ -211,6 +214,10 @@ struct RealSegment {
 impl SegmentFile for RealSegment {
     fn map(&self) -> io::Result<Writer> {
         Writer::map(&self.file, usize::try_from(self.bytes).map_err(io::Error::other)?)
+    }
+
+    fn write(&self, bytes: Unpublished<'_>) -> io::Result<()> {
+        self.file.write_all_at(bytes.bytes(), bytes.at())
     }
 
     fn sync(&self) -> io::Result<()> {
@@ -279,7 +286,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let segment = RealFiles.segment(&dir.path().join("0"), 1 << 20).unwrap();
         let mut map = segment.map().unwrap();
-        map.unpublished(0..1 << 20).fill(7);
+        segment.write(map.unpublished(0, &[7; 1 << 20])).unwrap();
         segment.zero(100..500_000).unwrap();
         segment.zero(9..9).unwrap();
         let bytes = map.contents();

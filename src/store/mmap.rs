@@ -3,16 +3,20 @@
 //! ```text
 //!  0 ───────────────── published ─────────────────── len
 //!  │ never written again │ written by the one Writer │
-//!  │ read by anyone      │ read by the Writer only   │
+//!  │ read by anyone      │ known to the Writer only  │
 //! ```
+//!
+//! Memory is for reading only. What is written goes through the file ([`Unpublished`]), a whole
+//! entry a call: no page faults on the way, an error instead of a signal when the disk refuses, and
+//! a sync writes what was appended rather than whole folios that memory had made dirty.
 //!
 //! `published` only grows. A log that is cut does not take bytes back: `Writer::detach` gives the
 //! old mapping a private copy of the bytes that go, and maps the file afresh for what comes. So a
 //! slice once handed out never changes, whatever happens to the log or the file behind it.
 //!
-//! Two things are beyond this module and are kept by its users: no other process writes to or
-//! shortens a mapped file (`store.lock`), and a file has one `Writer` at a time (only
-//! [`super::files`] makes them, one per opened file).
+//! Three things are beyond this module and are kept by its users: no other process writes to or
+//! shortens a mapped file (`store.lock`), a file has one `Writer` at a time (only [`super::files`]
+//! makes them, one per opened file), and what it allows is written to its own file.
 #![allow(unsafe_code)]
 
 use std::fs::File;
@@ -22,7 +26,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
-use memmap2::{Advice, MmapMut, MmapOptions, MmapRaw};
+use memmap2::{MmapMut, MmapOptions, MmapRaw};
 use rustix::mm::{MremapFlags, mremap_fixed};
 
 /// A multiple of every page size in use (4, 16 and 64 KiB).
@@ -80,34 +84,17 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Maps the first `len` bytes of `file`, which must be open for reading and writing.
-    /// Refuses a file that is shorter: touching memory beyond its end would kill the process.
+    /// Maps the first `len` bytes of `file`. Refuses a file that is shorter: touching
+    /// memory beyond its end would kill the process.
     pub(super) fn map(file: &File, len: usize) -> io::Result<Self> {
         let have = file.metadata()?.len();
         if have < len as u64 {
             let text = format!("file has {have} bytes, {len} were to be mapped");
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, text));
         }
-        let map = MmapOptions::new().len(len).map_raw(file)?;
+        let map = MmapOptions::new().len(len).map_raw_read_only(file)?;
         let region = Arc::new(Region { map, published: AtomicUsize::new(0) });
         Ok(Self { region, former: Vec::new() })
-    }
-
-    /// Says that what is not published yet will be written, page by page.
-    ///
-    /// Without that, a fault reads ahead, and on file systems with large folios (ext4 since Linux
-    /// 6.16, XFS) what it reads is one folio of up to 2 MiB: the first byte written to it makes
-    /// all of it dirty, and each sync writes all of it again. Where nobody waits for syncs, the
-    /// larger folios are the better choice: a fault for each of them instead of each page.
-    pub fn expect_appends(&self) {
-        let from = self.published().next_multiple_of(PAGE_BYTES_MAX).min(self.len());
-        // A refused advice costs speed only.
-        let _ = self.region.map.advise_range(Advice::Random, from, self.len() - from);
-    }
-
-    /// Says that the file is full, and is read from now on.
-    pub fn expect_reads(&self) {
-        let _ = self.region.map.advise(Advice::Normal); // as above
     }
 
     /// Bytes of the mapping.
@@ -123,28 +110,22 @@ impl Writer {
 
     /// The whole mapping, published or not.
     pub fn contents(&self) -> &[u8] {
-        // SAFETY: the length is the mapping's own. Writing needs `&mut self` of the one `Writer`,
-        // so nothing is written while this borrow lives.
+        // SAFETY: the length is the mapping's own. Writing needs `&mut self` of the one `Writer` as
+        // long as it takes, so nothing is written while this borrow lives.
         unsafe { std::slice::from_raw_parts(self.region.map.as_ptr(), self.region.map.len()) }
     }
 
-    /// Bytes to write to. Panics when `range` is not wholly unpublished and within the mapping:
-    /// that would change bytes under a reader.
-    pub fn unpublished(&mut self, range: Range<usize>) -> &mut [u8] {
+    /// Allows `bytes` to be written at `at`, through the file. Panics when the range is not wholly
+    /// unpublished and within the mapping: that would change bytes under a reader.
+    pub fn unpublished<'a>(&'a mut self, at: usize, bytes: &'a [u8]) -> Unpublished<'a> {
         assert!(
-            self.published() <= range.start && range.start <= range.end && range.end <= self.len(),
-            "{range:?} is not within {}..{}",
+            self.published() <= at && bytes.len() <= self.len().saturating_sub(at),
+            "{} bytes at {at} are not within {}..{}",
+            bytes.len(),
             self.published(),
             self.len()
         );
-        // SAFETY: within the mapping and not below `published` (asserted), so no reader has a
-        // slice of it; `&mut self` of the one `Writer` excludes `contents` and another call.
-        unsafe {
-            std::slice::from_raw_parts_mut(
-                self.region.map.as_mut_ptr().add(range.start),
-                range.len(),
-            )
-        }
+        Unpublished { at: at as u64, bytes }
     }
 
     /// Lets readers see everything below `end`. What is published stays as it is for ever.
@@ -184,6 +165,25 @@ impl Writer {
             }
         }
         Ok(())
+    }
+}
+
+/// Bytes, and a place for them that no reader sees. The file may be written there while this lives.
+#[derive(Debug, Clone, Copy)]
+pub struct Unpublished<'a> {
+    at: u64,
+    bytes: &'a [u8],
+}
+
+impl Unpublished<'_> {
+    /// Where in the file.
+    pub fn at(&self) -> u64 {
+        self.at
+    }
+
+    /// What.
+    pub fn bytes(&self) -> &[u8] {
+        self.bytes
     }
 }
 
@@ -287,6 +287,7 @@ impl std::fmt::Debug for MappedBytes {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::FileExt;
 
     fn file(len: u64) -> File {
         let file = tempfile::tempfile().unwrap();
@@ -294,11 +295,17 @@ mod tests {
         file
     }
 
+    fn write(writer: &mut Writer, file: &File, at: usize, bytes: &[u8]) {
+        let allowed = writer.unpublished(at, bytes);
+        file.write_all_at(allowed.bytes(), allowed.at()).unwrap();
+    }
+
     #[test]
     fn only_published_bytes_can_be_read() {
-        let mut writer = Writer::map(&file(8192), 8192).unwrap();
+        let file = file(8192);
+        let mut writer = Writer::map(&file, 8192).unwrap();
         let reader = writer.reader();
-        writer.unpublished(0..5).copy_from_slice(b"hello");
+        write(&mut writer, &file, 0, b"hello");
         assert!(reader.slice(0..5).is_none());
         writer.publish(5);
         assert_eq!(reader.slice(0..5).unwrap().as_ref(), b"hello");
@@ -307,11 +314,11 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "is not within 5..8192")]
+    #[should_panic(expected = "4 bytes at 4 are not within 5..8192")]
     fn published_bytes_cannot_be_written() {
         let mut writer = Writer::map(&file(8192), 8192).unwrap();
         writer.publish(5);
-        writer.unpublished(4..8);
+        writer.unpublished(4, b"four");
     }
 
     #[test]
@@ -325,11 +332,11 @@ mod tests {
         let file = file(LEN as u64);
         for keep in [0, 1, PAGE_BYTES_MAX - 1, PAGE_BYTES_MAX, 300_000, 700_000] {
             let mut writer = Writer::map(&file, LEN).unwrap();
-            writer.unpublished(0..700_000).fill(1);
+            write(&mut writer, &file, 0, &[1; 700_000]);
             writer.publish(700_000);
             let old = writer.reader().slice(0..700_000).unwrap();
             writer.detach(Writer::map(&file, LEN).unwrap(), keep).unwrap();
-            writer.unpublished(keep..LEN).fill(2);
+            write(&mut writer, &file, keep, &vec![2; LEN - keep]);
             writer.publish(LEN);
             assert!(old.iter().all(|b| *b == 1), "keep {keep}");
             let new = writer.reader().slice(0..LEN).unwrap();
@@ -345,7 +352,7 @@ mod tests {
         let mut held = Vec::new();
         for (round, keep) in [0, 700_000, 300_000, 400_000, 5, 100_000, 0].into_iter().enumerate() {
             writer.detach(Writer::map(&file, LEN).unwrap(), keep).unwrap();
-            writer.unpublished(keep..LEN).fill(round as u8);
+            write(&mut writer, &file, keep, &vec![round as u8; LEN - keep]);
             writer.publish(LEN);
             let slice = writer.reader().slice(0..LEN).unwrap();
             let copy = slice.to_vec();

@@ -1,7 +1,7 @@
 //! A disk in memory that knows what was only written from what is durable, for tests of crashes.
 //!
 //! ```text
-//!  mapped writes ──► written ──── sync, of one file ──────► durable     content, per sector
+//!  writes ─────────► written ──── sync, of one file ──────► durable     content, per sector
 //!  new, gone, renamed ──► names ── sync_dir, of one dir ──► durable     names
 //! ```
 //!
@@ -24,7 +24,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::files::{FileInfo, Files, Fill, SegmentFile, Space};
-use super::mmap::{MappedBytes, Writer};
+use super::mmap::{MappedBytes, Unpublished, Writer};
 
 /// What a disk writes as a whole. Bytes.
 pub const SECTOR_BYTES: usize = 512;
@@ -509,6 +509,11 @@ impl SegmentFile for Segment {
         Writer::map(&self.node.written, usize::try_from(self.bytes).map_err(io::Error::other)?)
     }
 
+    fn write(&self, bytes: Unpublished<'_>) -> io::Result<()> {
+        self.disk.step("write", &self.path)?;
+        self.node.written.write_all_at(bytes.bytes(), bytes.at())
+    }
+
     fn sync(&self) -> io::Result<()> {
         self.disk.0.lock().sync(&self.path, &self.node)
     }
@@ -545,11 +550,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_mapped_survives_a_kill_at_once_and_a_power_loss_after_a_sync() {
+    fn what_is_written_survives_a_kill_at_once_and_a_power_loss_after_a_sync() {
         let disk = disk();
         let segment = disk.segment(&at("0"), 8192).unwrap();
         let mut map = segment.map().unwrap();
-        map.unpublished(600..605).copy_from_slice(b"hello");
+        segment.write(map.unpublished(600, b"hello")).unwrap();
         let content =
             |disk: SimulatedDisk| disk.read(&at("0")).unwrap().unwrap()[600..605].to_vec();
         let lost = |disk: &SimulatedDisk| disk.after_power_loss(NameOrder::Any, &mut { NEVER });
@@ -558,7 +563,7 @@ mod tests {
         assert_eq!(content(killed), b"hello");
         assert_eq!(content(lost(&disk).unwrap()), [0; 5]);
         segment.sync().unwrap();
-        map.unpublished(600..605).copy_from_slice(b"later");
+        segment.write(map.unpublished(600, b"later")).unwrap();
         assert_eq!(content(lost(&disk).unwrap()), b"hello");
         let mut asked = Vec::new();
         let all = disk.after_power_loss(NameOrder::Any, &mut |unsynced| {

@@ -10,6 +10,7 @@
 //! write that is torn leaves what was before. Vote and commit index have pages of their own: the
 //! latter are written back all the time, and must not endanger the former.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -104,9 +105,9 @@ impl VoteFile {
         let leader = if vote.committed { FLAG_LEADER } else { 0 };
         let State { writer, vote: slots, .. } = &mut *state;
         let voted_for = vote.voted_for.unwrap_or_default().0;
-        slots.write(writer, vote.term.0, voted_for, voted | leader);
-        self.file.sync().map_err(|e| {
-            let cause: Arc<str> = Error::io("sync", &self.path, e).to_string().into();
+        let saved = slots.write(self.file.as_ref(), writer, vote.term.0, voted_for, voted | leader);
+        saved.and_then(|()| self.file.sync()).map_err(|e| {
+            let cause: Arc<str> = Error::io("save the vote in", &self.path, e).to_string().into();
             state.poison = Some(Arc::clone(&cause));
             Error::Poisoned { cause }
         })
@@ -124,8 +125,11 @@ impl VoteFile {
     pub fn save_committed(&self, index: EntryIndex) {
         let mut state = self.state.lock();
         let State { writer, committed, .. } = &mut *state;
-        if committed.newest.is_none_or(|slot| slot.number != index.0) {
-            committed.write(writer, index.0, 0, 0);
+        if committed.newest.is_none_or(|slot| slot.number != index.0)
+            && let Err(error) = committed.write(self.file.as_ref(), writer, index.0, 0, 0)
+        {
+            // The former one is true as well: a start only has less to hold the log against.
+            tracing::debug!(%error, path = %self.path.display(), "commit index not noted");
         }
     }
 }
@@ -142,13 +146,21 @@ impl Slots {
         }
     }
 
-    fn write(&mut self, writer: &mut Writer, number: u64, voted_for: u64, flags: u64) {
+    fn write(
+        &mut self,
+        file: &dyn SegmentFile,
+        writer: &mut Writer,
+        number: u64,
+        voted_for: u64,
+        flags: u64,
+    ) -> io::Result<()> {
         let sequence = self.newest.map_or(0, |slot| slot.sequence + 1);
         let slot = Slot { sequence, number, voted_for, flags };
         let page = self.first_page + (sequence % 2) as usize;
         let at = page * PAGE_BYTES;
-        writer.unpublished(at..at + SLOT_BYTES).copy_from_slice(&slot.encode());
+        file.write(writer.unpublished(at, &slot.encode()))?;
         self.newest = Some(slot);
+        Ok(())
     }
 }
 

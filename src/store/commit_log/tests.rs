@@ -12,8 +12,9 @@ use bytes::Bytes;
 use super::*;
 use crate::ids::{StoreId, Term};
 use crate::protocol::message::{body_crc, records};
-use crate::store::entry::EntryError;
+use crate::store::entry::{EntryError, HEADER_BYTES};
 use crate::store::files::{FileInfo, Fill, RealFiles, SegmentFile, Space};
+use crate::store::mmap::Unpublished;
 
 mod crash;
 mod model;
@@ -37,6 +38,9 @@ struct FaultySegment(Arc<dyn SegmentFile>, Arc<Faults>);
 impl SegmentFile for FaultySegment {
     fn map(&self) -> io::Result<Writer> {
         self.0.map()
+    }
+    fn write(&self, bytes: Unpublished<'_>) -> io::Result<()> {
+        self.0.write(bytes)
     }
     fn sync(&self) -> io::Result<()> {
         self.1.syncs.fetch_add(1, Ordering::SeqCst);
