@@ -12,6 +12,9 @@ use super::topics::{BY_USE_MAX, QUEUES_MAX};
 /// Longest retry policy that is stored, bytes of JSON.
 const RETRY_POLICY_BYTES_MAX: usize = 16 * 1024;
 
+/// Most bytes of names and values of a group's attributes.
+const ATTRIBUTE_BYTES_MAX: usize = 16 * 1024;
+
 /// A group with RocketMQ's defaults.
 pub fn with_defaults(name: &str) -> Group {
     Group {
@@ -76,6 +79,10 @@ pub fn from_config(config: SubscriptionGroupConfig) -> Result<Group, String> {
     };
     if retry_policy.len() > RETRY_POLICY_BYTES_MAX {
         return Err(format!("a retry policy has at most {RETRY_POLICY_BYTES_MAX} bytes"));
+    }
+    let attributes: usize = config.attributes.iter().map(|(n, v)| n.len() + v.len()).sum();
+    if attributes > ATTRIBUTE_BYTES_MAX {
+        return Err(format!("the attributes of a group have at most {ATTRIBUTE_BYTES_MAX} bytes"));
     }
     Ok(Group {
         name: config.group_name,

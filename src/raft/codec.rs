@@ -3,7 +3,7 @@
 //! Everything written here ends up in logs and snapshots that the next version must read: enum
 //! variants and fields are only ever appended, and a change of meaning takes a new format number.
 
-use bincode::{Decode, Encode, config};
+use bincode::{Decode, Encode, config, enc::write::SizeWriter};
 
 /// Longest encoded value that is decoded, bytes. Bounds what a damaged length can allocate.
 const DECODED_BYTES_MAX: usize = 256 * 1024 * 1024;
@@ -47,6 +47,14 @@ pub fn encode<T: Stored>(value: &T) -> Vec<u8> {
     bincode::encode_into_std_write(value, &mut out, config::standard())
         .expect("writing to memory cannot fail and stored types have no unencodable values");
     out
+}
+
+/// Bytes that a part of a stored value takes in it.
+pub fn encoded_bytes(part: &impl Encode) -> usize {
+    let mut size = SizeWriter::default();
+    bincode::encode_into_writer(part, &mut size, config::standard())
+        .expect("counting cannot fail and stored types have no unencodable values");
+    size.bytes_written
 }
 
 /// The value in `bytes`, which must be consumed whole.

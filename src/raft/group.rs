@@ -14,12 +14,13 @@ use openraft::async_runtime::watch::WatchReceiver as _;
 use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 
-use crate::ids::{EntryIndex, PhysicalOffset, StoreId, Term};
+use crate::ids::{EntryIndex, PhysicalOffset, QueueOffset, StoreId, Term};
 use crate::raft::applied::{AppliedState, QueueListener};
 use crate::raft::command::{Command, Outcome};
 use crate::raft::doubt::Doubt;
 use crate::raft::handover;
 use crate::raft::housekeeping::Room;
+use crate::raft::log_store::LogStore;
 use crate::raft::peers::Peers;
 use crate::raft::proposal::Proposal;
 use crate::raft::proposer::{Limits, Proposer};
@@ -31,7 +32,7 @@ use crate::raft::type_config::TypeConfig;
 use crate::raft::{ProposeError, StartError};
 use crate::store::queues::Queues;
 use crate::store::retention::Rules;
-use crate::store::{CommitLog, Durability};
+use crate::store::{self, CommitLog, Durability};
 
 /// How a group is set up. All members must agree on cluster, group, peers and segment size.
 #[derive(Debug, Clone)]
@@ -137,6 +138,7 @@ pub(super) struct Shared {
     pub(super) proposer: Proposer,
     pub(super) state: AppliedState,
     pub(super) log: CommitLog,
+    pub(super) log_store: LogStore,
     pub(super) role: watch::Receiver<Role>,
     pub(super) waits_for: watch::Receiver<Option<String>>,
     pub(super) store_id: StoreId,
@@ -204,6 +206,18 @@ impl Group {
     /// The ConsumeQueues and the key index.
     pub fn queues(&self) -> &Queues {
         self.0.state.queues()
+    }
+
+    /// The first offset of a queue that no message has: on the leader none that is committed
+    /// anywhere has it either, since what is assigned here but not applied yet counts.
+    pub fn end_of_queue(
+        &self,
+        topic: &str,
+        queue_id: u32,
+    ) -> Result<QueueOffset, store::queues::Error> {
+        let applied = self.queues().bounds(topic, queue_id)?.next;
+        let Role::Leader { term, .. } = *self.0.role.borrow() else { return Ok(applied) };
+        Ok(applied.max(self.0.log_store.assigned_end(term, topic, queue_id)))
     }
 
     /// The CommitLog. What the queues point to is committed.

@@ -58,6 +58,14 @@ impl LogStore {
         Self(Arc::new(Shared { log, votes, applied, assigned: Mutex::default() }))
     }
 
+    /// What follows the last message of a queue, if this member has appended any as the leader of
+    /// `term`; else 0.
+    pub(super) fn assigned_end(&self, term: Term, topic: &str, queue_id: u32) -> QueueOffset {
+        let assigned = self.0.assigned.lock();
+        let is_valid = assigned.term == Some(term);
+        if is_valid { assigned.next.next(topic, queue_id) } else { QueueOffset::default() }
+    }
+
     fn append_one(&self, entry: LogEntry) -> io::Result<()> {
         let id = entry_id(&entry.log_id);
         match entry.stored {

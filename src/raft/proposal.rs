@@ -5,6 +5,7 @@ use smallvec::SmallVec;
 use crate::ids::{PhysicalOffset, QueueOffset};
 use crate::protocol::message::Draft;
 use crate::raft::ProposeError;
+use crate::raft::codec;
 use crate::raft::command::{Command, Outcome};
 
 /// Messages and commands that become durable together or not at all: they end up in one log entry.
@@ -29,16 +30,17 @@ impl Proposal {
         Self { messages: SmallVec::new(), commands, done: Box::new(done) }
     }
 
-    /// Bytes that it will take in the log; what admission counts.
+    /// Bytes that it takes in the log, and a little more: what admission counts.
     pub fn bytes(&self) -> usize {
         let messages: usize = self.messages.iter().map(Draft::stored_bytes).sum();
-        messages + self.commands.len() * COMMAND_BYTES_ESTIMATE
+        let command = |command| codec::encoded_bytes(command) + COMMAND_BYTES;
+        messages + self.commands.iter().map(command).sum::<usize>()
     }
 }
 
-/// What one command is taken to weigh in admission: encoded commands are small and never carry
-/// bodies, so an estimate is enough to bound their number.
-const COMMAND_BYTES_ESTIMATE: usize = 128;
+/// What a command weighs in admission besides its encoded form: it waits decoded, and one that
+/// says nothing still makes an entry.
+const COMMAND_BYTES: usize = 128;
 
 /// A committed and applied proposal.
 #[derive(Debug, Clone)]

@@ -24,7 +24,7 @@ use crate::raft::proposal::{Done, Proposal, Receipt};
 use crate::raft::state_machine::StateMachine;
 use crate::raft::type_config::{Answer, Applied, Batch, TypeConfig};
 
-/// Bytes of messages after which an entry is closed.
+/// Bytes after which an entry is closed, at most.
 const ENTRY_BYTES: usize = 1024 * 1024;
 /// Proposals after which an entry is closed.
 const ENTRY_PROPOSALS: usize = 4096;
@@ -65,6 +65,22 @@ struct Admitted {
     bytes: usize,
     permit: OwnedSemaphorePermit,
     since: Instant,
+}
+
+impl Limits {
+    /// The same for a log with segments of `segment_bytes`, which no entry straddles: an append
+    /// that does not fit is the end of its member, so nothing such is taken.
+    pub(super) fn within(self, segment_bytes: u64) -> Self {
+        /// Header, padding, and what holds the commands together.
+        const AROUND: u64 = 4096;
+        let room = usize::try_from(segment_bytes.saturating_sub(AROUND)).unwrap_or(usize::MAX);
+        Self { proposal_bytes: self.proposal_bytes.min(room), ..self }
+    }
+
+    /// Bytes after which an entry is closed.
+    fn entry_bytes(self) -> usize {
+        ENTRY_BYTES.min(self.proposal_bytes)
+    }
 }
 
 /// Takes proposals. Cloning shares it.
@@ -187,7 +203,7 @@ pub(super) async fn run(mut inbox: Inbox, raft: Raft<TypeConfig, StateMachine>) 
             },
             slot = Arc::clone(&slots).acquire_owned(), if !backlog.is_empty() => {
                 let Ok(slot) = slot else { break };
-                let entry = entry(fill(&mut backlog, &mut inbox.receiver), slot);
+                let entry = entry(fill(&mut backlog, &mut inbox), slot);
                 waiting.lock().push(Arc::clone(&entry.waiting));
                 propose(&raft, entry, &again).await;
             }
@@ -225,15 +241,17 @@ struct Filled {
 }
 
 /// Everything that waits, up to the bounds of an entry; at least one proposal if there is one.
-fn fill(backlog: &mut VecDeque<Admitted>, inbox: &mut mpsc::Receiver<Admitted>) -> Filled {
+fn fill(backlog: &mut VecDeque<Admitted>, inbox: &mut Inbox) -> Filled {
     let since = backlog.front().map_or_else(Instant::now, |oldest| oldest.since);
     let (batch, shares, permits) = Default::default();
     let mut filled = Filled { since, batch, shares, permits };
-    let mut bytes = 0;
+    let (mut bytes, limit) = (0, inbox.limits.entry_bytes());
     while filled.shares.len() < ENTRY_PROPOSALS {
-        let Some(admitted) = backlog.pop_front().or_else(|| inbox.try_recv().ok()) else { break };
+        let Some(admitted) = backlog.pop_front().or_else(|| inbox.receiver.try_recv().ok()) else {
+            break;
+        };
         bytes += admitted.bytes;
-        if bytes > ENTRY_BYTES && !filled.shares.is_empty() {
+        if bytes > limit && !filled.shares.is_empty() {
             backlog.push_front(admitted);
             break;
         }

@@ -60,18 +60,18 @@ pub(super) fn start(
     let parts = started.recv().map_err(|_| StartError::Core {
         why: "the raft thread ended before it had started".to_owned(),
     })??;
-    let Parts { raft, proposer, state, log, role, waits_for, store_id, room, doubt } = parts;
     let (stop, thread) = (Mutex::new(Some(stop)), Mutex::new(Some(thread)));
     Ok(Group(Arc::new(Shared {
-        raft,
-        proposer,
-        state,
-        log,
-        role,
-        waits_for,
-        store_id,
-        room,
-        doubt,
+        raft: parts.raft,
+        proposer: parts.proposer,
+        state: parts.state,
+        log: parts.log,
+        log_store: parts.log_store,
+        role: parts.role,
+        waits_for: parts.waits_for,
+        store_id: parts.store_id,
+        room: parts.room,
+        doubt: parts.doubt,
         stop,
         thread,
     })))
@@ -83,6 +83,7 @@ struct Parts {
     proposer: Proposer,
     state: crate::raft::applied::AppliedState,
     log: crate::store::CommitLog,
+    log_store: LogStore,
     role: watch::Receiver<Role>,
     waits_for: watch::Receiver<Option<String>>,
     store_id: StoreId,
@@ -119,6 +120,7 @@ struct Member {
     proposer: Proposer,
     machine: StateMachine,
     log: crate::store::CommitLog,
+    log_store: LogStore,
     role: watch::Receiver<Role>,
     waits_for: watch::Receiver<Option<String>>,
     store_id: StoreId,
@@ -143,9 +145,10 @@ impl Member {
         let core = |why: String| StartError::Core { why };
         let doubt = Doubt::new(store.stamp.in_doubt());
         let config = config(options, &doubt).map_err(core)?;
-        let raft = Raft::new(store_id.0, config, network.clone(), log_store, machine.clone())
-            .await
-            .map_err(|fatal| core(fatal.to_string()))?;
+        let raft =
+            Raft::new(store_id.0, config, network.clone(), log_store.clone(), machine.clone())
+                .await
+                .map_err(|fatal| core(fatal.to_string()))?;
         let heard = Arc::new(Heard::new(clock::now()));
         let (mut tasks, ending) = (JoinSet::new(), CancellationToken::new());
         let role = watch_role(&raft, &machine, options, Arc::clone(&heard), &mut tasks);
@@ -157,7 +160,7 @@ impl Member {
             let ended = ending.clone().cancelled_owned();
             tasks.spawn(serve_peers(port, service, ended));
         }
-        let (proposer, inbox) = Proposer::new(options.limits);
+        let (proposer, inbox) = Proposer::new(options.limits.within(options.segment_bytes));
         tasks.spawn(proposer::run(inbox, raft.clone()));
         let (peers, name) = (options.peers.clone(), options.member.clone());
         if !doubt.is_over() {
@@ -186,6 +189,7 @@ impl Member {
             proposer,
             machine,
             log,
+            log_store,
             role,
             waits_for,
             store_id,
@@ -202,6 +206,7 @@ impl Member {
             proposer: self.proposer.clone(),
             state: self.machine.state().clone(),
             log: self.log.clone(),
+            log_store: self.log_store.clone(),
             role: self.role.clone(),
             waits_for: self.waits_for.clone(),
             store_id: self.store_id,

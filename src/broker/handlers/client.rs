@@ -73,11 +73,12 @@ fn parse(command: &RemotingCommand) -> Result<HeartbeatData, RequestError> {
 fn missing(broker: &Broker, data: &HeartbeatData) -> Vec<Command> {
     let tables = broker.tables();
     let auto_create = broker.settings.policy(&tables).auto_create_group;
-    let mut commands = Vec::new();
+    let (mut commands, mut groups) = (Vec::new(), tables.group_count());
     for ConsumerData { group_name: name, unit_mode, .. } in &data.consumer_data_set {
         let known = tables.group(name);
-        let by_use = || groups::by_use(name, auto_create, tables.group_count());
+        let by_use = || groups::by_use(name, auto_create, groups);
         let new = if known.is_none() { by_use() } else { None };
+        groups += usize::from(new.is_some());
         let Some(group) = known.map(AsRef::as_ref).or(new.as_ref()) else { continue };
         if tables.topic(&names::retry_topic(name)).is_none() {
             let sys_flag = if *unit_mode { topics::sys_flag::UNIT_SUBSCRIBED } else { 0 };

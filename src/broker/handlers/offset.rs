@@ -15,6 +15,7 @@ use crate::protocol::headers::offset::{
     Boundary, GetEarliestStoreTime, GetMaxOffset, GetMinOffset, OffsetAnswer, QueryConsumerOffset,
     SearchOffset, TimestampAnswer, UpdateConsumerOffset,
 };
+use crate::protocol::names;
 use crate::raft::Proposal;
 use crate::raft::command::OffsetCommit;
 use crate::raft::tables::Tables;
@@ -23,6 +24,9 @@ use crate::store::{self, query};
 use crate::broker::Broker;
 use crate::broker::dispatch::{Answer, Request};
 use crate::broker::error::RequestError;
+
+/// No group and no topic has a longer name, bytes.
+const NAME_BYTES_MAX: usize = names::RETRY_OR_DLQ_TOPIC_CHARS_MAX;
 
 /// QUERY_CONSUMER_OFFSET. Goes through the log without changing anything, so that the answer holds
 /// every commit that was answered before, on this leader or an earlier one.
@@ -39,6 +43,12 @@ pub(in crate::broker) fn query(
             return Handled::Done;
         }
     };
+    // Under names that nothing can have nothing is stored; they shall not wait for the log either.
+    if [&header.consumer_group, &header.topic].iter().any(|name| name.len() > NAME_BYTES_MAX) {
+        let text = "Not found, the group or the topic has a name that is too long";
+        reply.answer(RequestError::OffsetUnknown(text).answer());
+        return Handled::Done;
+    }
     let asked = Arc::clone(broker);
     broker.group.propose(Proposal::of_commands(Vec::new(), move |result| {
         let found = match result {
@@ -133,6 +143,11 @@ fn checked_commit(
     let offset = u64::try_from(header.commit_offset).map_err(|_| {
         RequestError::Parameter(format!("commitOffset [{}] is illegal", header.commit_offset))
     })?;
+    let end = broker.group.end_of_queue(&topic, queue_id)?.0;
+    if offset > end {
+        let text = format!("commitOffset [{offset}] is illegal, the queue ends at {end}");
+        return Err(RequestError::Parameter(text));
+    }
     if tables.reset(&group, &topic, queue_id).is_some() {
         return Ok(Commit::Void);
     }

@@ -104,7 +104,10 @@ pub(in crate::broker) fn resume(broker: &Broker, waiting: WaitingPull, why: Why)
 /// the offset when it asks.
 fn start(broker: &Arc<Broker>, waiting: WaitingPull, commit: Option<OffsetCommit>) {
     let tables = broker.tables();
-    let Some(commit) = commit.filter(|c| broker.offset_commits.is_new(&tables, c)) else {
+    let ends = |c: &OffsetCommit| broker.group.end_of_queue(&c.topic, c.queue_id);
+    let is_within = |c: &OffsetCommit| ends(c).is_ok_and(|end| c.offset <= end.0);
+    let is_wanted = |c: &OffsetCommit| broker.offset_commits.is_new(&tables, c) && is_within(c);
+    let Some(commit) = commit.filter(is_wanted) else {
         return serve(broker, waiting);
     };
     let wakeups = Arc::clone(&broker.wakeups);

@@ -12,7 +12,9 @@ use crate::protocol::codes::ResponseCode;
 use crate::protocol::command::RemotingCommand;
 use crate::protocol::headers::group::CloneGroupOffset;
 use crate::protocol::headers::offset::ResetOffset;
-use crate::raft::command::{Command, OffsetCommit};
+use crate::protocol::names;
+use crate::raft::command::{Command, Group, OffsetCommit};
+use crate::raft::tables::Tables;
 use crate::store::query;
 use crate::store::queues::{Boundary, Bounds};
 
@@ -20,6 +22,7 @@ use super::offset::as_i64;
 use crate::broker::Broker;
 use crate::broker::dispatch::{Answer, Request};
 use crate::broker::error::RequestError;
+use crate::broker::groups;
 
 type Answering = Pin<Box<dyn Future<Output = Answer> + Send>>;
 
@@ -112,6 +115,7 @@ pub(in crate::broker) fn clone(broker: Arc<Broker>, request: Request) -> Answeri
         let header = CloneGroupOffset::parse(&request.command)?;
         broker.require_leader()?;
         let tables = broker.tables();
+        let new = new_group(&broker, &tables, &header.dest_group)?;
         let only = header.topic.as_deref().filter(|topic| !topic.is_empty());
         let commits: Vec<OffsetCommit> = tables
             .offsets_of(&header.src_group)
@@ -119,10 +123,24 @@ pub(in crate::broker) fn clone(broker: Arc<Broker>, request: Request) -> Answeri
             .flat_map(|(topic, queues)| of_queues(&header.dest_group, topic, queues))
             .collect();
         if !commits.is_empty() {
-            broker.change(vec![Command::CommitOffsets(commits)]).await?;
+            let new = new.map(Command::EnsureGroup);
+            let commands = new.into_iter().chain([Command::CommitOffsets(commits)]);
+            broker.change(commands.collect()).await?;
         }
         Ok(RemotingCommand::response(ResponseCode::SUCCESS).into())
     })
+}
+
+/// The group that offsets are cloned to, unless there is one: operators clone before they start
+/// it. Offsets of what can be no group would never go away.
+fn new_group(broker: &Broker, tables: &Tables, group: &str) -> Result<Option<Group>, RequestError> {
+    names::validate_group(group).map_err(|error| RequestError::Parameter(error.to_string()))?;
+    if tables.group(group).is_some() {
+        return Ok(None);
+    }
+    let auto_create = broker.settings.policy(tables).auto_create_group;
+    let new = groups::by_use(group, auto_create, tables.group_count());
+    new.map(Some).ok_or_else(|| RequestError::GroupUnknown { group: group.to_owned() })
 }
 
 fn of_queues<'a>(

@@ -3,6 +3,7 @@
 mod administration;
 mod clients;
 mod consuming;
+mod hostile;
 mod sending;
 
 use std::net::{SocketAddr, TcpListener};

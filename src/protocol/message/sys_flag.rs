@@ -25,6 +25,15 @@ pub const INNER_BATCH: i32 = 0x80;
 /// How the body is compressed: 0 and 0x300 zlib, 0x100 LZ4, 0x200 ZSTD.
 pub const COMPRESSION_MASK: i32 = 0x700;
 
+/// Bits that brokers decide, whatever a producer says: where hosts are, how a record is read.
+const OF_BROKERS: i32 = BORN_HOST_V6 | STORE_HOST_V6 | NEED_UNWRAP | INNER_BATCH;
+
+/// What of a producer's `sys_flag` is the producer's to say. Its transaction state is left in:
+/// whoever takes the message judges that.
+pub fn of_producer(sys_flag: i32) -> i32 {
+    sys_flag & !OF_BROKERS
+}
+
 /// The transaction state in `sys_flag`.
 pub fn transaction(sys_flag: i32) -> i32 {
     sys_flag & TRANSACTION_MASK

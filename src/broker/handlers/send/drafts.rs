@@ -9,7 +9,7 @@ use crate::clock;
 use crate::protocol::message::{Draft, PROPERTIES_BYTES_MAX, batch, body_crc, sys_flag};
 use crate::protocol::names;
 
-use super::properties::Sent;
+use super::properties::{Sent, unsupported};
 use super::target::Target;
 use super::{Drafts, Sending};
 use crate::broker::error::RequestError;
@@ -17,8 +17,11 @@ use crate::broker::error::RequestError;
 impl Sending<'_> {
     /// The messages that go to `target`.
     pub(super) fn drafts(&self, target: &Target) -> Result<Drafts, RequestError> {
+        if sys_flag::transaction(self.request.sys_flag) != sys_flag::TRANSACTION_NONE {
+            return Err(unsupported("transactions"));
+        }
         let (messages, unique_key) = if self.request.batch {
-            let of_batch = Sent::of(self.request.properties).unique_key;
+            let of_batch = Sent::of(self.request.properties.as_bytes()).unique_key;
             (self.batch(target)?, of_batch.map(str::to_owned))
         } else {
             let (message, unique_key) = self.single(target)?;
@@ -33,7 +36,7 @@ impl Sending<'_> {
             return Err(RequestError::MessageIllegal("the message's body is empty".to_owned()));
         }
         self.check_sizes(body.len(), self.request.properties.len())?;
-        let sent = Sent::of(self.request.properties);
+        let sent = Sent::of(self.request.properties.as_bytes());
         sent.check(target.is_dead_letter)?;
         let unique_key = match sent.unique_key {
             Some(key) => key.to_owned(),
@@ -62,9 +65,10 @@ impl Sending<'_> {
         }
         let mut drafts = SmallVec::with_capacity(items.len());
         for item in items {
-            // The bytes come from a client: properties that are no text are no properties.
-            Sent::of(std::str::from_utf8(&item.properties).unwrap_or_default()).check(false)?;
-            drafts.push(self.draft(target, item.flag, item.body, item.properties)?);
+            let sent = Sent::of(&item.properties);
+            sent.check(false)?;
+            let properties = sent.of_item().map_or(item.properties, Bytes::from);
+            drafts.push(self.draft(target, item.flag, item.body, properties)?);
         }
         Ok(drafts)
     }
@@ -94,7 +98,7 @@ impl Sending<'_> {
             topic: Arc::clone(&target.topic),
             queue_id: target.queue_id,
             flag,
-            sys_flag: self.request.sys_flag | multi_tags,
+            sys_flag: sys_flag::of_producer(self.request.sys_flag) | multi_tags,
             born_timestamp: self.request.born_timestamp,
             born_host: self.reply.connection().peer(),
             store_host: self.broker.identity.store_host,

@@ -10,18 +10,20 @@ const VALUE_END: u8 = 2;
 
 /// Properties as sent, read once.
 pub(super) struct Sent<'a> {
-    text: &'a str,
+    bytes: &'a [u8],
     /// The producer's unique id of the message, if it made one.
     pub unique_key: Option<&'a str>,
     /// It wants to be delivered later, or only after its transaction: see [`Sent::check`].
     postponed: Option<&'static str>,
+    /// It says what only brokers may say.
+    forged: bool,
 }
 
 impl<'a> Sent<'a> {
     /// Reads a property string.
-    pub(super) fn of(text: &'a str) -> Self {
-        let mut sent = Self { text, unique_key: None, postponed: None };
-        for (name, value) in properties::iter(text.as_bytes()) {
+    pub(super) fn of(bytes: &'a [u8]) -> Self {
+        let mut sent = Self { bytes, unique_key: None, postponed: None, forged: false };
+        for (name, value) in properties::iter(bytes) {
             match name {
                 names::UNIQ_KEY if !value.is_empty() => sent.unique_key = Some(value),
                 names::DELAY if value.parse::<i64>().is_ok_and(|level| level > 0) => {
@@ -33,7 +35,7 @@ impl<'a> Sent<'a> {
                 names::TRAN_MSG if value.eq_ignore_ascii_case("true") => {
                     sent.postponed = Some("transactions");
                 }
-                _ => {}
+                _ => sent.forged |= is_of_brokers(name),
             }
         }
         sent
@@ -43,22 +45,19 @@ impl<'a> Sent<'a> {
     /// worse than telling the producer. A dead letter is not delayed any more.
     pub(super) fn check(&self, is_dead_letter: bool) -> Result<(), RequestError> {
         match self.postponed {
-            Some(what) if !is_dead_letter => Err(RequestError::MessageIllegal(format!(
-                "the message is illegal: {what} are not supported by this version of the broker; \
-                 nothing was stored"
-            ))),
+            Some(what) if !is_dead_letter => Err(unsupported(what)),
             Some(_) | None => Ok(()),
         }
     }
 
-    /// The string to store: without the receipt of a POP delivery, with the broker's properties
-    /// (`added`, a property string) in place of the producer's, and with a unique key.
+    /// The string to store: without what only brokers may say, with what this one says (`added`,
+    /// a property string), and with a unique key.
     pub(super) fn stored(&self, added: &[u8], unique_key: &str, is_dead_letter: bool) -> Vec<u8> {
-        let mut out = Vec::with_capacity(self.text.len() + added.len() + unique_key.len() + 16);
-        for (name, value) in properties::iter(self.text.as_bytes()) {
+        let mut out = Vec::with_capacity(self.bytes.len() + added.len() + unique_key.len() + 16);
+        for (name, value) in properties::iter(self.bytes) {
             match name {
-                names::POP_CK | names::MSG_REGION | names::TRACE_ON | names::CLUSTER => {}
                 names::DELAY if is_dead_letter => {}
+                _ if is_of_brokers(name) => {}
                 _ => put(&mut out, name, value),
             }
         }
@@ -68,6 +67,44 @@ impl<'a> Sent<'a> {
         }
         out
     }
+
+    /// What is to be stored in place of the string of a batch's item, which is kept as it is unless
+    /// it says what only brokers may say.
+    pub(super) fn of_item(&self) -> Option<Vec<u8>> {
+        let own = || properties::iter(self.bytes).filter(|(name, _)| !is_of_brokers(name));
+        self.forged.then(|| {
+            let mut out = Vec::with_capacity(self.bytes.len());
+            own().for_each(|(name, value)| put(&mut out, name, value));
+            out
+        })
+    }
+}
+
+/// Whether only a broker may say this of a message. A broker believes it when it delivers what it
+/// has kept back, so a producer could have messages put into topics that it may not write.
+fn is_of_brokers(name: &str) -> bool {
+    matches!(
+        name,
+        names::POP_CK
+            | names::FIRST_POP_TIME
+            | names::MSG_REGION
+            | names::TRACE_ON
+            | names::CLUSTER
+            | names::REAL_TOPIC
+            | names::REAL_QID
+            | names::TIMER_OUT_MS
+            | names::TRANSACTION_CHECK_TIMES
+            | names::ARRIVE_TIME
+            | names::PUSH_REPLY_TIME
+    )
+}
+
+/// Refuses a message that would be delivered too early.
+pub(super) fn unsupported(what: &str) -> RequestError {
+    RequestError::MessageIllegal(format!(
+        "the message is illegal: {what} are not supported by this version of the broker; nothing \
+         was stored"
+    ))
 }
 
 /// Appends a property; neither text contains a separator.
@@ -94,7 +131,7 @@ mod tests {
 
     fn stored(text: &str, is_dead_letter: bool) -> String {
         let added = added("R", true, "C");
-        let sent = Sent::of(text);
+        let sent = Sent::of(text.as_bytes());
         let key = sent.unique_key.unwrap_or("made");
         String::from_utf8(sent.stored(&added, key, is_dead_letter)).unwrap()
     }
@@ -127,9 +164,9 @@ mod tests {
             ("WAIT\u{1}false\u{2}", false),
         ];
         for (text, refused) in rows {
-            assert_eq!(Sent::of(text).check(false).is_err(), refused, "{text:?}");
+            assert_eq!(Sent::of(text.as_bytes()).check(false).is_err(), refused, "{text:?}");
         }
-        assert!(Sent::of("DELAY\u{1}3\u{2}").check(true).is_ok());
+        assert!(Sent::of(b"DELAY\x013\x02").check(true).is_ok());
         assert!(!stored("DELAY\u{1}3\u{2}", true).contains("DELAY"));
     }
 }
