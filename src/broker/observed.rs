@@ -109,6 +109,7 @@ impl Observed for Observer {
                 (Metric::ConnectionsRefused, &counters.refused),
                 (Metric::ConnectionsCrowdedOut, &counters.crowded_out),
                 (Metric::UnfinishedBytes, &counters.unfinished_bytes),
+                (Metric::UnsentBytes, &counters.unsent_bytes),
             ] {
                 samples.put(metric, value.load(Ordering::Relaxed));
             }

@@ -35,6 +35,8 @@ fn check(field: &'static str, text: &str, bytes_max: usize) -> Result<(), Refusa
         "is empty"
     } else if text.len() > bytes_max {
         "is too long"
+    } else if text.contains(['/', '\\']) {
+        "contains a path separator"
     } else if text.chars().any(|c| c.is_control() || c.is_whitespace()) {
         "has blanks or control characters"
     } else {

@@ -216,6 +216,7 @@ impl Observed for Http {
                 (Metric::ConnectionsRefused, &connections.refused),
                 (Metric::ConnectionsCrowdedOut, &connections.crowded_out),
                 (Metric::UnfinishedBytes, &connections.unfinished_bytes),
+                (Metric::UnsentBytes, &connections.unsent_bytes),
             ] {
                 samples.put(metric, value.load(Ordering::Relaxed));
             }

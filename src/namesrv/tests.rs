@@ -339,6 +339,7 @@ async fn metrics_and_health_are_served_on_the_same_port() {
         "rmq_connections 2\n",
         "rmq_connections_crowded_out_total 0\n",
         "rmq_unfinished_request_bytes 0\n",
+        "rmq_unsent_answer_bytes 0\n",
     ] {
         assert!(metrics.contains(line), "{line} in {metrics}");
     }

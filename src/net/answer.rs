@@ -44,6 +44,16 @@ impl Answer {
         }
     }
 
+    /// What of the cost is memory of ours: stored records are not.
+    pub(super) fn memory(&self) -> usize {
+        match self {
+            Self::Command(_) | Self::Sent { .. } => self.cost(),
+            Self::Records { records, .. } => {
+                self.cost() - records.iter().map(Bytes::len).sum::<usize>()
+            }
+        }
+    }
+
     /// The same answer, marked as the response to the request `opaque`.
     fn answering(self, opaque: i32) -> Self {
         match self {

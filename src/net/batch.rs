@@ -4,7 +4,7 @@
 //! are and become pieces of their own. So a thousand answers to sends are one slice and one system
 //! call, and a pulled message is never copied by us.
 
-use super::answer::Answer;
+use super::{answer::Answer, outbox::Cost};
 use crate::protocol::command::RemotingCommand;
 use bytes::{Buf, Bytes, BytesMut};
 use smallvec::SmallVec;
@@ -31,8 +31,8 @@ pub(super) struct Batch {
     /// What is written of `heads`.
     heads_at: usize,
     pieces: VecDeque<Piece>,
-    /// `Answer::cost` of everything in here.
-    cost: usize,
+    /// Of everything in here.
+    cost: Cost,
 }
 
 #[derive(Debug)]
@@ -55,7 +55,7 @@ impl Batch {
         self.heads.reserve(frames * HEAD_ESTIMATE);
         let mut run_at = self.heads.len();
         while let Some(answer) = self.answers.pop_front() {
-            self.cost += answer.cost();
+            self.cost.add(&answer);
             match answer {
                 Answer::Sent { opaque, response } => {
                     response.encode_answer(opaque, &mut self.heads)
@@ -140,7 +140,7 @@ impl Batch {
     }
 
     /// Makes room for the next answers, once everything is written. Returns what it cost.
-    pub(super) fn finish(&mut self) -> usize {
+    pub(super) fn finish(&mut self) -> Cost {
         debug_assert!(self.is_written(), "bytes would be lost");
         self.heads.clear();
         self.heads_at = 0;
@@ -218,7 +218,8 @@ mod tests {
         for step in [1, 7, 100, 1024, 5000, usize::MAX] {
             let mut batch = Batch::default();
             batch.queue().extend(answers());
-            let cost: usize = answers().iter().map(Answer::cost).sum();
+            let mut cost = Cost::default();
+            answers().iter().for_each(|answer| cost.add(answer));
             assert_eq!(batch.encode(), 6);
             let mut written = Vec::new();
             while !batch.is_written() {

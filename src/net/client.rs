@@ -8,6 +8,7 @@ use super::{
     drive::{Entered, Shared},
     intake::Intake,
     unfinished::Unfinished,
+    unsent::Unsent,
     watchdog::{TimeLimits, Watchdog},
 };
 use crate::protocol::{codes::ResponseCode, command::RemotingCommand, frame::FRAME_BYTES_MAX};
@@ -88,14 +89,16 @@ impl Client {
     /// come from any.
     pub fn new(options: ClientOptions) -> Self {
         let runtime = Handle::current();
-        let watchdog = Watchdog::new(TimeLimits {
+        let counters = Arc::default();
+        let limits = TimeLimits {
             idle: None, // whoever needs a connection alive calls over it
             frame: Duration::from_secs(30),
             slow_reader: Duration::from_secs(15),
-        });
+        };
+        // Callers bound it: what is unsent are requests of ours.
+        let watchdog = Watchdog::new(limits, Unsent::new(usize::MAX, &counters));
         runtime.spawn(Watchdog::run(Arc::downgrade(&watchdog)));
         let handler = options.handler.clone().unwrap_or_else(|| Arc::new(NoRequests));
-        let counters = Arc::default();
         let unfinished = Unfinished::new(UNFINISHED_BYTES_MAX, &counters);
         let shared = Arc::new(Shared { handler, watchdog, unfinished });
         let dials = Mutex::default();
@@ -204,8 +207,11 @@ impl Dialled {
     ) -> impl Future<Output = Result<Arc<Connection>, Arc<io::Error>>> + use<> {
         let (shared, counters) = (Arc::clone(&self.shared), Arc::clone(&self.counters));
         let within = self.options.connect_time;
-        let bounds =
-            Bounds { unsent_bytes: self.options.unsent_bytes_max, calls: self.options.calls_max };
+        let bounds = Bounds {
+            unsent_bytes: self.options.unsent_bytes_max,
+            together: Arc::clone(self.shared.watchdog.unsent()),
+            calls: self.options.calls_max,
+        };
         async move {
             let stream = open(&address, within).await?;
             let addresses = (stream.peer_addr()?, stream.local_addr()?);

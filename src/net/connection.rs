@@ -7,6 +7,7 @@ use super::{
     counters::Counters,
     outbox::Outbox,
     pending::{Pending, Refusal},
+    unsent::Unsent,
     watchdog::{Activity, CoarseClock, Fullness},
 };
 use crate::protocol::command::RemotingCommand;
@@ -109,15 +110,19 @@ pub(super) enum End {
     FrameUnfinished,
     #[error("the peer does not read its answers")]
     PeerDoesNotRead,
-    #[error("unfinished frames hold too much memory, and its frame is the oldest")]
+    #[error("requests that are unfinished or wait hold too much memory, and its one is the oldest")]
     CrowdedOut,
+    #[error("unsent answers hold too much memory, and its peer has left them longest")]
+    LeavesTooMuch,
 }
 
 /// How much may wait on one connection.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(super) struct Bounds {
     /// Bytes of unsent answers above which the peer's requests are not read.
     pub unsent_bytes: usize,
+    /// What those of all connections hold.
+    pub together: Arc<Unsent>,
     /// Calls of ours that may wait for their answer.
     pub calls: usize,
 }
@@ -155,7 +160,7 @@ impl Connection {
             peer,
             local,
             dialled,
-            outbox: Outbox::new(bounds.unsent_bytes),
+            outbox: Outbox::new(bounds.unsent_bytes, bounds.together),
             pending: Mutex::new(Pending::new(bounds.calls)),
             activity: Activity::new(clock.now_ms()),
             clock: Arc::clone(clock),

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Totals since the start, except `open` and `unfinished_bytes`. All relaxed: each number is right,
+/// Totals since the start, except `open`, `unfinished_bytes` and `unsent_bytes`. All relaxed: each number is right,
 /// a set of them is not one moment's picture.
 #[derive(Debug, Default)]
 pub struct Counters {
@@ -26,15 +26,23 @@ pub struct Counters {
     pub timed_out: AtomicU64,
     /// Bytes now held by unfinished frames, without the small ones that are free.
     pub unfinished_bytes: AtomicU64,
-    /// Connections closed because unfinished frames held too much, and theirs was the oldest.
+    /// Bytes now held by unsent answers, without the few of each connection that are free.
+    pub unsent_bytes: AtomicU64,
+    /// Connections closed because unfinished frames, or unsent answers, of all connections held
+    /// too much.
     pub crowded_out: AtomicU64,
     /// HTTP requests answered on the remoting port.
     pub http_requests: AtomicU64,
 }
 
-/// Adds to a counter.
-pub(super) fn add(counter: &AtomicU64, n: usize) {
-    counter.fetch_add(n as u64, Ordering::Relaxed);
+/// Adds to a counter; returns what it was.
+pub(super) fn add(counter: &AtomicU64, n: usize) -> u64 {
+    counter.fetch_add(n as u64, Ordering::Relaxed)
+}
+
+/// Takes from a gauge.
+pub(super) fn take(gauge: &AtomicU64, n: usize) {
+    gauge.fetch_sub(n as u64, Ordering::Relaxed);
 }
 
 /// Sets a gauge.
@@ -44,5 +52,5 @@ pub(super) fn set(gauge: &AtomicU64, n: usize) {
 
 /// Takes one from a gauge.
 pub(super) fn minus_one(gauge: &AtomicU64) {
-    gauge.fetch_sub(1, Ordering::Relaxed);
+    take(gauge, 1);
 }

@@ -26,8 +26,17 @@ pub(super) struct Shared {
     pub handler: Arc<dyn Handler>,
     /// Watches the connections.
     pub watchdog: Arc<Watchdog>,
-    /// Bounds what their unfinished frames hold.
+    /// Bounds what their unfinished frames hold, and those whose handler waits.
     pub unfinished: Unfinished,
+}
+
+impl Shared {
+    /// Notes what a connection holds of requests, and ends the connections that must go for it.
+    fn claim(&self, claim: &mut Claim<'_>, bytes: usize) {
+        for oldest in claim.hold(bytes) {
+            self.watchdog.end(oldest, End::CrowdedOut);
+        }
+    }
 }
 
 /// Enters a connection in the books; dropping it strikes the connection out again, tells everybody
@@ -100,14 +109,20 @@ async fn read_requests(
             };
             connection.activity().frame_ended();
             claim.release();
-            if let Err(end) = take_frame(frame, connection, &*shared.handler).await {
-                return end;
+            let bytes = frame.len() + intake.buffered().len();
+            match take_frame(frame, connection, &*shared.handler).await {
+                Ok(Handled::Done) => {}
+                // The handler may keep the frame, and the peer's next ones wait behind it.
+                Ok(Handled::Wait(ordered)) => {
+                    shared.claim(&mut claim, bytes);
+                    ordered.await;
+                    claim.release();
+                }
+                Err(end) => return end,
             }
         }
         // Before any wait: no connection reads twice without having claimed what it read.
-        for oldest in claim.hold(intake.buffered().len()) {
-            shared.watchdog.end(oldest, End::CrowdedOut);
-        }
+        shared.claim(&mut claim, intake.buffered().len());
         if connection.is_closed() {
             return End::ByUs; // the reason is in the connection
         }
@@ -128,23 +143,19 @@ async fn take_frame(
     frame: Bytes,
     connection: &Arc<Connection>,
     handler: &dyn Handler,
-) -> Result<(), End> {
+) -> Result<Handled, End> {
     let command =
         RemotingCommand::decode(frame).map_err(|error| End::BadBytes(error.to_string()))?;
     add(&connection.counters().frames_in, 1);
     if command.is_response() {
         connection.answered(command);
-        return Ok(());
+        return Ok(Handled::Done);
     }
     connection.outbox().room().await;
     if connection.is_draining() {
         return pending().await; // the writer ends the connection
     }
-    match handler.handle(connection, command) {
-        Handled::Done => {}
-        Handled::Wait(ordered) => ordered.await,
-    }
-    Ok(())
+    Ok(handler.handle(connection, command))
 }
 
 /// Waits for bytes and reads them; `Drained` when nothing more is to be read. While it waits,

@@ -17,8 +17,9 @@
 //! | connections | `connections_max` | closed when accepted, counted |
 //! | bytes of a frame | `frame_bytes_max` | connection closed, nothing allocated |
 //! | read buffer | the bytes that have arrived, doubled, + 64 KiB | – |
-//! | unfinished frames together | `unfinished_bytes_max` + 16 KiB each | the oldest one's connection is closed |
+//! | unfinished frames, and whole ones whose handler waits, together | `unfinished_bytes_max` + 16 KiB each | the oldest one's connection is closed |
 //! | unsent answers | `unsent_bytes_max` | the peer's requests are not read; later closed |
+//! | unsent answers together, without stored records | `all_unsent_bytes_max` + 16 KiB each | those whose peers took nothing for longest are closed |
 //! | calls awaiting an answer | `calls_max` | `CallError::Busy` |
 //! | time: idle, one frame, not reading | [`ServerOptions`] | closed by the watchdog |
 //!
@@ -55,6 +56,7 @@ mod outbox;
 mod pending;
 mod server;
 mod unfinished;
+mod unsent;
 mod watchdog;
 
 pub use answer::{Answer, ReplyTo};

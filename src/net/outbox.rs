@@ -4,16 +4,36 @@
 //! The limit on unsent bytes does not refuse answers (a request that was taken must be answered):
 //! it stops the reader, so the next requests stay in the peer's socket.
 
-use super::{answer::Answer, watchdog::Fullness};
+use super::{answer::Answer, unsent::Unsent, watchdog::Fullness};
 use parking_lot::Mutex;
 use std::{
     collections::VecDeque,
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 use tokio::sync::Notify;
 
 /// Queues longer than this are given back when the connection comes to rest.
 const RESTING_CAPACITY: usize = 16;
+
+/// What answers weigh.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Cost {
+    /// [`Answer::cost`]: what the connection's own limit counts.
+    pub unsent: usize,
+    /// [`Answer::memory`]: what the limit over all connections counts.
+    pub memory: usize,
+}
+
+impl Cost {
+    /// Counts one more answer.
+    pub(super) fn add(&mut self, answer: &Answer) {
+        self.unsent += answer.cost();
+        self.memory += answer.memory();
+    }
+}
 
 /// The queue, and what it weighs.
 #[derive(Debug)]
@@ -22,6 +42,10 @@ pub(super) struct Outbox {
     /// Cost of all answers pushed and not yet written.
     unsent: AtomicUsize,
     unsent_max: usize,
+    /// Memory of all answers pushed and not yet written.
+    memory: AtomicUsize,
+    /// Of all connections.
+    together: Arc<Unsent>,
     /// Wakes the writer.
     wake: Notify,
     /// Wakes the reader that waits for room.
@@ -36,11 +60,13 @@ struct Queue {
 
 impl Outbox {
     /// An empty queue; allocates nothing.
-    pub(super) fn new(unsent_max: usize) -> Self {
+    pub(super) fn new(unsent_max: usize, together: Arc<Unsent>) -> Self {
         Self {
             queue: Mutex::default(),
             unsent: AtomicUsize::new(0),
             unsent_max,
+            memory: AtomicUsize::new(0),
+            together,
             wake: Notify::new(),
             room: Notify::new(),
         }
@@ -49,13 +75,16 @@ impl Outbox {
     /// Queues an answer; after the end of the connection it is dropped. The writer is woken only
     /// when the queue was empty: it takes everything when it runs.
     pub(super) fn push(&self, answer: Answer) {
-        let cost = answer.cost();
+        let mut cost = Cost::default();
+        cost.add(&answer);
         let was_empty = {
             let mut queue = self.queue.lock();
             if queue.closed {
                 return;
             }
-            self.unsent.fetch_add(cost, Ordering::Relaxed);
+            self.unsent.fetch_add(cost.unsent, Ordering::Relaxed);
+            let held = self.memory.fetch_add(cost.memory, Ordering::Relaxed);
+            self.together.changed(held, held + cost.memory);
             queue.answers.push_back(answer);
             queue.answers.len() == 1
         };
@@ -71,11 +100,18 @@ impl Outbox {
     }
 
     /// Notes that answers of this cost have been written.
-    pub(super) fn written(&self, cost: usize) {
-        let before = self.unsent.fetch_sub(cost, Ordering::Relaxed);
-        if before > self.unsent_max && before - cost <= self.unsent_max {
+    pub(super) fn written(&self, cost: Cost) {
+        let held = self.memory.fetch_sub(cost.memory, Ordering::Relaxed);
+        self.together.changed(held, held - cost.memory);
+        let before = self.unsent.fetch_sub(cost.unsent, Ordering::Relaxed);
+        if before > self.unsent_max && before - cost.unsent <= self.unsent_max {
             self.room.notify_one();
         }
+    }
+
+    /// Memory of unsent answers.
+    pub(super) fn memory(&self) -> usize {
+        self.memory.load(Ordering::Relaxed)
     }
 
     /// Whether unsent answers exceed their limit.
@@ -112,11 +148,14 @@ impl Outbox {
         }
     }
 
-    /// Drops what is queued and what will be pushed: the connection has ended.
+    /// Drops what is queued and what will be pushed: the connection has ended, and its writer with
+    /// it.
     pub(super) fn close(&self) {
         let dropped = {
             let mut queue = self.queue.lock();
             queue.closed = true;
+            // Nothing is pushed or written from here on: what is counted goes now.
+            self.together.changed(self.memory.swap(0, Ordering::Relaxed), 0);
             std::mem::take(&mut queue.answers)
         };
         drop(dropped); // outside the lock: an answer may hold the last reference to much
@@ -129,6 +168,16 @@ mod tests {
     use crate::protocol::{codes::ResponseCode, command::RemotingCommand};
     use futures_util::FutureExt;
 
+    fn outbox(unsent_max: usize) -> Outbox {
+        Outbox::new(unsent_max, Unsent::new(usize::MAX, &Arc::default()))
+    }
+
+    fn cost_of(answer: &Answer) -> Cost {
+        let mut cost = Cost::default();
+        cost.add(answer);
+        cost
+    }
+
     fn answer(body_bytes: usize) -> Answer {
         let command = RemotingCommand::response(ResponseCode::SUCCESS);
         Answer::Command(command.with_body(vec![0; body_bytes]))
@@ -136,7 +185,7 @@ mod tests {
 
     #[test]
     fn the_writer_is_woken_once_for_all_that_is_queued() {
-        let outbox = Outbox::new(1 << 20);
+        let outbox = outbox(1 << 20);
         assert!(outbox.woken().now_or_never().is_none());
         (0..3).for_each(|_| outbox.push(answer(10)));
         assert!(outbox.woken().now_or_never().is_some());
@@ -150,11 +199,11 @@ mod tests {
 
     #[test]
     fn the_reader_waits_while_too_much_is_unsent() {
-        let outbox = Outbox::new(10_000);
+        let outbox = outbox(10_000);
         outbox.push(answer(6_000));
         assert!(outbox.room().now_or_never().is_some());
         outbox.push(answer(6_000));
-        let cost = answer(6_000).cost();
+        let cost = cost_of(&answer(6_000));
         let mut waiting = Box::pin(outbox.room());
         assert!(waiting.as_mut().now_or_never().is_none());
         outbox.written(cost);
@@ -165,7 +214,7 @@ mod tests {
 
     #[test]
     fn after_the_end_nothing_is_kept() {
-        let outbox = Outbox::new(100);
+        let outbox = outbox(100);
         outbox.push(answer(1));
         outbox.close();
         outbox.push(answer(1));
@@ -175,8 +224,30 @@ mod tests {
     }
 
     #[test]
+    fn all_connections_together_know_what_is_unsent_and_nothing_of_it_is_left_at_the_end() {
+        let counters = Arc::default();
+        let all = Unsent::new(usize::MAX, &counters);
+        let sum = || counters.unsent_bytes.load(Ordering::Relaxed);
+        let [first, second] = [(); 2].map(|()| Outbox::new(1 << 20, Arc::clone(&all)));
+        first.push(answer(100_000));
+        let one = sum();
+        assert!((80_000..101_000).contains(&one), "{one}");
+        second.push(answer(100_000));
+        assert_eq!(sum(), 2 * one);
+        let head = RemotingCommand::response(ResponseCode::SUCCESS);
+        let records = vec![bytes::Bytes::from_static(&[0; 100_000])];
+        second.push(Answer::Records { head, records });
+        assert!(sum() < 2 * one + 1024, "stored records are no memory of ours");
+        first.written(cost_of(&answer(100_000)));
+        assert!(sum() < one + 1024);
+        second.close();
+        second.push(answer(100_000));
+        assert_eq!(sum(), 0);
+    }
+
+    #[test]
     fn a_burst_leaves_no_memory_behind() {
-        let outbox = Outbox::new(100);
+        let outbox = outbox(100);
         let mut spare = VecDeque::with_capacity(1000);
         (0..1000).for_each(|_| outbox.push(answer(0)));
         outbox.take_all(&mut spare);

@@ -15,6 +15,7 @@ use super::{
     log_limit::LogLimit,
     opening::{Opening, opening},
     unfinished::Unfinished,
+    unsent::Unsent,
     watchdog::{TimeLimits, Watchdog},
 };
 use crate::protocol::frame::FRAME_BYTES_MAX;
@@ -42,13 +43,17 @@ pub struct ServerOptions {
     pub frame_time: Duration,
     /// Bytes of one frame; a longer one closes its connection. Default and most 16 MiB.
     pub frame_bytes_max: usize,
-    /// Bytes that unfinished frames may hold, all connections together; beyond it the oldest of
-    /// them are ended. Frames of which at most 16 KiB have come do not count. Default 128 MiB:
+    /// Bytes that unfinished frames, and whole ones whose handler waits, may hold, all connections
+    /// together; beyond it the oldest of them are ended. Frames of which at most 16 KiB have come do not count. Default 128 MiB:
     /// twice what a broker's log takes at a time (`inFlightBytesMax`).
     pub unfinished_bytes_max: usize,
     /// Bytes of unsent answers above which a connection's requests are not read. Default 8 MiB.
     pub unsent_bytes_max: usize,
-    /// A peer that leaves more than that unread, and takes nothing for so long, is closed.
+    /// Bytes of memory that unsent answers may hold, all connections together; beyond it
+    /// connections whose peers do not read are ended. Up to 16 KiB of each do not count, and
+    /// stored records never do. Default 128 MiB.
+    pub all_unsent_bytes_max: usize,
+    /// A peer that leaves more than `unsent_bytes_max` unread, and takes nothing for so long, is closed.
     /// Default 15 s.
     pub slow_reader: Duration,
     /// Calls of ours that may wait on one connection. Default 1,024.
@@ -68,6 +73,7 @@ impl Default for ServerOptions {
             frame_bytes_max: FRAME_BYTES_MAX,
             unfinished_bytes_max: 128 * 1024 * 1024,
             unsent_bytes_max: 8 * 1024 * 1024,
+            all_unsent_bytes_max: 128 * 1024 * 1024,
             slow_reader: Duration::from_secs(15),
             calls_max: 1024,
             plain_http: None,
@@ -118,13 +124,15 @@ impl Server {
         handler: Arc<dyn Handler>,
         options: ServerOptions,
     ) -> io::Result<Self> {
-        let watchdog = Watchdog::new(TimeLimits {
+        let counters = Arc::default();
+        let limits = TimeLimits {
             idle: Some(options.idle),
             frame: options.frame_time,
             slow_reader: options.slow_reader,
-        });
+        };
+        let unsent = Unsent::new(options.all_unsent_bytes_max, &counters);
+        let watchdog = Watchdog::new(limits, unsent);
         tokio::spawn(Watchdog::run(Arc::downgrade(&watchdog))); // ends when the gate is dropped
-        let counters = Arc::default();
         let unfinished = Unfinished::new(options.unfinished_bytes_max, &counters);
         let gate = Arc::new(Gate {
             shared: Arc::new(Shared { handler, watchdog, unfinished }),
@@ -186,7 +194,7 @@ struct Gate {
     counters: Arc<Counters>,
     /// By listener: what is not let in.
     refusals: Mutex<LogLimit>,
-    /// By listener: when unfinished frames hold too much.
+    /// By listener: when all connections hold too much.
     crowds: Mutex<LogLimit>,
     bad_peers: Mutex<LogLimit>,
 }
@@ -292,8 +300,11 @@ impl Gate {
             debug!(%peer, %error, "cannot set TCP_NODELAY");
         }
         add(&self.counters.accepted, 1);
-        let bounds =
-            Bounds { unsent_bytes: self.options.unsent_bytes_max, calls: self.options.calls_max };
+        let bounds = Bounds {
+            unsent_bytes: self.options.unsent_bytes_max,
+            together: Arc::clone(watchdog.unsent()),
+            calls: self.options.calls_max,
+        };
         let clock = watchdog.clock();
         let connection = Connection::new((peer, local), None, bounds, clock, &self.counters);
         let entered = Entered::new(connection, Arc::clone(&self.shared));
@@ -324,9 +335,12 @@ impl Gate {
             End::Idle | End::FrameUnfinished | End::PeerDoesNotRead => {
                 add(&self.counters.timed_out, 1);
             }
-            End::CrowdedOut => {
+            End::CrowdedOut | End::LeavesTooMuch => {
                 add(&self.counters.crowded_out, 1);
-                let limit = self.options.unfinished_bytes_max;
+                let limit = match end {
+                    End::CrowdedOut => self.options.unfinished_bytes_max,
+                    _ => self.options.all_unsent_bytes_max,
+                };
                 let (local, now) = (connection.local().ip(), connection.now_ms());
                 if let Some(unsaid) = self.crowds.lock().allow(local, now) {
                     warn!(%peer, limit, unsaid, "connection closed: {end}");

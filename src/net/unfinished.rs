@@ -1,7 +1,8 @@
 //! What the unfinished frames of one server or client hold in memory, together.
 //!
 //! A frame of which more than [`FREE_BYTES`] have arrived is entered here, and leaves when it is
-//! whole or its connection ends. When all of them hold more than the limit, those entered first
+//! whole or its connection ends. While a handler lets its connection wait, the whole frame is
+//! entered once more, with what has come behind it. When all of them hold more than the limit, those entered first
 //! are ended until the rest is within it.
 //!
 //! Why the oldest: the frame of an honest peer lasts as long as its bytes travel, whoever holds

@@ -2,7 +2,10 @@
 //! clock that connections stamp themselves with, and ends those that ran out of time. So a
 //! connection has no timer of its own, and stamping costs no clock call.
 
-use super::connection::{Connection, ConnectionId, End};
+use super::{
+    connection::{Connection, ConnectionId, End},
+    unsent::{Holder, Unsent},
+};
 use parking_lot::Mutex;
 use std::{
     collections::HashMap,
@@ -126,13 +129,19 @@ pub(super) enum Fullness {
 pub(super) struct Watchdog {
     clock: Arc<CoarseClock>,
     limits: TimeLimits,
+    unsent: Arc<Unsent>,
     connections: Mutex<HashMap<ConnectionId, Arc<Connection>>>,
 }
 
 impl Watchdog {
-    pub(super) fn new(limits: TimeLimits) -> Arc<Self> {
+    pub(super) fn new(limits: TimeLimits, unsent: Arc<Unsent>) -> Arc<Self> {
         let clock = Arc::new(CoarseClock(AtomicU64::new(1)));
-        Arc::new(Self { clock, limits, connections: Mutex::default() })
+        Arc::new(Self { clock, limits, unsent, connections: Mutex::default() })
+    }
+
+    /// What the unsent answers of its connections hold.
+    pub(super) fn unsent(&self) -> &Arc<Unsent> {
+        &self.unsent
     }
 
     /// The clock that its connections stamp themselves with.
@@ -183,6 +192,25 @@ impl Watchdog {
         });
     }
 
+    /// Ends connections until unsent answers hold no more than they may.
+    fn relieve(&self) {
+        if !self.unsent.is_crowded() {
+            return;
+        }
+        let mut holders = Vec::new();
+        self.for_each(|connection| {
+            let blocked_since = connection.activity().blocked_since.load(Ordering::Relaxed);
+            let bytes = connection.outbox().memory();
+            // One that has ended gives back what it holds when its task runs next.
+            if !connection.is_closed() {
+                holders.push(Holder { connection: connection.id(), bytes, blocked_since });
+            }
+        });
+        for connection in self.unsent.to_end(holders) {
+            self.end(connection, End::LeavesTooMuch);
+        }
+    }
+
     /// Between two sweeps: a quarter of the shortest limit, so that none is overrun by more.
     fn period(&self) -> Duration {
         let limits = &self.limits;
@@ -193,15 +221,23 @@ impl Watchdog {
 
     /// Sweeps until nobody else holds the watchdog.
     pub(super) async fn run(this: Weak<Self>) {
-        let Some(period) = this.upgrade().map(|watchdog| watchdog.period()) else { return };
+        let start = this.upgrade().map(|w| (w.period(), Arc::clone(&w.unsent)));
+        let Some((period, unsent)) = start else { return };
         let mut ticks = tokio::time::interval(period);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut last = ticks.tick().await;
         loop {
-            ticks.tick().await;
+            // Both are cancel-safe: a tick that was missed comes at once.
+            let is_tick = tokio::select! {
+                _ = ticks.tick() => true,
+                () = unsent.crowded() => false,
+            };
             let Some(watchdog) = this.upgrade() else { return };
-            watchdog.sweep(last.elapsed());
-            last = tokio::time::Instant::now();
+            if is_tick {
+                watchdog.sweep(last.elapsed());
+                last = tokio::time::Instant::now();
+            }
+            watchdog.relieve();
         }
     }
 }

@@ -93,9 +93,11 @@ metrics! {
     ConnectionsRefused, Counter, "rmq_connections_refused_total",
         "Connections closed at once, because there were too many.";
     ConnectionsCrowdedOut, Counter, "rmq_connections_crowded_out_total",
-        "Connections closed because unfinished requests held too much memory, theirs the longest.";
+        "Connections closed because requests or answers under way held too much memory.";
     UnfinishedBytes, Gauge, "rmq_unfinished_request_bytes",
-        "Held by requests of which a part has come; small ones do not count.";
+        "Held by requests of which a part has come, or that wait; small ones do not count.";
+    UnsentBytes, Gauge, "rmq_unsent_answer_bytes",
+        "Held by answers that peers have not taken, without stored messages and small ones.";
     Registrations, Counter, "rmq_registrations_total",
         "Registrations with name servers; label: result";
     Topics, Gauge, "rmq_topics", "Topics.";

@@ -189,6 +189,68 @@ async fn half_sent_frames_are_bounded_together_and_stop_nobody_else() {
 }
 
 #[tokio::test]
+async fn requests_that_wait_are_bounded_together() {
+    const MIB: usize = 1024 * 1024;
+    let unfinished_bytes_max = 10 * MIB;
+    let running = run(ServerOptions { unfinished_bytes_max, ..ServerOptions::default() });
+    let counters = Arc::clone(running.server.counters());
+    let mut other = Peer::connect(running.address).await;
+    let waiting = bytes_of(&RemotingCommand::request(ORDERED).with_body(vec![7; 4 * MIB]));
+    let mut peers = Vec::new();
+    for opaque in 0..20 {
+        let mut peer = Peer::connect(running.address).await;
+        peer.send_bytes(&waiting).await;
+        peers.push(peer);
+        eventually("its handler waits", || running.script.taken() == 2 * opaque + 1).await;
+        other.assert_works(opaque as i32).await;
+        let held = count(&counters.unfinished_bytes);
+        assert!(held <= unfinished_bytes_max as u64, "{held} bytes");
+    }
+    eventually("two are left", || count(&counters.crowded_out) == 18).await;
+    peers[0].assert_closed("the oldest").await;
+    running.script.permits.0.add_permits(2);
+    for peer in &mut peers[18..] {
+        assert_eq!(peer.receive().await.expect("an answer").body.len(), 4 * MIB);
+    }
+    eventually("nothing waits", || count(&counters.unfinished_bytes) == 0).await;
+}
+
+/// A peer whose socket takes little before its kernel says stop.
+async fn tight_peer(address: SocketAddr) -> Peer {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    Peer { stream: socket.connect(address).await.unwrap(), buffer: BytesMut::new() }
+}
+
+#[tokio::test]
+async fn answers_that_nobody_reads_are_bounded_together_and_stop_nobody_else() {
+    const MIB: usize = 1024 * 1024;
+    let all_unsent_bytes_max = 30 * MIB;
+    let running = run(ServerOptions { all_unsent_bytes_max, ..ServerOptions::default() });
+    let counters = Arc::clone(running.server.counters());
+    let mut other = Peer::connect(running.address).await;
+    let request = bytes_of(&RemotingCommand::request(ECHO).with_body(vec![7; 7 * MIB]));
+    let mut peers = Vec::new();
+    for opaque in 0..20 {
+        let mut peer = tight_peer(running.address).await;
+        peer.send_bytes(&request).await;
+        peers.push(peer);
+        eventually("it is answered", || running.script.taken() == 2 * opaque + 1).await;
+        other.assert_works(opaque as i32).await;
+    }
+    eventually("four are left", || count(&counters.crowded_out) == 16).await;
+    let held = || count(&counters.unsent_bytes);
+    eventually("the others' memory is free", || held() <= all_unsent_bytes_max as u64).await;
+    assert!(held() > 0);
+    let mut reading = 0;
+    for peer in &mut peers {
+        reading += usize::from(peer.receive().await.is_some_and(|a| a.body.len() == 7 * MIB));
+    }
+    assert_eq!(reading, 4, "those who were not ended get their answers");
+    eventually("nothing is unsent", || held() == 0).await;
+}
+
+#[tokio::test]
 async fn a_server_may_take_smaller_frames_only() {
     let running = run(ServerOptions { frame_bytes_max: 1000, ..ServerOptions::default() });
     let mut peer = Peer::connect(running.address).await;
