@@ -14,6 +14,7 @@ use rmq::{
     },
     telemetry::logging,
 };
+use rustix::process::Signal;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info, warn};
 
@@ -56,6 +57,9 @@ fn run(Loaded { config, notices, warnings }: Loaded<BrokerConfig>) -> anyhow::Re
 async fn serve(config: BrokerConfig, notices: &[String]) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot watch for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot watch for SIGINT")?;
+    // With a handler, a write beyond `ulimit -f` is an error with a text; without, it is the end.
+    let beyond_limit = SignalKind::from_raw(Signal::XFSZ.as_raw());
+    let _handled = signal(beyond_limit).context("cannot watch for SIGXFSZ")?;
     let running = start::start(config).await?;
     // After what may fail: whoever's server does not start has one line to read.
     notices.iter().for_each(|line| info!("{line}"));

@@ -86,6 +86,7 @@ impl Checkpointer {
 
 fn work(parts: &StoreParts, inbox: &mpsc::Receiver<Job>) {
     let mut settled = PhysicalOffset(0);
+    let mut no_room = false;
     while let Ok(job) = inbox.recv() {
         let done = match job {
             Job::Checkpoint { captured, crossed } => {
@@ -94,8 +95,13 @@ fn work(parts: &StoreParts, inbox: &mpsc::Receiver<Job>) {
             }
             Job::DropBefore(position) => parts.drop_before(position),
         };
-        if let Err(error) = done.and_then(|()| merge(&parts.queues, settled)) {
-            tracing::error!(%error, "the store thread failed; it goes on with the next checkpoint");
+        match done.and_then(|()| merge(&parts.queues, settled)) {
+            Ok(()) => no_room = false,
+            // Told once: a checkpoint is tried every few seconds.
+            Err(error) if error.is_no_room() && std::mem::replace(&mut no_room, true) => {}
+            Err(error) => {
+                tracing::error!(%error, "the store thread failed; it goes on with the next checkpoint");
+            }
         }
     }
 }

@@ -222,7 +222,7 @@ impl StoreBuilder<TypeConfig, Padded, Storing, (TempDir, open::HeldStore)> for B
         };
         let opened = open::open(Arc::new(RealFiles), &options).unwrap();
         let state = opened.machine.state().clone();
-        let log_store = LogStore::new(opened.log, opened.votes, state);
+        let log_store = LogStore::new(opened.log, opened.votes, state, opened.room);
         let log_store = Padded { store: log_store, first: Arc::default() };
         Ok(((dir, opened.store), log_store, Storing(opened.machine)))
     }

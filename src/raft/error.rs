@@ -95,3 +95,13 @@ pub enum StorageError {
     #[error("a committed entry contains no readable message: {0}")]
     Record(#[from] RecordError),
 }
+
+impl StorageError {
+    /// Whether trying again helps once there is room.
+    pub(super) fn is_no_room(&self) -> bool {
+        match self {
+            Self::Store(error) | Self::Queues(queues::Error::Disk(error)) => error.is_no_room(),
+            Self::Queues(_) | Self::Record(_) => false,
+        }
+    }
+}

@@ -19,12 +19,12 @@ use crate::raft::applied::{AppliedState, QueueListener};
 use crate::raft::command::{Command, Outcome};
 use crate::raft::doubt::Doubt;
 use crate::raft::handover;
-use crate::raft::housekeeping::Room;
 use crate::raft::log_store::LogStore;
 use crate::raft::peers::Peers;
 use crate::raft::proposal::Proposal;
 use crate::raft::proposer::{Limits, Proposer};
 use crate::raft::role::Role;
+use crate::raft::room::Room;
 use crate::raft::start;
 use crate::raft::state_machine::StateMachine;
 use crate::raft::tables::Tables;
@@ -32,7 +32,7 @@ use crate::raft::type_config::TypeConfig;
 use crate::raft::{ProposeError, StartError};
 use crate::store::queues::Queues;
 use crate::store::retention::Rules;
-use crate::store::{self, CommitLog, Durability};
+use crate::store::{self, CommitLog, Durability, RealFiles};
 
 /// How a group is set up. All members must agree on cluster, group, peers and segment size.
 #[derive(Debug, Clone)]
@@ -152,7 +152,7 @@ impl Group {
     /// Opens the store, recovers it, and takes part in the group. Peers are let in at `port`,
     /// which a group of one does not need.
     pub fn start(options: GroupOptions, port: Option<TcpListener>) -> Result<Self, StartError> {
-        start::start(options, port)
+        start::start(Arc::new(RealFiles), options, port)
     }
 
     /// This member's role.
@@ -174,9 +174,10 @@ impl Group {
     /// is refused at once, else on the raft thread.
     pub fn propose(&self, proposal: Proposal) {
         let refusal = match &*self.0.role.borrow() {
-            Role::Leader { .. } if proposal.messages.is_empty() => None,
-            // What frees space (deleting, committing offsets) is taken from a full disk too.
-            Role::Leader { .. } => self.0.room.refusal().map(|why| ProposeError::DiskFull { why }),
+            Role::Leader { .. } => {
+                let refusal = self.0.room.refusal(&proposal, self.0.proposer.waiting_bytes());
+                refusal.map(|why| ProposeError::DiskFull { why })
+            }
             Role::Follower { leader, .. } => {
                 Some(ProposeError::NotLeader { leader: leader.clone() })
             }

@@ -13,15 +13,16 @@ use tempfile::TempDir;
 
 use super::command::{Command, OffsetCommit};
 use super::handover;
+use super::start;
 use super::{
     Group, GroupOptions, Limits, PeerAddress, Peers, Proposal, ProposeError, Receipt, Status,
     Timing,
 };
 use crate::ids::{QueueOffset, StoreId};
 use crate::protocol::message::{self, Draft};
-use crate::store::Durability;
 use crate::store::entry::HEADER_BYTES;
 use crate::store::retention::Rules;
+use crate::store::{Durability, Files, RealFiles};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -36,7 +37,7 @@ pub(super) fn until<T>(what: &str, mut check: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-fn draft(topic: &str, queue_id: u32, body: &str) -> Draft {
+pub(super) fn draft(topic: &str, queue_id: u32, body: &str) -> Draft {
     let host: SocketAddr = "127.0.0.1:10911".parse().unwrap();
     let body = Bytes::copy_from_slice(body.as_bytes());
     Draft {
@@ -55,7 +56,7 @@ fn draft(topic: &str, queue_id: u32, body: &str) -> Draft {
     }
 }
 
-fn propose(
+pub(super) fn propose(
     group: &Group,
     messages: Vec<Draft>,
     commands: Vec<Command>,
@@ -104,6 +105,8 @@ pub(super) struct Cluster {
     pub(super) dir: TempDir,
     peers: Peers,
     timing: Timing,
+    /// Of each member.
+    files: Vec<Arc<dyn Files>>,
     pub(super) members: Vec<Option<Group>>,
 }
 
@@ -113,6 +116,13 @@ impl Cluster {
     }
 
     fn with_timing(size: usize, timing: Timing) -> Self {
+        let files = (0..size).map(|_| Arc::new(RealFiles) as Arc<dyn Files>);
+        Self::on_disks(files.collect(), timing)
+    }
+
+    /// A member on each of `files`.
+    pub(super) fn on_disks(files: Vec<Arc<dyn Files>>, timing: Timing) -> Self {
+        let size = files.len();
         let holders: Vec<TcpListener> =
             (0..size).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
         let peers = Peers::new(holders.iter().enumerate().map(|(i, holder)| {
@@ -121,13 +131,13 @@ impl Cluster {
         }));
         drop(holders);
         let dir = tempfile::tempdir().unwrap();
-        let mut cluster = Self { dir, peers, timing, members: vec![] };
+        let mut cluster = Self { dir, peers, timing, files, members: vec![] };
         cluster.members.resize_with(size, || None);
         (0..size).for_each(|i| cluster.start(i));
         cluster
     }
 
-    fn options(&self, i: usize) -> GroupOptions {
+    pub(super) fn options(&self, i: usize) -> GroupOptions {
         let member = format!("n{i}");
         let dir = self.dir.path().join(&member);
         GroupOptions {
@@ -147,9 +157,11 @@ impl Cluster {
 
     pub(super) fn start(&mut self, i: usize) {
         let options = self.options(i);
+        std::fs::create_dir_all(&options.dir).unwrap(); // locks lie on the real disk
         let port = self.peers.address(&options.member).unwrap().port;
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
-        self.members[i] = Some(Group::start(options, Some(port)).unwrap());
+        let files = Arc::clone(&self.files[i]);
+        self.members[i] = Some(start::start(files, options, Some(port)).unwrap());
     }
 
     pub(super) fn stop(&mut self, i: usize) {

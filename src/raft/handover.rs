@@ -79,11 +79,29 @@ pub(super) async fn retire(raft: &Raft<TypeConfig, StateMachine>, proposer: &Pro
     if alone || !raft.is_leader() {
         return;
     }
-    match tokio::time::timeout(HANDOVER, hand_over(raft)).await {
+    match tokio::time::timeout(HANDOVER, hand_over(raft, |_| true)).await {
         Ok(Some(heir)) => tracing::info!(heir, "handed leadership over"),
         Ok(None) => tracing::info!("stopping as leader: nobody to hand over to"),
         Err(_) => tracing::warn!("stopping as leader: nobody took over within {HANDOVER:?}"),
     }
+}
+
+/// This member leads and has no room: one of those that do takes over, if there is one that has
+/// everything else. Says whether it tried.
+pub(super) async fn make_way(
+    raft: &Raft<TypeConfig, StateMachine>,
+    has_room: impl Fn(u64) -> bool,
+) -> bool {
+    let metrics = raft.metrics().borrow_watched().clone();
+    if !voters(&metrics).iter().any(|voter| has_room(voter.id)) {
+        return false;
+    }
+    match tokio::time::timeout(HANDOVER, hand_over(raft, has_room)).await {
+        Ok(Some(heir)) => tracing::info!(heir, "a member with room leads now"),
+        Ok(None) => return false,
+        Err(_) => tracing::warn!("no member with room took over within {HANDOVER:?}"),
+    }
+    true
 }
 
 /// Whether this member leads and no quorum answers: what is under way does not finish, and nobody
@@ -97,10 +115,15 @@ fn is_cut_off(raft: &Raft<TypeConfig, StateMachine>) -> bool {
 }
 
 /// The name of the new leader, or of the one that was to be if somebody else was faster.
-async fn hand_over(raft: &Raft<TypeConfig, StateMachine>) -> Option<String> {
+async fn hand_over(
+    raft: &Raft<TypeConfig, StateMachine>,
+    may_lead: impl Fn(u64) -> bool,
+) -> Option<String> {
     let chosen = loop {
         let metrics = raft.metrics().borrow_watched().clone();
-        match heir(metrics.last_log_index, &voters(&metrics)) {
+        let mut voters = voters(&metrics);
+        voters.retain(|voter| may_lead(voter.id));
+        match heir(metrics.last_log_index, &voters) {
             Heir::Ready(id) => break id,
             Heir::CatchingUp => tokio::time::sleep(POLL).await,
             Heir::None => return None,

@@ -1,15 +1,15 @@
-//! When to write a checkpoint, when to let old segments go, and whether there is room for more
-//! messages: the raft thread's side of [`checkpointer`](super::checkpointer).
+//! When to write a checkpoint, when to let old segments go, when to look at the disk, and when to
+//! let another one lead that has room: the raft thread's side of
+//! [`checkpointer`](super::checkpointer).
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use jiff::tz::TimeZone;
 
 use openraft::Raft;
+use openraft::async_runtime::watch::WatchReceiver as _;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
@@ -17,17 +17,21 @@ use crate::clock;
 use crate::ids::PhysicalOffset;
 use crate::raft::checkpointer::{Checkpointer, Job, StoreParts};
 use crate::raft::group::GroupOptions;
+use crate::raft::handover;
 use crate::raft::open::HeldStore;
+use crate::raft::room::Room;
 use crate::raft::state_machine::StateMachine;
-use crate::raft::type_config::TypeConfig;
-use crate::store::disk_space::{self, DiskState, LogRoom};
+use crate::raft::type_config::{Membership, TypeConfig};
 use crate::store::files::Space;
 use crate::store::queues::FlushPolicy;
-use crate::store::retention::{self, Asked, Moment, Rules};
+use crate::store::retention::{self, Asked, Moment};
+use crate::store::{Files, Reserve};
 
 const TICK: Duration = Duration::from_millis(200);
 /// Ticks between looks at the disk: one second, so that service returns soon after room does.
 const TICKS_PER_LOOK: u32 = 5;
+/// A leader that made way and leads again does so no sooner than after this.
+const BETWEEN_WAYS: Duration = Duration::from_secs(10);
 /// Looks at the disk between decisions about old segments (`cleanResourceInterval`, 10 s).
 const LOOKS_PER_PURGE: u32 = 10;
 
@@ -41,43 +45,9 @@ struct Shared {
     raft: Raft<TypeConfig, StateMachine>,
     policy: FlushPolicy,
     log_dir: PathBuf,
+    reserve: Reserve,
     room: Arc<Room>,
     state: Mutex<State>,
-}
-
-/// Whether messages may be stored, when old ones go, and whether an operator asked for room.
-/// Shared with the handle.
-pub(super) struct Room {
-    disk: ArcSwap<DiskState>,
-    asked: AtomicBool,
-    rules: ArcSwap<Rules>,
-}
-
-impl Room {
-    fn new(rules: Rules) -> Self {
-        let disk = ArcSwap::from_pointee(DiskState::Fine);
-        Self { disk, asked: AtomicBool::new(false), rules: ArcSwap::from_pointee(rules) }
-    }
-
-    /// From the next look at the disk on, other rules hold.
-    pub(super) fn set_rules(&self, rules: Rules) {
-        if **self.rules.load() != rules {
-            self.rules.store(Arc::new(rules));
-        }
-    }
-
-    /// Why no message may be stored now, if so.
-    pub(super) fn refusal(&self) -> Option<String> {
-        match **self.disk.load() {
-            DiskState::Full(reason) => Some(reason.to_string()),
-            DiskState::Fine | DiskState::CleanForced(_) => None,
-        }
-    }
-
-    /// Old segments go at the next occasion, whatever the hour.
-    pub(super) fn ask(&self) {
-        self.asked.store(true, Ordering::Relaxed);
-    }
 }
 
 struct State {
@@ -97,6 +67,7 @@ impl Housekeeping {
         machine: StateMachine,
         raft: Raft<TypeConfig, StateMachine>,
         store: HeldStore,
+        room: Arc<Room>,
         options: &GroupOptions,
     ) -> std::io::Result<Self> {
         let thread = Checkpointer::start(parts.clone())?;
@@ -107,26 +78,24 @@ impl Housekeeping {
             last: Instant::now(),
             dropped: PhysicalOffset(0), // a former life may have left some
         };
+        let files = Arc::clone(&parts.files);
         Ok(Self(Arc::new(Shared {
             parts,
             machine,
             raft,
             policy: FlushPolicy::default(),
             log_dir: options.log_dir.clone(),
-            room: Arc::new(Room::new(options.retention)),
+            reserve: Reserve::new(files, &options.log_dir, options.segment_bytes),
+            room,
             state: Mutex::new(state),
         })))
-    }
-
-    /// What the handle asks about room.
-    pub(super) fn room(&self) -> Arc<Room> {
-        Arc::clone(&self.0.room)
     }
 
     /// Runs until the member ends.
     pub(super) async fn run(self) {
         let mut tick = tokio::time::interval(TICK);
         let (mut ticks, mut looks) = (0_u32, 0_u32);
+        let mut made_way = None;
         loop {
             tick.tick().await;
             self.turn();
@@ -135,8 +104,9 @@ impl Housekeeping {
                 continue;
             }
             let Some(space) = self.look_at_disk().await else { continue };
+            self.make_way(&mut made_way).await;
             looks = looks.wrapping_add(1);
-            let asked = self.0.room.asked.swap(false, Ordering::Relaxed);
+            let asked = self.0.room.was_asked();
             if asked || looks.is_multiple_of(LOOKS_PER_PURGE) {
                 self.purge(space, if asked { Asked::Now } else { Asked::No }).await;
             }
@@ -144,24 +114,39 @@ impl Housekeeping {
     }
 
     async fn look_at_disk(&self) -> Option<Space> {
-        let (files, dir) = (Arc::clone(&self.0.parts.files), self.0.log_dir.clone());
-        let looked = tokio::task::spawn_blocking(move || files.space(&dir)).await.ok()?;
-        let space = match looked {
+        let (reserve, dir) = (self.0.reserve.clone(), self.0.log_dir.clone());
+        let looked = tokio::task::spawn_blocking(move || {
+            // Without room it fails each time; what follows from that is told by `Room`.
+            let _ = reserve.refill();
+            reserve.space(&dir)
+        });
+        let space = match looked.await.ok()? {
             Ok(space) => space,
             Err(error) => {
                 tracing::warn!(%error, dir = %self.0.log_dir.display(), "cannot see the disk space");
                 return None;
             }
         };
-        let log = &self.0.parts.log;
-        let room = LogRoom {
-            segment_bytes: self.0.machine.segment_bytes(),
-            allocated_bytes: log.allocated_ahead(),
+        self.0.room.look(space);
+        let metrics = self.0.raft.metrics().borrow_watched().clone();
+        let voters = match metrics.state.is_leader() {
+            true => voters(metrics.membership_config.membership()),
+            false => Vec::new(),
         };
-        let now = disk_space::decide(space, room, self.0.room.rules.load().ratios);
-        let before = self.0.room.disk.swap(Arc::new(now));
-        say_disk(&before, &now);
+        self.0.room.look_at_others(metrics.id, &voters);
         Some(space)
+    }
+
+    /// A leader without room lets a member lead that has some.
+    async fn make_way(&self, made_way: &mut Option<Instant>) {
+        let lately = made_way.is_some_and(|at| at.elapsed() < BETWEEN_WAYS);
+        if lately || self.0.room.shortage().is_none() || !self.0.raft.is_leader() {
+            return;
+        }
+        let room = &self.0.room;
+        if handover::make_way(&self.0.raft, |voter| room.is_at(voter)).await {
+            *made_way = Some(Instant::now());
+        }
     }
 
     /// Lets old segments go, if it is time: the snapshot at the new start becomes the one that
@@ -170,7 +155,7 @@ impl Housekeeping {
         let (now_ms, zone) = (clock::wall_ms(), TimeZone::system());
         let moment = Moment { now_ms, zone: &zone, space, asked };
         let segments = self.0.parts.log.segments();
-        let rules = **self.0.room.rules.load();
+        let rules = self.0.room.rules();
         let Some(purge) = retention::decide(&segments, &rules, moment) else { return };
         let position = purge.before;
         // The snapshot is written after apply has crossed the boundary; before, it must wait.
@@ -232,22 +217,15 @@ impl Housekeeping {
     }
 }
 
+fn voters(membership: &Membership) -> Vec<(u64, String)> {
+    let name = |id| membership.get_node(&id).map_or_else(String::new, |m| m.name.clone());
+    membership.voter_ids().map(|id| (id, name(id))).collect()
+}
+
 impl State {
     fn offer(&mut self, job: Job) {
         if let Some(thread) = &self.thread {
             self.waiting = thread.offer(job).err();
         }
-    }
-}
-
-fn say_disk(before: &DiskState, now: &DiskState) {
-    match (before, now) {
-        (DiskState::Full(_), DiskState::Full(_)) => {}
-        (_, DiskState::Full(why)) => tracing::error!(%why, "no room: messages are refused"),
-        (DiskState::Full(_), _) => tracing::info!("there is room again: messages are taken"),
-        (DiskState::Fine, DiskState::CleanForced(why)) => {
-            tracing::warn!(%why, "little room: the oldest messages go before their time");
-        }
-        (DiskState::CleanForced(_) | DiskState::Fine, _) => {}
     }
 }

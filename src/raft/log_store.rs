@@ -22,6 +22,7 @@ use crate::raft::applied::AppliedState;
 use crate::raft::codec;
 use crate::raft::command::{Command, Commands};
 use crate::raft::membership;
+use crate::raft::room::Room;
 use crate::raft::type_config::{
     Ballot, Batch, LogEntry, Payload, RaftLogId, Stored, TypeConfig, ballot, entry_id, log_id,
 };
@@ -41,6 +42,7 @@ struct Shared {
     votes: VoteFile,
     applied: AppliedState,
     assigned: Mutex<Assigned>,
+    room: Arc<Room>,
 }
 
 /// What follows on the log's tail, valid while this member leads `term`.
@@ -54,8 +56,13 @@ struct Assigned {
 
 impl LogStore {
     /// The log, the vote beside it, and what is applied of it.
-    pub(super) fn new(log: CommitLog, votes: VoteFile, applied: AppliedState) -> Self {
-        Self(Arc::new(Shared { log, votes, applied, assigned: Mutex::default() }))
+    pub(super) fn new(
+        log: CommitLog,
+        votes: VoteFile,
+        applied: AppliedState,
+        room: Arc<Room>,
+    ) -> Self {
+        Self(Arc::new(Shared { log, votes, applied, assigned: Mutex::default(), room }))
     }
 
     /// What follows the last message of a queue, if this member has appended any as the leader of
@@ -66,24 +73,24 @@ impl LogStore {
         if is_valid { assigned.next.next(topic, queue_id) } else { QueueOffset::default() }
     }
 
-    fn append_one(&self, entry: LogEntry) -> io::Result<()> {
+    fn append_one(&self, entry: &LogEntry) -> io::Result<()> {
         let id = entry_id(&entry.log_id);
-        match entry.stored {
+        match &entry.stored {
             Some(Stored::Received(received)) => {
-                return self.0.log.append_stored(&received).map(drop).map_err(io::Error::other);
+                return self.0.log.append_stored(received).map(drop).map_err(io::Error::other);
             }
             Some(Stored::Mapped(_)) => {
                 return Err(io::Error::other(format!("entry {} is in the log", entry.log_id)));
             }
             None => {}
         }
-        match entry.payload {
+        match &entry.payload {
             Payload::Blank => self.append_body(id, Body::Blank, &mut no_messages),
             Payload::Membership(membership) => {
-                let bytes = membership::encode(&membership);
+                let bytes = membership::encode(membership);
                 self.append_body(id, Body::Membership(&bytes), &mut no_messages)
             }
-            Payload::Normal(batch) => self.append_batch(id, &batch),
+            Payload::Normal(batch) => self.append_batch(id, batch),
         }
     }
 
@@ -265,7 +272,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         I::IntoIter: OptionalSend,
     {
         for entry in entries {
-            self.append_one(entry)?;
+            self.0.room.when_there_is(|| self.append_one(&entry)).await?;
         }
         self.0.log.sync(Box::new(move |result| {
             flushed.io_completed(result.map_err(io::Error::other));
@@ -282,11 +289,13 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     async fn purge(&mut self, upto: RaftLogId) -> io::Result<()> {
         let upto = entry_id(&upto);
         if self.0.log.last().is_some_and(|last| last.index >= upto.index) {
-            return self.0.log.purge_through(upto.index).map_err(io::Error::other);
+            let purged = || self.0.log.purge_through(upto.index).map_err(io::Error::other);
+            return self.0.room.when_there_is(purged).await;
         }
         // The log ends before the snapshot that was installed: it starts again behind it.
         let position = self.0.applied.start_after(upto, self.0.log.tail());
         self.0.assigned.lock().term = None;
-        self.0.log.reset(position, upto).map_err(io::Error::other)
+        let reset = || self.0.log.reset(position, upto).map_err(io::Error::other);
+        self.0.room.when_there_is(reset).await
     }
 }

@@ -20,6 +20,8 @@ mod conformance_tests;
 mod dial;
 mod doubt;
 mod error;
+#[cfg(test)]
+mod full_disk_tests;
 mod group;
 #[cfg(test)]
 mod group_tests;
@@ -37,6 +39,7 @@ mod power_tests;
 mod proposal;
 mod proposer;
 mod role;
+mod room;
 mod rpc_server;
 mod snapshot;
 mod start;

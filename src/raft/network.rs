@@ -32,6 +32,7 @@ use crate::raft::dial::Dial;
 use crate::raft::introduction::Introduction;
 use crate::raft::membership::{self, Member};
 use crate::raft::peers::Peers;
+use crate::raft::room::Room;
 use crate::raft::type_config::TypeConfig;
 use crate::raft::wire::proto::peer_client::PeerClient;
 use crate::raft::wire::{self, proto};
@@ -63,12 +64,13 @@ pub(super) struct Network {
     own: Arc<Introduction>,
     peers: Arc<Peers>,
     channels: Arc<Mutex<BTreeMap<(String, Purpose), Channel>>>,
+    room: Arc<Room>,
 }
 
 impl Network {
     /// Nothing is connected until the first call.
-    pub(super) fn new(own: Introduction, peers: Peers) -> Self {
-        Self { own: Arc::new(own), peers: Arc::new(peers), channels: Arc::default() }
+    pub(super) fn new(own: Introduction, peers: Peers, room: Arc<Room>) -> Self {
+        Self { own: Arc::new(own), peers: Arc::new(peers), channels: Arc::default(), room }
     }
 
     /// Asks a member who it is and how far; `callee` unknown.
@@ -119,6 +121,7 @@ impl Network {
             channel: self.channel(&member.name, &address, purpose),
             control: self.channel(&member.name, &address, Purpose::Control),
             purpose,
+            room: Arc::clone(&self.room),
         }
     }
 }
@@ -145,6 +148,7 @@ pub(super) struct Connection {
     channel: Result<Channel, Status>,
     control: Result<Channel, Status>,
     purpose: Purpose,
+    room: Arc<Room>,
 }
 
 impl Connection {
@@ -197,7 +201,7 @@ fn malformed(error: &wire::Malformed) -> CallError {
 fn append_answer(
     answer: Result<proto::AppendResponse, Status>,
 ) -> Result<StreamAppendResult<TypeConfig>, CallError> {
-    wire::to_append_response(answer.map_err(call_error)?).map_err(|error| malformed(&error))
+    wire::to_append_response(&answer.map_err(call_error)?).map_err(|error| malformed(&error))
 }
 
 impl NetStreamAppend<TypeConfig> for Connection {
@@ -220,7 +224,11 @@ impl NetStreamAppend<TypeConfig> for Connection {
                 };
                 let message = wire::append_request(heartbeat);
                 let request = self.request(message, None);
-                let answer = client.heartbeat(request).await.map(tonic::Response::into_inner);
+                let mut answer = client.heartbeat(request).await.map(tonic::Response::into_inner);
+                if let Ok(answer) = &mut answer {
+                    let no_room = std::mem::take(&mut answer.no_room);
+                    self.room.heard(self.introduction.callee, no_room);
+                }
                 let only = futures_util::stream::once(std::future::ready(append_answer(answer)));
                 return Ok(Box::pin(only) as BoxStream<'s, _>);
             }

@@ -9,13 +9,14 @@ use crate::raft::applied::{AppliedState, Captured, Progress};
 use crate::raft::checkpointer::StoreParts;
 use crate::raft::error::StorageError;
 use crate::raft::group::GroupOptions;
+use crate::raft::room::Room;
 use crate::raft::snapshot::{self, SnapshotFiles};
 use crate::raft::state_machine::{self, StateMachine};
 use crate::raft::tables::Tables;
 use crate::store::queues::{self, NextOffsets, Queues};
 use crate::store::{
-    CommitLog, Files, Identity, LogOptions, Opening, ReplayFrom, StoreFile, StoreLock, VoteFile,
-    checkpoint, disk_space,
+    CommitLog, Files, Identity, LogOptions, Opening, ReplayFrom, Reserve, StoreFile, StoreLock,
+    VoteFile, checkpoint, disk_space,
 };
 
 /// Everything that a member runs on.
@@ -25,6 +26,7 @@ pub(super) struct Opened {
     pub(super) votes: VoteFile,
     pub(super) machine: StateMachine,
     pub(super) parts: StoreParts,
+    pub(super) room: Arc<Room>,
 }
 
 /// A store that no other process can open as long as this lives.
@@ -36,6 +38,8 @@ pub(super) struct HeldStore {
 /// Opens and recovers a store.
 pub(super) fn open(files: Arc<dyn Files>, options: &GroupOptions) -> Result<Opened, StartError> {
     let dir = options.dir.clone();
+    let reserve = Reserve::new(files, &options.log_dir, options.segment_bytes);
+    let files: Arc<dyn Files> = Arc::new(reserve.clone());
     let used = !files.list(&options.log_dir).unwrap_or_default().is_empty();
     if !used {
         disk_space::check_new_log(&*files, &options.log_dir, options.segment_bytes)?;
@@ -46,6 +50,13 @@ pub(super) fn open(files: Arc<dyn Files>, options: &GroupOptions) -> Result<Open
     let snapshots = SnapshotFiles::open(Arc::clone(&files), dir.join("snapshots"))?;
     let start = load_checkpoint(&*files, options)?;
     let log = open_log(&files, options, &votes, &start, &store)?;
+    if log.last().is_none() {
+        log.wait_for_segment()?; // a member that cannot append anything is better not there
+    }
+    if let Err(error) = reserve.refill() {
+        tracing::warn!(%error, dir = %options.log_dir.display(), "no room for the reserve");
+    }
+    let room = Arc::new(Room::new(log.clone(), options));
     let retained = log.first_position()..start.progress.position;
     let queue_options =
         queues::Options { dir: dir.join("consumequeue"), segment_bytes: options.segment_bytes };
@@ -59,10 +70,10 @@ pub(super) fn open(files: Arc<dyn Files>, options: &GroupOptions) -> Result<Open
     }
     let state = AppliedState::new(queues.clone(), start.tables, start.progress);
     let parts = StoreParts { files, dir, log: log.clone(), queues, snapshots };
-    let machine = StateMachine::new(state, parts.clone(), options.segment_bytes);
+    let machine = StateMachine::new(state, parts.clone(), options.segment_bytes, Arc::clone(&room));
     offer_snapshot(&parts.snapshots, &machine, log.first_position(), options)?;
     let store = HeldStore { stamp: Arc::new(store), _lock: lock };
-    Ok(Opened { store, log, votes, machine, parts })
+    Ok(Opened { store, log, votes, machine, parts, room })
 }
 
 fn open_stamp(

@@ -17,6 +17,7 @@ use crate::raft::doubt::Doubt;
 use crate::raft::introduction::{Introduction, Refusal, Told};
 use crate::raft::membership;
 use crate::raft::role::Role;
+use crate::raft::room::Room;
 use crate::raft::state_machine::StateMachine;
 use crate::raft::type_config::{StoredMembership, TypeConfig};
 use crate::raft::voice::Heard;
@@ -29,29 +30,25 @@ const SNAPSHOT_BYTES_MAX: u64 = 512 * 1024 * 1024;
 
 /// The peer service of one group.
 pub(super) struct PeerService {
-    raft: Raft<TypeConfig, StateMachine>,
-    log: CommitLog,
-    own: Arc<Introduction>,
-    role: watch::Receiver<Role>,
-    told: Mutex<Told>,
-    heard: Arc<Heard>,
-    doubt: Doubt,
+    /// Answers.
+    pub(super) raft: Raft<TypeConfig, StateMachine>,
+    /// How far this member is.
+    pub(super) log: CommitLog,
+    /// Who this member is.
+    pub(super) own: Arc<Introduction>,
+    /// What it is.
+    pub(super) role: watch::Receiver<Role>,
+    /// Refusals that were told lately.
+    pub(super) told: Mutex<Told>,
+    /// Hears that there is a leader.
+    pub(super) heard: Arc<Heard>,
+    /// Whether it may vote.
+    pub(super) doubt: Doubt,
+    /// Whether entries fit.
+    pub(super) room: Arc<Room>,
 }
 
 impl PeerService {
-    /// Answers for `raft`, introduced as `own`, which has that role; notes in `heard` that there is
-    /// a leader.
-    pub(super) fn new(
-        raft: Raft<TypeConfig, StateMachine>,
-        log: CommitLog,
-        own: Introduction,
-        role: watch::Receiver<Role>,
-        heard: Arc<Heard>,
-        doubt: Doubt,
-    ) -> Self {
-        Self { raft, log, own: Arc::new(own), role, told: Mutex::default(), heard, doubt }
-    }
-
     fn check<T>(&self, request: &Request<T>) -> Result<Introduction, Status> {
         self.own.check(request.metadata()).map_err(|refusal| {
             match &refusal {
@@ -97,6 +94,15 @@ impl Peer for PeerService {
         let requests = request.into_inner().map(|message| readable(message.ok()?));
         let requests = requests.take_while(|request| std::future::ready(request.is_some()));
         let requests = requests.filter_map(std::future::ready);
+        // What does not fit waits here, and all behind it: votes and heartbeats come another way.
+        let room = Arc::clone(&self.room);
+        let requests = requests.then(move |request| {
+            let room = Arc::clone(&room);
+            async move {
+                room.for_entries(&request.entries).await;
+                request
+            }
+        });
         let answers = self.raft.stream_append(Box::pin(requests));
         let heard = Arc::clone(&self.heard);
         let answers = answers.map(move |result| match result {
@@ -104,7 +110,7 @@ impl Peer for PeerService {
                 if result.is_ok() {
                     heard.note(clock::now());
                 }
-                Ok(wire::append_response(result))
+                Ok(wire::append_response(result, String::new()))
             }
             Err(error) => Err(fatal(error)),
         });
@@ -124,7 +130,8 @@ impl Peer for PeerService {
         if answer.is_ok() {
             self.heard.note(clock::now());
         }
-        Ok(Response::new(wire::append_response(answer)))
+        let shortage = self.room.shortage().map(|why| why.to_string()).unwrap_or_default();
+        Ok(Response::new(wire::append_response(answer, shortage)))
     }
 
     async fn vote(

@@ -22,7 +22,7 @@ use crate::raft::StartError;
 use crate::raft::doubt::{Doubt, Resolver};
 use crate::raft::group::{Group, GroupOptions, Shared};
 use crate::raft::handover;
-use crate::raft::housekeeping::{Housekeeping, Room};
+use crate::raft::housekeeping::Housekeeping;
 use crate::raft::introduction::Introduction;
 use crate::raft::log_store::LogStore;
 use crate::raft::members::MemberKeeper;
@@ -30,24 +30,26 @@ use crate::raft::network::{FRAME_BYTES, MESSAGE_BYTES_MAX, Network, WINDOW_BYTES
 use crate::raft::open::{self, Opened};
 use crate::raft::proposer::{self, Proposer};
 use crate::raft::role::{Role, Seen, role_of};
+use crate::raft::room::Room;
 use crate::raft::rpc_server::PeerService;
 use crate::raft::state_machine::StateMachine;
 use crate::raft::type_config::TypeConfig;
 use crate::raft::voice::{Heard, Voice};
 use crate::raft::wire::proto::peer_server::PeerServer;
-use crate::store::RealFiles;
+use crate::store::Files;
 
 type Core = Raft<TypeConfig, StateMachine>;
 
 /// How often the role is looked at when nothing reports a change.
 const ROLE_TICK: Duration = Duration::from_millis(100);
 
-/// Opens the store, then runs the member on a thread of its own.
+/// Opens the store on `files`, then runs the member on a thread of its own.
 pub(super) fn start(
+    files: Arc<dyn Files>,
     options: GroupOptions,
     port: Option<net::TcpListener>,
 ) -> Result<Group, StartError> {
-    let opened = open::open(Arc::new(RealFiles), &options)?;
+    let opened = open::open(files, &options)?;
     let core = |error: std::io::Error| StartError::Core { why: error.to_string() };
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(core)?;
@@ -126,6 +128,7 @@ struct Member {
     store_id: StoreId,
     doubt: Doubt,
     housekeeping: Housekeeping,
+    room: Arc<Room>,
     tasks: JoinSet<()>,
     ending: CancellationToken,
 }
@@ -136,12 +139,12 @@ impl Member {
         port: Option<net::TcpListener>,
         opened: Opened,
     ) -> Result<Self, StartError> {
-        let Opened { store, log, votes, machine, parts } = opened;
+        let Opened { store, log, votes, machine, parts, room } = opened;
         let store_id = store.stamp.id();
         let own = introduction(options, store_id);
-        let network = Network::new(own.clone(), options.peers.clone());
+        let network = Network::new(own.clone(), options.peers.clone(), Arc::clone(&room));
         let state = machine.state().clone();
-        let log_store = LogStore::new(log.clone(), votes, state.clone());
+        let log_store = LogStore::new(log.clone(), votes, state.clone(), Arc::clone(&room));
         let core = |why: String| StartError::Core { why };
         let doubt = Doubt::new(store.stamp.in_doubt());
         let config = config(options, &doubt).map_err(core)?;
@@ -155,8 +158,10 @@ impl Member {
         if let Some(port) = port {
             let port = port.set_nonblocking(true).and_then(|()| TcpListener::from_std(port));
             let port = port.map_err(|error| core(error.to_string()))?;
-            let (raft, log) = (raft.clone(), log.clone());
-            let service = PeerService::new(raft, log, own, role.clone(), heard, doubt.clone());
+            let (raft, log, room) = (raft.clone(), log.clone(), Arc::clone(&room));
+            let (role, doubt) = (role.clone(), doubt.clone());
+            let (own, told) = (Arc::new(own), Mutex::default());
+            let service = PeerService { raft, log, own, role, told, heard, doubt, room };
             let ended = ending.clone().cancelled_owned();
             tasks.spawn(serve_peers(port, service, ended));
         }
@@ -181,7 +186,7 @@ impl Member {
         };
         tasks.spawn(keeper.run());
         let housekeeping =
-            Housekeeping::start(parts, machine.clone(), raft.clone(), store, options)
+            Housekeeping::start(parts, machine.clone(), raft.clone(), store, room.clone(), options)
                 .map_err(|error| StartError::Core { why: error.to_string() })?;
         tasks.spawn(housekeeping.clone().run());
         Ok(Self {
@@ -195,6 +200,7 @@ impl Member {
             store_id,
             doubt,
             housekeeping,
+            room,
             tasks,
             ending,
         })
@@ -210,7 +216,7 @@ impl Member {
             role: self.role.clone(),
             waits_for: self.waits_for.clone(),
             store_id: self.store_id,
-            room: self.housekeeping.room(),
+            room: Arc::clone(&self.room),
             doubt: self.doubt.clone(),
         }
     }
@@ -218,6 +224,7 @@ impl Member {
     async fn stop(mut self) {
         handover::retire(&self.raft, &self.proposer).await;
         self.ending.cancel();
+        self.room.end();
         if let Err(error) = self.raft.shutdown().await {
             tracing::error!(%error, "the raft core did not end cleanly");
         }

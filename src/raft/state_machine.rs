@@ -28,11 +28,12 @@ use crate::raft::codec;
 use crate::raft::command::{Command, Commands, Outcome};
 use crate::raft::error::StorageError;
 use crate::raft::proposal::Place;
+use crate::raft::room::Room;
 use crate::raft::snapshot::{self, SnapshotFiles};
 use crate::raft::type_config::{
     Applied, LogEntry, RaftLogId, StoredMembership, TypeConfig, entry_id, log_id,
 };
-use crate::store::entry::{HEADER_BYTES, Header, Kind};
+use crate::store::entry::{EntryId, HEADER_BYTES, Header, Kind};
 use crate::store::queues::{self, FlushPolicy, IndexedMessage, Queues, Unit, key_hash};
 use crate::store::{CommitLog, StoredEntry};
 
@@ -45,6 +46,7 @@ pub(super) struct StateMachine {
     segment_bytes: u64,
     /// Where an installed snapshot becomes the checkpoint.
     parts: StoreParts,
+    room: Arc<Room>,
 }
 
 /// Segment boundaries that apply has crossed and nobody has stored yet, and what is offered to
@@ -59,19 +61,19 @@ struct Boundaries {
 
 impl StateMachine {
     /// Applies to `state`, whose store consists of `parts`.
-    pub(super) fn new(state: AppliedState, parts: StoreParts, segment_bytes: u64) -> Self {
+    pub(super) fn new(
+        state: AppliedState,
+        parts: StoreParts,
+        segment_bytes: u64,
+        room: Arc<Room>,
+    ) -> Self {
         let snapshots = parts.snapshots.clone();
-        Self { state, snapshots, boundaries: Arc::default(), segment_bytes, parts }
+        Self { state, snapshots, boundaries: Arc::default(), segment_bytes, parts, room }
     }
 
     /// What it applies to.
     pub(super) fn state(&self) -> &AppliedState {
         &self.state
-    }
-
-    /// Size of a segment.
-    pub(super) fn segment_bytes(&self) -> u64 {
-        self.segment_bytes
     }
 
     /// States at segment boundaries crossed since the last call, to be stored.
@@ -356,6 +358,23 @@ impl RaftSnapshotBuilder<TypeConfig> for StateMachine {
 }
 
 impl StateMachine {
+    /// Makes a snapshot that was received what the next start begins with.
+    fn store(
+        &self,
+        position: PhysicalOffset,
+        last: Option<EntryId>,
+        bytes: &[u8],
+    ) -> Result<(), StorageError> {
+        self.snapshots.save(position, bytes)?;
+        // From the checkpoint on a start begins at the snapshot, whatever of the former log is
+        // left; openraft's purge then resets the log.
+        if let Some(last) = last {
+            self.parts.log.begin_reset(position, last)?;
+        }
+        // Former snapshots go with what is purged: until then the log may start at one of them.
+        self.parts.write_checkpoint(position, bytes)
+    }
+
     fn load(&self, position: PhysicalOffset) -> io::Result<Bytes> {
         let stored = self.snapshots.load(position).map_err(io::Error::other)?;
         stored.ok_or_else(|| io::Error::other(format!("no snapshot at position {position}")))
@@ -405,14 +424,9 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             return Err(io::Error::other(text));
         }
         let position = captured.progress.position;
-        self.snapshots.save(position, &bytes).map_err(io::Error::other)?;
-        // From the checkpoint on a start begins at the snapshot, whatever of the former log is
-        // left; openraft's purge then resets the log.
-        if let Some(last) = captured.progress.last {
-            self.parts.log.begin_reset(position, last).map_err(io::Error::other)?;
-        }
-        // Former snapshots go with what is purged: until then the log may start at one of them.
-        self.parts.write_checkpoint(position, &bytes).map_err(io::Error::other)?;
+        let last = captured.progress.last;
+        let stored = || self.store(position, last, &bytes).map_err(io::Error::other);
+        self.room.when_there_is(stored).await?;
         {
             let mut boundaries = self.boundaries.lock();
             boundaries.crossed.clear();

@@ -52,7 +52,8 @@ fn open(dir: &Path) -> Opened {
     };
     let opened = open::open(Arc::new(RealFiles), &options).unwrap();
     let (log, machine) = (opened.log, opened.machine);
-    let storage = LogStore::new(log.clone(), opened.votes, machine.state().clone());
+    let state = machine.state().clone();
+    let storage = LogStore::new(log.clone(), opened.votes, state, opened.room);
     Opened { _held: opened.store, log, storage, machine, parts: opened.parts }
 }
 

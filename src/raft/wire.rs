@@ -111,9 +111,12 @@ pub(super) fn to_append_request(
     })
 }
 
-/// openraft → wire.
+/// openraft → wire, and why this member has no room, if so.
 #[allow(clippy::needless_pass_by_value)] // an answer, handed over
-pub(super) fn append_response(result: StreamAppendResult<TypeConfig>) -> proto::AppendResponse {
+pub(super) fn append_response(
+    result: StreamAppendResult<TypeConfig>,
+    no_room: String,
+) -> proto::AppendResponse {
     use proto::append_response::Result as Wire;
     let result = match result {
         Ok(Some(id)) => Wire::Matched(log_id(id)),
@@ -121,12 +124,12 @@ pub(super) fn append_response(result: StreamAppendResult<TypeConfig>) -> proto::
         Err(StreamAppendError::Conflict(id)) => Wire::Conflict(log_id(id)),
         Err(StreamAppendError::HigherVote(higher)) => Wire::Higher(vote(&higher)),
     };
-    proto::AppendResponse { result: Some(result) }
+    proto::AppendResponse { result: Some(result), no_room }
 }
 
 /// Wire → openraft.
 pub(super) fn to_append_response(
-    response: proto::AppendResponse,
+    response: &proto::AppendResponse,
 ) -> Result<StreamAppendResult<TypeConfig>, Malformed> {
     use proto::append_response::Result as Wire;
     Ok(match response.result.ok_or(Malformed::Missing("result"))? {

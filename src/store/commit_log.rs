@@ -480,21 +480,6 @@ impl CommitLog {
         self.core().alive()
     }
 
-    /// Bytes that can be appended without another file being made.
-    pub fn allocated_ahead(&self) -> u64 {
-        let core = self.core();
-        let tail = self.tail();
-        let (segment_bytes, next) = (core.options.segment_bytes, core.next_base(tail));
-        let prepared = if core.preparer.is_ready(next) { segment_bytes } else { 0 };
-        let current =
-            if core.segments.load().last().is_some_and(|s| tail.0 < s.base + segment_bytes) {
-                next - tail.0
-            } else {
-                0
-            };
-        current + prepared
-    }
-
     /// The segments, oldest first.
     pub fn segments(&self) -> Vec<SegmentInfo> {
         let segments = self.core().segments.load();
@@ -783,5 +768,8 @@ fn not_found(index: EntryIndex, near: PhysicalOffset) -> Error {
     damaged(near, index, "the entry is not where it must be".to_owned())
 }
 
+mod room;
 #[cfg(test)]
 mod tests;
+
+pub use room::Fit;

@@ -33,6 +33,16 @@ pub enum Error {
         /// On which file or directory.
         path: PathBuf,
     },
+    /// A file may not become that large: a limit of the process, or of the file system.
+    #[error(
+        "{attempt} {path}: the file would be larger than it may be; raise the limit (ulimit -f, LimitFSIZE), or set a smaller segment (mappedFileSizeCommitLog)"
+    )]
+    FileTooLarge {
+        /// What was attempted.
+        attempt: &'static str,
+        /// On which file.
+        path: PathBuf,
+    },
     /// A new log does not fit.
     #[error(
         "make a log in {dir}: it needs {needed} bytes (one segment, mappedFileSizeCommitLog, and what goes with it), {free} are free; free space, or set a smaller segment or another storePathRootDir"
@@ -228,6 +238,7 @@ impl Error {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
                 Self::NoSpace { attempt, path }
             }
+            io::ErrorKind::FileTooLarge => Self::FileTooLarge { attempt, path },
             io::ErrorKind::PermissionDenied
             | io::ErrorKind::ReadOnlyFilesystem
             | io::ErrorKind::NotADirectory => {
@@ -235,6 +246,11 @@ impl Error {
             }
             _ => Self::Io { attempt, path, cause: Arc::new(cause) },
         }
+    }
+
+    /// Whether trying again helps once there is room; nothing was changed then.
+    pub fn is_no_room(&self) -> bool {
+        matches!(self, Self::NoSpace { .. } | Self::FileTooLarge { .. })
     }
 
     /// A damaged small file.
@@ -271,6 +287,7 @@ mod tests {
     fn disk_errors_name_the_path_and_what_to_do() {
         let rows = [
             (io::ErrorKind::StorageFull, "create segment /s/0: no space left"),
+            (io::ErrorKind::FileTooLarge, "create segment /s/0: the file would be larger than"),
             (io::ErrorKind::PermissionDenied, "create segment /s/0: not writable"),
             (io::ErrorKind::ReadOnlyFilesystem, "create segment /s/0: not writable"),
             (io::ErrorKind::NotADirectory, "create segment /s/0: not writable"),

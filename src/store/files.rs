@@ -157,8 +157,10 @@ impl Files for RealFiles {
         name.push(".tmp");
         let temporary = Path::new(&name);
         let mut file = File::create(temporary)?;
-        fill(&mut file)?;
-        file.sync_all()?;
+        if let Err(error) = fill(&mut file).and_then(|()| file.sync_all()) {
+            let _ = fs::remove_file(temporary); // what it takes is needed elsewhere now
+            return Err(error);
+        }
         fs::rename(temporary, path)?;
         path.parent().map_or(Ok(()), |dir| self.sync_dir(dir))
     }
@@ -317,7 +319,12 @@ mod tests {
         RealFiles.replace(&path, b"two").unwrap();
         assert_eq!(RealFiles.read(&path).unwrap().unwrap(), b"two");
         assert_eq!(RealFiles.map(&path).unwrap().as_ref(), b"two");
-        assert_eq!(RealFiles.list(&nested).unwrap().len(), 1);
+        let halfway = RealFiles.replace_with(&path, &mut |out| {
+            out.write_all(b"thr").and_then(|()| Err(io::ErrorKind::StorageFull.into()))
+        });
+        assert_eq!(halfway.unwrap_err().kind(), io::ErrorKind::StorageFull);
+        assert_eq!(RealFiles.read(&path).unwrap().unwrap(), b"two");
+        assert_eq!(RealFiles.list(&nested).unwrap().len(), 1, "what was half written is gone");
         RealFiles.remove(&path).unwrap();
         RealFiles.remove(&path).unwrap();
         assert!(RealFiles.space(&nested).unwrap().total > 0);

@@ -17,6 +17,7 @@ pub mod query;
 pub mod queues;
 pub mod read;
 pub mod recovery;
+pub mod reserve;
 pub mod retention;
 mod segment;
 #[cfg(test)]
@@ -30,5 +31,6 @@ pub use error::Error;
 pub use files::{Files, RealFiles};
 pub use flush::{Durability, SyncDone};
 pub use mmap::MappedBytes;
+pub use reserve::Reserve;
 pub use store_file::{Identity, Opening, PreviousLife, StoreFile, StoreLock};
 pub use vote_file::{Vote, VoteFile};

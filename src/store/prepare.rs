@@ -18,8 +18,8 @@ enum Next {
     Wanted(u64),
     Making,
     Ready(u64, Arc<dyn SegmentFile>),
-    /// It could not be made. Not tried again before it is needed: then the reason is reported.
-    Failed,
+    /// It could not be made. Tried again when it is needed, or when somebody says so.
+    Failed(u64, Error),
 }
 
 struct Desk {
@@ -78,6 +78,36 @@ impl Preparer {
         matches!(self.shared.desk.lock().next, Next::Ready(at, _) if at == base)
     }
 
+    /// Whether the segment that was wanted is not there yet, or what is in the way.
+    pub(super) fn is_pending(&self) -> Result<bool, Error> {
+        match &self.shared.desk.lock().next {
+            Next::Wanted(_) | Next::Making => Ok(true),
+            Next::None | Next::Ready(..) => Ok(false),
+            Next::Failed(_, error) => Err(error.clone()),
+        }
+    }
+
+    /// Tries again what could not be made.
+    pub(super) fn retry(&self) {
+        let mut desk = self.shared.desk.lock();
+        if let Next::Failed(base, _) = desk.next {
+            desk.next = Next::Wanted(base);
+            self.shared.work.notify_one();
+        }
+    }
+
+    /// Waits until the segment that was wanted is there.
+    pub(super) fn wait(&self) -> Result<(), Error> {
+        let mut desk = self.shared.desk.lock();
+        while matches!(desk.next, Next::Wanted(_) | Next::Making) && !desk.stop {
+            self.shared.done.wait(&mut desk);
+        }
+        match &desk.next {
+            Next::Failed(_, error) => Err(error.clone()),
+            Next::None | Next::Wanted(_) | Next::Making | Next::Ready(..) => Ok(()),
+        }
+    }
+
     /// The segment at `base`: the prepared one, or made now.
     pub(super) fn take(&self, base: u64) -> Result<Arc<dyn SegmentFile>, Error> {
         let mut desk = self.shared.desk.lock();
@@ -87,7 +117,7 @@ impl Preparer {
         match std::mem::replace(&mut desk.next, Next::None) {
             Next::Ready(at, file) if at == base => return Ok(file),
             Next::Ready(at, _) => self.shared.remove(at)?,
-            Next::None | Next::Wanted(_) | Next::Making | Next::Failed => {}
+            Next::None | Next::Wanted(_) | Next::Making | Next::Failed(..) => {}
         }
         drop(desk);
         self.shared.make(base)
@@ -102,7 +132,7 @@ impl Preparer {
         }
         match std::mem::replace(&mut desk.next, Next::None) {
             Next::Ready(base, _) => self.shared.remove(base),
-            Next::None | Next::Wanted(_) | Next::Making | Next::Failed => Ok(()),
+            Next::None | Next::Wanted(_) | Next::Making | Next::Failed(..) => Ok(()),
         }
     }
 
@@ -137,18 +167,21 @@ enum Job {
 
 impl Shared {
     fn run(&self) {
+        let mut told = false; // that it cannot be made
         loop {
             match self.next_job() {
                 Job::Make(base) => {
                     let made = self.make(base);
-                    let mut desk = self.desk.lock();
-                    desk.next = match made {
-                        Ok(file) => Next::Ready(base, file),
-                        Err(error) => {
-                            tracing::warn!(base, %error, "cannot prepare the next log segment");
-                            Next::Failed
-                        }
-                    };
+                    if let Err(error) = made.as_ref().map(|_| told = false)
+                        && !std::mem::replace(&mut told, true)
+                    {
+                        tracing::warn!(base, %error, "cannot prepare the next log segment");
+                    }
+                    let next = made.map_or_else(
+                        |error| Next::Failed(base, error),
+                        |file| Next::Ready(base, file),
+                    );
+                    self.desk.lock().next = next;
                     self.done.notify_all();
                 }
                 Job::Delete(path) => {

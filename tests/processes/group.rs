@@ -7,17 +7,17 @@ const GROUP: &str = "G";
 const SEGMENT: &str = "16777216";
 
 /// Keys and values.
-type Settings<'a> = [(&'a str, &'a str)];
+pub(super) type Settings<'a> = [(&'a str, &'a str)];
 
 /// Three members that agree, and what they would have to be told for that.
-struct Group {
-    site: Site,
-    listen: [u16; 3],
+pub(super) struct Group {
+    pub(super) site: Site,
+    pub(super) listen: [u16; 3],
     peers: String,
 }
 
 impl Group {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let listen = [free_port(), free_port(), free_port()];
         let peers: Vec<String> =
             (0..3).map(|n| format!("n{n}-127.0.0.1:{}", free_port())).collect();
@@ -26,6 +26,11 @@ impl Group {
 
     /// Starts a member with its store in `store`; later ones of `changes` win.
     fn start(&self, n: usize, store: &str, changes: &Settings<'_>) -> Process {
+        self.site.start(BROKER, &["-c", &self.configure(n, store, changes)])
+    }
+
+    /// The file that a member starts with.
+    pub(super) fn configure(&self, n: usize, store: &str, changes: &Settings<'_>) -> String {
         let (listen, own) = (self.listen[n].to_string(), format!("n{n}"));
         let store = self.site.path(store).display().to_string();
         let mut settings = vec![
@@ -47,8 +52,7 @@ impl Group {
         }
         let lines: Vec<String> =
             settings.iter().map(|(key, value)| format!("{key}={value}\n")).collect();
-        let file = self.site.file(&format!("n{n}.conf"), &lines.concat());
-        self.site.start(BROKER, &["-c", &file])
+        self.site.file(&format!("n{n}.conf"), &lines.concat())
     }
 
     fn start_all(&self) -> [Process; 3] {
@@ -58,7 +62,7 @@ impl Group {
     }
 
     /// Sends to one member after the other, until one has stored it: its number.
-    async fn send(&self, caller: &Caller) -> usize {
+    pub(super) async fn send(&self, caller: &Caller) -> usize {
         let deadline = clock::now() + WITHIN;
         loop {
             for (n, port) in self.listen.into_iter().enumerate() {

@@ -2,6 +2,7 @@
 //! command lines print. Everything is on loopback, on free ports, in folders of its own.
 #![allow(clippy::unwrap_used)]
 
+mod full_disk;
 mod group;
 
 use std::{
@@ -355,30 +356,6 @@ fn a_store_that_cannot_be_written_is_one_line() {
         ended.only_line().contains("kvConfigPath: cannot read store/kvConfig.json: Not a dir"),
         "{ended:?}"
     );
-}
-
-/// Only where this user may mount: elsewhere the decision's own tests must do.
-#[test]
-fn a_disk_too_small_for_a_new_store_is_one_line_with_the_numbers() {
-    let site = Site::new();
-    fs::create_dir(site.path("store")).unwrap();
-    let mounted = |what: &str| {
-        let mut shell = Command::new("unshare");
-        let script = format!("mount -t tmpfs -o size=4m none store && {what}");
-        // Processes of the namespace go with its first one.
-        shell.args(["--map-root-user", "--mount", "--pid", "--fork", "--kill-child"]);
-        Process::spawn(shell.args(["sh", "-c", &script]), site.dir.path())
-    };
-    if mounted("true").end().code != Some(0) {
-        return;
-    }
-    let file = site.broker(free_port(), "");
-    let ended = mounted(&format!("{BROKER} -c {file} || {{ ls -A store; exit 1; }}")).end();
-    let line = ended.only_line();
-    let store = site.path("store").display().to_string();
-    for text in [&*store, "17825792 bytes", "4194304 are free", "mappedFileSizeCommitLog"] {
-        assert!(line.contains(text), "`{text}` is not in {line}");
-    }
 }
 
 /// Sends that it had not read yet end with their connection, and are not stored.
