@@ -46,7 +46,11 @@ fn start_log(config: &Logging) -> Result<(), logging::Error> {
 
 fn run(Loaded { config, notices, warnings }: Loaded<BrokerConfig>) -> anyhow::Result<()> {
     warnings.iter().for_each(|line| warn!("{line}"));
+    // The other half is for the raft thread, syncs and the kernel's share. And a thread that has
+    // company is woken for nothing: looking for work costs more than a small request.
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
     tokio::runtime::Builder::new_multi_thread()
+        .worker_threads((cores / 2).max(1))
         .thread_name("net")
         .enable_all()
         .build()

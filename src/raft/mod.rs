@@ -15,6 +15,7 @@ mod applied;
 mod checkpointer;
 pub mod codec;
 pub mod command;
+mod commit_news;
 #[cfg(test)]
 mod conformance_tests;
 mod dial;

@@ -28,6 +28,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 
 use crate::ids::StoreId;
+use crate::raft::commit_news::CommitNews;
 use crate::raft::dial::Dial;
 use crate::raft::introduction::Introduction;
 use crate::raft::membership::{self, Member};
@@ -232,7 +233,8 @@ impl NetStreamAppend<TypeConfig> for Connection {
                 let only = futures_util::stream::once(std::future::ready(append_answer(answer)));
                 return Ok(Box::pin(only) as BoxStream<'s, _>);
             }
-            let request = self.request(input.map(wire::append_request), None);
+            let requests = CommitNews::new(input).map(wire::append_request);
+            let request = self.request(requests, None);
             let answers = client.append(request).await.map_err(call_error)?.into_inner();
             Ok(Box::pin(answers.map(append_answer)) as BoxStream<'s, _>)
         })
