@@ -15,7 +15,7 @@ use crate::raft::ProposeError;
 use crate::store;
 
 use super::members::TooManyGroups;
-use super::subscription::NoTag;
+use super::subscription::ExpressionError;
 
 const FAQ: &str = "See https://rocketmq.apache.org/docs/bestPractice/06FAQ for further details.";
 
@@ -95,7 +95,7 @@ pub enum RequestError {
     },
     /// The subscription expression has no meaning.
     #[error("{0}")]
-    SubscriptionMalformed(#[from] NoTag),
+    SubscriptionMalformed(#[from] ExpressionError),
     /// A pull without subscription from a group that sent no heartbeat.
     #[error("the consumer's group info not exist\n{FAQ}")]
     GroupNotConnected,

@@ -57,7 +57,11 @@ impl Subscription {
         expression: &str,
         kind: Option<&str>,
         version: i64,
-    ) -> Result<Self, NoTag> {
+    ) -> Result<Self, ExpressionError> {
+        let bytes = topic.len() + expression.len() + kind.map_or(0, str::len);
+        if bytes > EXPRESSION_BYTES_MAX {
+            return Err(ExpressionError::TooLong { bytes });
+        }
         let kind = kind.filter(|kind| !kind.is_empty()).unwrap_or(TAG);
         let (tags, filter) =
             if kind == TAG { parse(Some(expression))? } else { (BTreeSet::new(), TagFilter::All) };
@@ -86,17 +90,35 @@ impl Subscription {
     }
 }
 
-/// An expression without any tag in it, such as `||`.
+/// Longest expression: filters are kept with every pull that waits, and asked for every message.
+pub const EXPRESSION_BYTES_MAX: usize = 16 * 1024;
+
+/// An expression that makes no filter.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("parse the consumer's subscription failed: no tag in [{expression}]")]
-pub struct NoTag {
-    /// The expression.
-    pub expression: String,
+pub enum ExpressionError {
+    /// There is no tag in it, as in `||`.
+    #[error("parse the consumer's subscription failed: no tag in [{expression}]")]
+    NoTag {
+        /// The expression.
+        expression: String,
+    },
+    /// It is longer than [`EXPRESSION_BYTES_MAX`].
+    #[error(
+        "parse the consumer's subscription failed: {bytes} bytes, {} are allowed",
+        EXPRESSION_BYTES_MAX
+    )]
+    TooLong {
+        /// Its length.
+        bytes: usize,
+    },
 }
 
 /// Tags in an expression, and the filter they make. Absent, empty and `*` take everything.
-pub fn parse(expression: Option<&str>) -> Result<(BTreeSet<String>, TagFilter), NoTag> {
+pub fn parse(expression: Option<&str>) -> Result<(BTreeSet<String>, TagFilter), ExpressionError> {
     let expression = expression.unwrap_or_default();
+    if expression.len() > EXPRESSION_BYTES_MAX {
+        return Err(ExpressionError::TooLong { bytes: expression.len() });
+    }
     if matches!(expression, "" | ALL) {
         return Ok((BTreeSet::new(), TagFilter::All));
     }
@@ -107,7 +129,7 @@ pub fn parse(expression: Option<&str>) -> Result<(BTreeSet<String>, TagFilter), 
         .map(str::to_owned)
         .collect();
     if tags.is_empty() {
-        return Err(NoTag { expression: expression.to_owned() });
+        return Err(ExpressionError::NoTag { expression: expression.to_owned() });
     }
     #[allow(clippy::cast_possible_truncation)] // the hash is 32 bits wide
     let codes = tags.iter().map(|tag| tags_code(tag) as i32).collect();
@@ -136,6 +158,17 @@ mod tests {
         }
         for bad in ["||", " || ", "  "] {
             assert!(parse(Some(bad)).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn an_expression_that_would_be_a_burden_is_refused() {
+        let long = "a||".repeat(EXPRESSION_BYTES_MAX);
+        assert!(matches!(parse(Some(&long)), Err(ExpressionError::TooLong { .. })));
+        let rows: [(&str, &str, &str); 3] =
+            [("T", &long, "TAG"), ("T", &long, "SQL92"), (&long, "*", "TAG")];
+        for (topic, expression, kind) in rows {
+            assert!(Subscription::new(topic, expression, Some(kind), 1).is_err());
         }
     }
 

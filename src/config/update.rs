@@ -36,6 +36,12 @@ pub enum UpdateError {
 /// Longest value that is taken over the network, in bytes: changes are kept, and read at each start.
 const VALUE_BYTES_MAX: usize = 1024;
 
+/// Longest request, in bytes: ten times the text of all settings.
+const TEXT_BYTES_MAX: usize = 512 * 1024;
+/// Wrong lines after which the rest is not looked at: each is compared with every key there is, to
+/// say which was meant.
+const PROBLEMS_MAX: usize = 16;
+
 /// An accepted change.
 #[derive(Debug, Clone)]
 pub struct Update<C> {
@@ -107,6 +113,10 @@ fn update(
     text: &str,
     check: impl Fn(&mut Settings, &mut Findings),
 ) -> Result<(BTreeMap<String, String>, Settings), UpdateError> {
+    if text.len() > TEXT_BYTES_MAX {
+        let what = format!("{} bytes are too many, {TEXT_BYTES_MAX} are allowed", text.len());
+        return Err(UpdateError::Refused(ConfigErrors::new(vec![problem("", what)])));
+    }
     let (pairs, malformed) = properties::parse(text);
     if !malformed.is_empty() {
         return Err(UpdateError::Unreadable);
@@ -122,6 +132,9 @@ fn update(
                 changed.insert(key.to_owned(), value);
             }
             Err(what) => findings.problems.push(problem(&pair.key, what)),
+        }
+        if findings.problems.len() >= PROBLEMS_MAX {
+            break;
         }
     }
     check(&mut settings, &mut findings);

@@ -63,7 +63,7 @@ mod tests {
         for good in ["RaftNode00", "%RETRY%group", "b|c", "größe"] {
             assert!(check_name("brokerName", good).is_ok(), "{good}");
         }
-        for bad in ["", "a b", "a\0", "a\u{7f}", &"x".repeat(256)] {
+        for bad in ["", "a b", "a\0", "a\u{7f}", "../x", "a\\b", &"x".repeat(256)] {
             assert!(check_name("brokerName", bad).is_err(), "{bad:?}");
         }
         assert!(check_topic(&"x".repeat(512)).is_ok());

@@ -17,6 +17,16 @@ fn a_dynamic_key_changes_and_is_shown() {
     assert_eq!(before.updated("").unwrap().changed.len(), 0);
 }
 
+/// One request must not keep a server busy with explaining what is wrong with it.
+#[test]
+fn a_change_with_a_thousand_mistakes_is_refused_after_some() {
+    let config = broker("").unwrap().config;
+    let refused = config.updated(&"brokerNme=a\n".repeat(40_000)).unwrap_err().to_string();
+    assert_eq!(refused.lines().count(), 16);
+    let refused = config.updated(&"a".repeat(600_000)).unwrap_err().to_string();
+    assert_eq!(refused, "request: 600000 bytes are too many, 524288 are allowed");
+}
+
 /// `updateBrokerConfig -k waitTimeMillsInPullQueue` and the like are what people's scripts send.
 #[test]
 fn numbers_and_switches_without_effect_are_taken_and_shown() {
