@@ -19,6 +19,14 @@ pub struct Term(pub u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct EntryIndex(pub u64);
 
+impl EntryIndex {
+    /// That of the entry behind it.
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
 /// Identity of one store, drawn at random when the store is created, and with it the identity of
 /// the member in Raft. A member that lost its disk has forgotten its votes and entries: it comes
 /// back under another id, so nobody counts what the former one knew.

@@ -7,9 +7,9 @@
 //! ```
 //!
 //! One thread writes (the raft thread): `append`, `append_stored`, `truncate_from`,
-//! `purge_through`, `reset`. Any number of threads read, without a lock that a writer holds for
+//! `purge_through`, `reset`, `repair`. Any number of threads read, without a lock that a writer holds for
 //! longer than it takes to copy a few numbers. What a reader has got never changes: not when the
-//! log is cut (see [`super::mmap`]), not when the segment is deleted.
+//! log is cut or repaired (see [`super::mmap`]), not when the segment is deleted.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -24,7 +24,7 @@ use super::entry::{EntryId, Header, Kind, ReceivedEntry, StoredEntry, crc32c, to
 use super::error::Error;
 use super::files::Files;
 use super::flush::{BACKGROUND_SYNC_MS, Durability, SyncCounters, SyncDone, SyncStats, Syncer};
-use super::mmap::{MappedBytes, Writer};
+use super::mmap::Writer;
 use super::prepare::{Preparer, segment_path};
 use super::purge_point::{self, LogStart, PurgePoint};
 use super::recovery::{self, Recovery};
@@ -33,6 +33,7 @@ use super::store_file::PreviousLife;
 use crate::clock;
 use crate::ids::{EntryIndex, PhysicalOffset, QueueOffset, StoreId};
 use crate::protocol::message::{Draft, RecordPlace};
+use reading::find;
 
 /// Smallest segment.
 pub const SEGMENT_BYTES_MIN: u64 = 1 << 20;
@@ -241,50 +242,6 @@ impl CommitLog {
         core.write_entry(&mut write, header, entry.bytes())
     }
 
-    /// Entries of `[from, to)`, one after the other, as many as fit into `bytes_max` but at least
-    /// one if there is one. Each is verified whole, every time: what goes to a peer or is applied
-    /// comes from here, and what was written may be damaged since. Costs about 80 ns per KiB.
-    pub fn entries(
-        &self,
-        from: EntryIndex,
-        to: EntryIndex,
-        bytes_max: u64,
-    ) -> Result<Vec<StoredEntry>, Error> {
-        let core = self.core();
-        let ends = *core.ends.lock();
-        if from < ends.purged.first() {
-            return Err(Error::Purged { index: from, first: ends.purged.first() });
-        }
-        let to = to.min(ends.next());
-        let mut entries = Vec::new();
-        let segments = core.segments.load();
-        if from >= to {
-            return Ok(entries);
-        }
-        let (mut at, mut header) =
-            find(&segments, from)?.ok_or_else(|| not_found(from, ends.tail))?;
-        let (mut bytes, mut index) = (0, from);
-        while index < to {
-            bytes += u64::from(header.total);
-            if bytes > bytes_max && !entries.is_empty() {
-                break;
-            }
-            if header.index != index {
-                return Err(not_found(index, header.position));
-            }
-            let entry = segments[at].entry(header);
-            let entry = entry.ok_or_else(|| not_found(index, header.position))?;
-            header
-                .check_body(&entry.bytes)
-                .map_err(|error| damaged(header.position, index, error.to_string()))?;
-            entries.push(entry);
-            index = EntryIndex(index.0 + 1);
-            let Some((next_at, next)) = following(&segments, at, &header)? else { break };
-            (at, header) = (next_at, next);
-        }
-        Ok(entries)
-    }
-
     /// The last entry; if all are purged, the last one purged; `None` in a log that never had one.
     pub fn last(&self) -> Option<EntryId> {
         self.core().ends.lock().last
@@ -305,36 +262,9 @@ impl CommitLog {
         self.core().ends.lock().purged.last
     }
 
-    /// Identity of an entry that is in the log, or was purged last.
-    pub fn id_of(&self, index: EntryIndex) -> Option<EntryId> {
-        let ends = *self.core().ends.lock();
-        for known in [ends.last, ends.purged.last].into_iter().flatten() {
-            if known.index == index {
-                return Some(known);
-            }
-        }
-        self.header_of(index).ok().flatten().map(|header| header.id())
-    }
-
-    /// Header of an entry; `None` if it is not in the log.
-    pub fn header_of(&self, index: EntryIndex) -> Result<Option<Header>, Error> {
-        let ends = *self.core().ends.lock();
-        if index < ends.purged.first() || index >= ends.next() {
-            return Ok(None);
-        }
-        Ok(find(&self.core().segments.load(), index)?.map(|(_, header)| header))
-    }
-
     /// Where the last entry ends.
     pub fn tail(&self) -> PhysicalOffset {
         self.core().ends.lock().tail
-    }
-
-    /// Where the oldest entry starts, or the tail if there is none.
-    pub fn first_position(&self) -> PhysicalOffset {
-        let ends = *self.core().ends.lock();
-        let first = find(&self.core().segments.load(), ends.purged.first());
-        first.ok().flatten().map_or(ends.tail, |(_, header)| header.position)
     }
 
     /// Everything before this is on disk.
@@ -348,14 +278,6 @@ impl CommitLog {
         let last = self.last();
         let durable = self.core().durable.lock().last;
         Some(durable?.index.min(last?.index))
-    }
-
-    /// Bytes `at..at + bytes`, if they lie in the log and within one segment. Below the tail they
-    /// may still be taken back; the caller knows that they are committed.
-    pub fn slice(&self, at: PhysicalOffset, bytes: u32) -> Option<MappedBytes> {
-        let segments = self.core().segments.load();
-        let after = segments.partition_point(|s| s.base <= at.0);
-        segments.get(after.checked_sub(1)?)?.slice(at, bytes)
     }
 
     /// Takes back all entries from `index` on. Durable when this returns: they never come back.
@@ -384,10 +306,10 @@ impl CommitLog {
         if index < ends.purged.first() {
             return Ok(());
         }
-        let found = find(&core.segments.load(), index)?;
-        let Some((_, header)) = found.filter(|_| index < ends.next()) else {
+        if index >= ends.next() {
             return Err(Error::Beyond { index, next: ends.next() });
-        };
+        }
+        let (_, header) = find(&core.segments.load(), index)?;
         let purged = PurgePoint { last: Some(header.id()), end: header.end() };
         let start = LogStart { purged, reset: None };
         purge_point::save(core.files.as_ref(), &core.options.dir, start)?;
@@ -646,8 +568,7 @@ impl Core {
             (ends.purged.last, ends.purged.end)
         } else {
             let before = EntryIndex(index.0 - 1);
-            let found = find(&self.segments.load(), before)?;
-            let (_, header) = found.ok_or_else(|| not_found(before, ends.tail))?;
+            let (_, header) = find(&self.segments.load(), before)?;
             (Some(header.id()), header.end())
         };
         // Newest first, so that whole entries never follow what was taken back.
@@ -744,30 +665,12 @@ fn encode_body(
     out[at + rest.len()..].fill(0);
 }
 
-/// The segment and header of an entry.
-fn find(segments: &[Arc<Segment>], index: EntryIndex) -> Result<Option<(usize, Header)>, Error> {
-    let after = segments.partition_point(|s| s.first <= index);
-    let Some(at) = after.checked_sub(1) else { return Ok(None) };
-    Ok(segments[at].find(index)?.map(|header| (at, header)))
-}
-
-/// The entry after `header`, which is in segment `at`.
-fn following(
-    segments: &[Arc<Segment>],
-    at: usize,
-    header: &Header,
-) -> Result<Option<(usize, Header)>, Error> {
-    if let Some(next) = segments[at].header_at(header.end())? {
-        return Ok(Some((at, next)));
-    }
-    let Some(segment) = segments.get(at + 1) else { return Ok(None) };
-    Ok(segment.header_at(PhysicalOffset(segment.base))?.map(|next| (at + 1, next)))
-}
-
 fn not_found(index: EntryIndex, near: PhysicalOffset) -> Error {
     damaged(near, index, "the entry is not where it must be".to_owned())
 }
 
+mod reading;
+mod repairing;
 mod room;
 #[cfg(test)]
 mod tests;

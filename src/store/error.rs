@@ -4,6 +4,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::entry::EntryId;
+use super::repair::Gap;
 use crate::ids::{EntryIndex, PhysicalOffset, Term};
 
 /// What to do about a store that lost something. It does not know how many members there are.
@@ -189,6 +191,8 @@ pub enum Error {
         position: PhysicalOffset,
         /// Its index.
         index: EntryIndex,
+        /// The entry before it, if it is at hand.
+        previous: Option<EntryId>,
         /// Largest index known to be committed, or `none`.
         committed: Committed,
         /// What does not hold.
@@ -253,6 +257,16 @@ impl Error {
         matches!(self, Self::NoSpace { .. } | Self::FileTooLarge { .. })
     }
 
+    /// The place in the log that is damaged, if that is what this says.
+    pub fn gap(&self) -> Option<Gap> {
+        match self {
+            Self::Damaged { position, index, previous, .. } => {
+                Some(Gap { position: *position, index: *index, previous: *previous })
+            }
+            _ => None,
+        }
+    }
+
     /// A damaged small file.
     pub(crate) fn bad_file(path: &Path, why: impl Into<String>) -> Self {
         Self::BadFile { path: path.to_owned(), why: why.into() }
@@ -272,6 +286,7 @@ mod tests {
             Error::Damaged {
                 position: PhysicalOffset(8),
                 index: EntryIndex(1),
+                previous: None,
                 committed: Committed(None),
                 why,
             },

@@ -11,8 +11,9 @@
 //! a sync writes what was appended rather than whole folios that memory had made dirty.
 //!
 //! `published` only grows. A log that is cut does not take bytes back: `Writer::detach` gives the
-//! old mapping a private copy of the bytes that go, and maps the file afresh for what comes. So a
-//! slice once handed out never changes, whatever happens to the log or the file behind it.
+//! old mapping a private copy of the bytes that go, and maps the file afresh for what comes.
+//! Damaged bytes are replaced in the same way (`Writer::replace`): who holds them keeps them. So
+//! a slice once handed out never changes, whatever happens to the log or the file behind it.
 //!
 //! Three things are beyond this module and are kept by its users: no other process writes to or
 //! shortens a mapped file (`store.lock`), a file has one `Writer` at a time (only [`super::files`]
@@ -165,6 +166,35 @@ impl Writer {
             }
         }
         Ok(())
+    }
+
+    /// Has other bytes written in the place of those published from `at` on, for whoever reads
+    /// from now on. Slices handed out before keep what they had, as with [`Self::detach`]. After
+    /// an error, what was there may be there in part.
+    #[allow(clippy::panic_in_result_fn)] // an invariant of memory safety, not an error
+    pub(super) fn replace(
+        &mut self,
+        mut fresh: Self,
+        (at, bytes): (usize, &[u8]),
+        write: impl FnOnce(Unpublished<'_>) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let (end, stop) = (self.published(), at + bytes.len());
+        assert!(stop <= end && fresh.len() == self.len() && fresh.published() == 0);
+        let pages = at - at % PAGE_BYTES_MAX..stop.next_multiple_of(PAGE_BYTES_MAX);
+        self.former.retain(|(region, _)| region.strong_count() > 0);
+        // The present mapping last: if a copy cannot be made, it must go on showing the file.
+        let present = (Arc::downgrade(&self.region), end);
+        for (region, shared) in self.former.iter().chain([&present]) {
+            let pages = pages.start..pages.end.min(*shared);
+            if let Some(region) = region.upgrade().filter(|_| !pages.is_empty()) {
+                region.make_private(pages)?;
+            }
+        }
+        let written = write(fresh.unpublished(at, bytes));
+        fresh.publish(end);
+        self.former.push(present);
+        self.region = fresh.region;
+        written
     }
 }
 
@@ -362,6 +392,41 @@ mod tests {
         held.clear();
         writer.detach(Writer::map(&file, LEN).unwrap(), 0).unwrap();
         assert_eq!(writer.former.len(), 0, "nobody holds them");
+    }
+
+    #[test]
+    fn slices_keep_their_bytes_when_others_take_their_place() {
+        const LEN: usize = 1 << 20;
+        const END: usize = 700_001;
+        let file = file(LEN as u64);
+        let fresh = || Writer::map(&file, LEN).unwrap();
+        for (at, bytes) in [(0, 8), (65_536, 65_536), (300_000, 70_000), (END - 9, 9)] {
+            let mut writer = fresh();
+            let through = |allowed: Unpublished<'_>| {
+                file.write_all_at(allowed.bytes(), allowed.at())
+            };
+            write(&mut writer, &file, 0, &[1; END]);
+            writer.publish(END);
+            let old = writer.reader().slice(0..END).unwrap();
+            writer.replace(fresh(), (at, &vec![2; bytes]), through).unwrap();
+            let new = writer.reader().slice(0..END).unwrap();
+            writer.replace(fresh(), (at, &vec![3; bytes]), through).unwrap();
+            let newest = writer.reader().slice(0..END).unwrap();
+            write(&mut writer, &file, END, &[4; LEN - END]);
+            writer.publish(LEN);
+            let cut = writer.reader().slice(0..LEN).unwrap();
+            writer.detach(fresh(), at).unwrap();
+            write(&mut writer, &file, at, &vec![5; LEN - at]);
+            writer.publish(LEN);
+            for (slice, want) in [(old, 1), (new, 2), (newest, 3)] {
+                let is_kept = |(i, byte): (usize, &u8)| {
+                    *byte == if (at..at + bytes).contains(&i) { want } else { 1 }
+                };
+                assert!(slice.iter().enumerate().all(is_kept), "{want}, {bytes} at {at}");
+            }
+            assert!(cut[..at].iter().all(|b| *b == 1) && cut[END..].iter().all(|b| *b == 4));
+            assert!(cut[at..at + bytes].iter().all(|b| *b == 3));
+        }
     }
 
     #[test]

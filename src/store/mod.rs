@@ -17,6 +17,7 @@ pub mod query;
 pub mod queues;
 pub mod read;
 pub mod recovery;
+pub mod repair;
 pub mod reserve;
 pub mod retention;
 mod segment;

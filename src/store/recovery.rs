@@ -98,14 +98,16 @@ pub(super) fn recover(
         },
         &mut |header| visits.note(header),
     );
-    let cut = verdict(&scanned, committed, options.previous_life)?;
+    let before = scanned.last.or(previous).or(purged.last.filter(|_| from.index == purged.first()));
+    let cut = verdict(&scanned, before, committed, options.previous_life)?;
     let tail = scanned.next.position;
     let mut segments = BTreeMap::new();
     for mapped in mapped {
         if mapped.base < tail.0 {
             let base = mapped.base;
-            let segment = visits.segment(mapped, purged, from, tail)?;
-            segments.insert(base, segment);
+            let before = segments.last_key_value().map(|(_, (segment, _))| segment);
+            let segment = visits.segment(mapped, purged, from, tail);
+            segments.insert(base, segment.map_err(|error| placed(error, before))?);
         } else {
             remove(files, &segment_path(dir, mapped.base))?;
         }
@@ -114,9 +116,9 @@ pub(super) fn recover(
     if options.previous_life != PreviousLife::Clean || cut.is_some() {
         clear_after(&segments, tail, options.segment_bytes)?;
     }
-    let last = match scanned.last.or(previous) {
+    let last = match before {
         Some(id) => Some(id),
-        None if from.index == purged.first() => purged.last,
+        None if from.index == purged.first() => None,
         None => Some(entry_before(&segments, from)?),
     };
     let report = Recovery {
@@ -282,18 +284,29 @@ fn clear_after(
         .map_err(|e| Error::io("clear the end of", &segment.path, e))
 }
 
+/// Damage at the start of a segment, with what the segment `before` says about it.
+fn placed(error: Error, before: Option<&Arc<Segment>>) -> Error {
+    let Error::Damaged { position, committed, why, .. } = error else { return error };
+    let Some(before) = before else { return damaged(position, EntryIndex(0), why) };
+    match before.last() {
+        Ok(last) => {
+            let (index, previous) = (last.index.next(), Some(last.id()));
+            Error::Damaged { position, index, previous, committed, why }
+        }
+        Err(first) => first,
+    }
+}
+
 /// Identity of the entry before the checkpoint, which holds if the checkpoint does.
 fn entry_before(
     segments: &BTreeMap<u64, (Arc<Segment>, Writer)>,
     from: ReplayFrom,
 ) -> Result<EntryId, Error> {
     let index = EntryIndex(from.index.0.saturating_sub(1));
-    for (segment, _) in segments.values().rev().filter(|(s, _)| s.first <= index) {
-        if let Some(header) = segment.find(index)? {
-            return Ok(header.id());
-        }
+    match segments.values().rev().find(|(segment, _)| segment.first <= index) {
+        Some((segment, _)) => Ok(segment.find(index)?.id()),
+        None => Err(damaged(from.position, index, "no segment holds it".to_owned())),
     }
-    Err(damaged(from.position, index, "the entry before the checkpoint is not there".to_owned()))
 }
 
 // --- what was read ---
@@ -445,12 +458,12 @@ impl<'a> Contents<'a> {
         Ok(header)
     }
 
-    /// The entry at `next`, or at the start of the segment after it if there was no room for it.
+    /// The entry at `next`, or at the start of the segment after it if there was no room for it:
+    /// then the rest of this one is not the log's, whatever the disk has made of it.
     fn step(&self, next: Next) -> Result<Header, Broken> {
         self.check(next).or_else(|why| {
             let base = self.next_base(next.position);
-            let rolled = || self.check(Next { position: base, ..next }).ok();
-            why.is_nothing().then(rolled).flatten().ok_or(why)
+            self.check(Next { position: base, ..next }).map_err(|_| why)
         })
     }
 
@@ -494,6 +507,7 @@ impl<'a> Contents<'a> {
 /// End of the log, torn tail, or damage. Pure.
 fn verdict(
     scanned: &Scanned,
+    previous: Option<EntryId>,
     committed: Option<EntryIndex>,
     previous_life: PreviousLife,
 ) -> Result<Option<Cut>, Error> {
@@ -505,7 +519,8 @@ fn verdict(
     let was_committed = committed.is_some_and(|committed| index <= committed);
     let cache_was_kept = previous_life != PreviousLife::MachineStopped;
     if was_committed || (cache_was_kept && scanned.follows.is_some()) {
-        return Err(Error::Damaged { position, index, committed: Committed(committed), why });
+        let committed = Committed(committed);
+        return Err(Error::Damaged { position, index, previous, committed, why });
     }
     let ends = scanned.why.is_nothing() && scanned.follows.is_none();
     Ok((!ends).then_some(Cut { position, index, why }))
@@ -568,7 +583,7 @@ mod tests {
             let next = Next { position: PhysicalOffset(8), index: EntryIndex(10), term: Term(1) };
             let follows = follows.map(EntryIndex);
             let scanned = Scanned { entries: 0, bytes: 0, last: None, next, why, follows };
-            let got = match verdict(&scanned, committed.map(EntryIndex), life) {
+            let got = match verdict(&scanned, None, committed.map(EntryIndex), life) {
                 Ok(None) => end,
                 Ok(Some(_)) => cut,
                 Err(_) => damaged,

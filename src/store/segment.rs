@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 
-use super::entry::{ALIGN_BYTES, EntryError, HEADER_BYTES, Header, StoredEntry};
+use super::entry::{ALIGN_BYTES, HEADER_BYTES, Header, StoredEntry};
 use super::error::{Committed, Error};
 use super::files::SegmentFile;
 use super::mmap::{MappedBytes, Reader};
@@ -116,48 +116,90 @@ impl Segment {
         }
     }
 
-    /// The nearest known entry start at or before `index`.
-    fn nearest(&self, index: EntryIndex) -> PhysicalOffset {
+    /// The nearest known entry at or before `index`, and where it starts.
+    fn nearest(&self, index: EntryIndex) -> (EntryIndex, PhysicalOffset) {
         let wanted = index.0.saturating_sub(self.first.0);
         let points = self.points.lock();
         let after = points.partition_point(|p| u64::from(p.entries) <= wanted);
-        let offset = points[after.saturating_sub(1)].offset;
-        PhysicalOffset(self.base + u64::from(offset) * ALIGN_BYTES)
+        self.place_of(points[after.saturating_sub(1)])
     }
 
-    /// The header at `position`, which lies in this segment; `None` where the entries end.
-    pub(super) fn header_at(&self, position: PhysicalOffset) -> Result<Option<Header>, Error> {
+    fn place_of(&self, point: Point) -> (EntryIndex, PhysicalOffset) {
+        let index = EntryIndex(self.first.0 + u64::from(point.entries));
+        (index, PhysicalOffset(self.base + u64::from(point.offset) * ALIGN_BYTES))
+    }
+
+    /// The header of entry `index`, which starts at `position` in this segment. Its body is not
+    /// looked at.
+    pub(super) fn header_at(
+        &self,
+        position: PhysicalOffset,
+        index: EntryIndex,
+    ) -> Result<Header, Error> {
         let at = (position.0 - self.base) as usize;
-        let Some(bytes) = self.reader.bytes(at..at + HEADER_BYTES) else { return Ok(None) };
-        let why = match Header::parse(bytes) {
-            Ok(header) if header.position != position => {
+        let why = match self.reader.bytes(at..at + HEADER_BYTES).map(Header::parse) {
+            Some(Ok(header)) if header.position != position => {
                 format!("it says that it belongs at {}", header.position)
             }
-            Ok(header) if at + header.total as usize > self.reader.published() => {
+            Some(Ok(header)) if header.index != index => {
+                format!("it says that it is entry {}", header.index)
+            }
+            Some(Ok(header)) if at + header.total as usize > self.reader.published() => {
                 format!("its {} bytes reach beyond the log's end", header.total)
             }
-            Ok(header) => return Ok(Some(header)),
-            Err(EntryError::Unwritten) => return Ok(None),
-            Err(error) => error.to_string(),
+            Some(Ok(header)) => return Ok(header),
+            Some(Err(error)) => error.to_string(),
+            None => "the log ends before it".to_owned(),
         };
-        Err(damaged(position, self.first, why))
+        Err(damaged(position, index, why))
     }
 
-    /// The header of entry `index`; `None` if it is not in this segment.
-    pub(super) fn find(&self, index: EntryIndex) -> Result<Option<Header>, Error> {
-        let mut at = self.nearest(index);
+    /// The header of entry `index`, which is in this segment.
+    pub(super) fn find(&self, index: EntryIndex) -> Result<Header, Error> {
+        let (mut next, mut at) = self.nearest(index);
         let mut noted = at;
-        while let Some(header) = self.header_at(at)? {
-            if header.index >= index {
-                return Ok((header.index == index).then_some(header));
+        loop {
+            let header = self.header_at(at, next)?;
+            if next >= index {
+                return Ok(header);
             }
             if at.0 - noted.0 >= u64::from(POINT_UNITS) * ALIGN_BYTES {
                 self.note(&header);
                 noted = at;
             }
-            at = header.end();
+            (next, at) = (next.next(), header.end());
         }
-        Ok(None)
+    }
+
+    /// The header of the entry that holds `position`, which is in this segment.
+    pub(super) fn holding(&self, position: PhysicalOffset) -> Result<Header, Error> {
+        let offset = units(position.0.saturating_sub(self.base));
+        let nearest = {
+            let points = self.points.lock();
+            let after = points.partition_point(|p| p.offset <= offset);
+            points[after.saturating_sub(1)]
+        };
+        let (mut index, mut at) = self.place_of(nearest);
+        loop {
+            let header = self.header_at(at, index)?;
+            if header.end() > position {
+                return Ok(header);
+            }
+            (index, at) = (index.next(), header.end());
+        }
+    }
+
+    /// The last entry, in a segment that nothing is written to any more.
+    pub(super) fn last(&self) -> Result<Header, Error> {
+        let (mut index, mut at) = (self.first, self.start());
+        loop {
+            let header = self.header_at(at, index)?;
+            let rest = (header.end().0 - self.base) as usize..self.reader.published();
+            if self.reader.bytes(rest).is_none_or(|rest| rest.iter().all(|byte| *byte == 0)) {
+                return Ok(header);
+            }
+            (index, at) = (index.next(), header.end());
+        }
     }
 
     /// The bytes of an entry whose header was read from here.
@@ -174,14 +216,14 @@ impl Segment {
 
     /// When its first message was stored; `None` if there is none near its start.
     pub(super) fn first_store_ms(&self) -> Option<i64> {
-        let mut at = self.start();
+        let (mut index, mut at) = (self.first, self.start());
         for _ in 0..ENTRIES_TO_FIRST_MESSAGE_MAX {
-            let header = self.header_at(at).ok()??;
+            let header = self.header_at(at, index).ok()?;
             if header.messages > 0 {
                 let records = self.slice(header.first_record(), header.message_bytes)?;
                 return Record::parse(&records).ok().map(|record| record.store_timestamp());
             }
-            at = header.end();
+            (index, at) = (index.next(), header.end());
         }
         None
     }
@@ -200,7 +242,7 @@ impl Segment {
 
 /// What reading finds where it must not be.
 pub(super) fn damaged(position: PhysicalOffset, index: EntryIndex, why: String) -> Error {
-    Error::Damaged { position, index, committed: Committed(None), why }
+    Error::Damaged { position, index, previous: None, committed: Committed(None), why }
 }
 
 fn units(offset: u64) -> u32 {

@@ -14,10 +14,11 @@ use crate::ids::{StoreId, Term};
 use crate::protocol::message::{body_crc, records};
 use crate::store::entry::{EntryError, HEADER_BYTES};
 use crate::store::files::{FileInfo, Fill, RealFiles, SegmentFile, Space};
-use crate::store::mmap::Unpublished;
+use crate::store::mmap::{MappedBytes, Unpublished};
 
 mod crash;
 mod model;
+mod repair;
 
 const SEGMENT: u64 = SEGMENT_BYTES_MIN;
 
@@ -322,6 +323,40 @@ fn a_damaged_entry_is_read_by_nobody_and_named() {
     let text = error.to_string();
     assert!(text.contains(&format!("position {position}, entry 6")), "{text}");
     assert!(text.contains(&format!("instead of {body_crc:#010x}")), "{text}");
+}
+
+#[test]
+fn what_was_overwritten_with_zeros_is_damage_where_it_lies() {
+    let disk = Disk::new();
+    let (log, _) = disk.open(PreviousLife::New);
+    (0..25).for_each(|_| drop(append(&log, 1, 100_000).unwrap()));
+    let entries = all(&log);
+    let last_of_first = entries.iter().rposition(|e| e.header.position.0 < SEGMENT).unwrap();
+    for hurt in [0, 5, last_of_first, last_of_first + 1, 24] {
+        let header = entries[hurt].header;
+        let kept = entries[hurt].bytes.to_vec();
+        disk.write(header.position.0, &[0; HEADER_BYTES]);
+        for from in [0, hurt as u64] {
+            let error = log.entries(EntryIndex(from), EntryIndex(25), u64::MAX).unwrap_err();
+            let Error::Damaged { position, index, .. } = error else { panic!("{error}") };
+            assert_eq!((position, index), (header.position, header.index), "from {from}");
+        }
+        assert_eq!(log.first_position(), PhysicalOffset(0));
+        disk.write(header.position.0, &kept);
+    }
+}
+
+#[test]
+fn a_purge_deletes_nothing_behind_it_although_what_follows_is_damaged() {
+    let disk = Disk::new();
+    let (log, _) = disk.open(PreviousLife::New);
+    (0..40).for_each(|_| drop(append(&log, 1, 100_000).unwrap()));
+    let hurt = all(&log)[15].header;
+    disk.write(hurt.position.0, b"#");
+    log.purge_through(EntryIndex(14)).unwrap();
+    assert_eq!(log.first_position(), hurt.position);
+    assert_eq!(log.segments().len(), 3);
+    assert_eq!(log.entries(EntryIndex(16), EntryIndex(40), u64::MAX).unwrap().len(), 24);
 }
 
 // --- cutting and purging ---

@@ -89,6 +89,20 @@ fn any_flipped_bit_in_a_committed_entry_is_damage_and_nothing_is_cut() {
 }
 
 #[test]
+fn noise_in_the_unused_end_of_a_segment_is_no_end_of_the_log() {
+    let disk = Disk::new();
+    let (log, _) = disk.open(PreviousLife::New);
+    (0..40).for_each(|_| drop(append(&log, 1, 100_000).unwrap()));
+    let entries = all(&log);
+    log.close().unwrap();
+    let rolled = entries.iter().position(|e| e.header.position.0 == SEGMENT).unwrap();
+    disk.write(entries[rolled - 1].header.end().0, b"#");
+    let (log, recovery) = disk.open(PreviousLife::Killed);
+    assert_eq!((recovery.entries, recovery.cut), (40, None));
+    assert!(bytes(&all(&log)) == bytes(&entries));
+}
+
+#[test]
 fn after_a_machine_stop_an_uncommitted_hole_is_cut_with_what_follows() {
     let disk = Disk::new();
     let entries = ten_entries(&disk);

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::store::mmap::MappedBytes;
 
 #[derive(Debug, Clone)]
 enum Step {
