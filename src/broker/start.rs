@@ -223,6 +223,7 @@ fn group_options(config: &BrokerConfig) -> GroupOptions {
             heartbeat: config.timing.heartbeat,
             election_min: config.timing.election_min,
             election_max: config.timing.election_max,
+            ..Timing::default()
         },
         limits: Limits {
             waiting_bytes: usize::try_from(config.in_flight_bytes_max).unwrap_or(usize::MAX),

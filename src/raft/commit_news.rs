@@ -76,8 +76,8 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::raft::type_config::{LogEntry, Payload, RaftLogId, ballot, log_id};
     use crate::ids::{EntryIndex, StoreId, Term};
+    use crate::raft::type_config::{LogEntry, Payload, RaftLogId, ballot, log_id};
     use crate::store::EntryId;
     use futures_util::FutureExt;
     use openraft::entry::RaftEntry;
@@ -92,7 +92,10 @@ mod tests {
         AppendEntriesRequest {
             vote: ballot(Term(1), StoreId(1), true),
             prev_log_id: None,
-            entries: entry.map(|index| LogEntry::new(at(index), Payload::Blank)).into_iter().collect(),
+            entries: entry
+                .map(|index| LogEntry::new(at(index), Payload::Blank))
+                .into_iter()
+                .collect(),
             leader_commit: Some(at(committed)),
         }
     }
@@ -128,7 +131,11 @@ mod tests {
         tokio::time::advance(PATIENCE / 2).await;
         send.try_send(request(None, 2)).unwrap();
         assert_eq!(committed(news.next().await), Some((0, 2)));
-        assert!(started.elapsed() <= PATIENCE + Duration::from_millis(1), "{:?}", started.elapsed());
+        assert!(
+            started.elapsed() <= PATIENCE + Duration::from_millis(1),
+            "{:?}",
+            started.elapsed()
+        );
     }
 
     #[tokio::test(start_paused = true)]

@@ -220,9 +220,9 @@ impl StoreBuilder<TypeConfig, Padded, Storing, (TempDir, open::HeldStore)> for B
             limits: Limits::default(),
             retention: Rules::default(),
         };
-        let opened = open::open(Arc::new(RealFiles), &options).unwrap();
+        let opened = open::open_undamaged(Arc::new(RealFiles), &options).unwrap();
         let state = opened.machine.state().clone();
-        let log_store = LogStore::new(opened.log, opened.votes, state, opened.room);
+        let log_store = LogStore::new(opened.log, opened.votes, state, opened.room, opened.repairs);
         let log_store = Padded { store: log_store, first: Arc::default() };
         Ok(((dir, opened.store), log_store, Storing(opened.machine)))
     }

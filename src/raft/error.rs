@@ -63,6 +63,14 @@ pub enum StartError {
     /// The store refused.
     #[error(transparent)]
     Store(#[from] store::Error),
+    /// The log is damaged, and nobody has what belongs there.
+    #[error("{damage}; {tried}")]
+    Unrepaired {
+        /// Where and how. Nothing was changed.
+        damage: store::Error,
+        /// Who was asked, and what they said.
+        tried: String,
+    },
     /// Its derived data refused.
     #[error(transparent)]
     Storage(#[from] StorageError),

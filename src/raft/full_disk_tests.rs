@@ -153,7 +153,7 @@ fn a_new_store_without_room_for_its_first_segment_is_refused() {
     let log_dir = dir.join("log");
     let options = super::GroupOptions { dir, log_dir, ..cluster.options(0) };
     disks.0[0].resize(1);
-    match open::open(Arc::new(disks.0[0].clone()), &options).err() {
+    match open::open_undamaged(Arc::new(disks.0[0].clone()), &options).err() {
         Some(StartError::Store(error)) => assert!(error.to_string().contains("bytes"), "{error}"),
         other => panic!("{other:?}"),
     }
@@ -169,9 +169,10 @@ async fn an_append_that_finds_no_room_waits_for_it() {
         log_dir: dir.path().join("commitlog"),
         ..disks.cluster().options(0)
     };
-    let opened = open::open(Arc::new(disks.0[0].clone()), &options).unwrap();
+    let opened = open::open_undamaged(Arc::new(disks.0[0].clone()), &options).unwrap();
     let state = opened.machine.state().clone();
-    let mut store = LogStore::new(opened.log.clone(), opened.votes, state, opened.room);
+    let mut store =
+        LogStore::new(opened.log.clone(), opened.votes, state, opened.room, opened.repairs);
     disks.fill(0, 0);
     let mut index = 0;
     let mut blank = || {

@@ -12,7 +12,8 @@ use std::time::Duration;
 use openraft::Raft;
 use openraft::async_runtime::watch::WatchReceiver as _;
 use parking_lot::Mutex;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::ids::{EntryIndex, PhysicalOffset, QueueOffset, StoreId, Term};
 use crate::raft::applied::{AppliedState, QueueListener};
@@ -23,6 +24,7 @@ use crate::raft::log_store::LogStore;
 use crate::raft::peers::Peers;
 use crate::raft::proposal::Proposal;
 use crate::raft::proposer::{Limits, Proposer};
+use crate::raft::repair::{RepairDone, Wanted};
 use crate::raft::role::Role;
 use crate::raft::room::Room;
 use crate::raft::start;
@@ -70,6 +72,8 @@ pub struct Timing {
     pub election_min: Duration,
     /// … and at most this; also the lease during which a follower votes for nobody else.
     pub election_max: Duration,
+    /// How long a start with a damaged log asks the others for what it lacks.
+    pub repair: Duration,
 }
 
 impl Default for Timing {
@@ -78,6 +82,7 @@ impl Default for Timing {
             heartbeat: Duration::from_millis(50),
             election_min: Duration::from_millis(150),
             election_max: Duration::from_millis(300),
+            repair: Duration::from_secs(10),
         }
     }
 }
@@ -144,6 +149,7 @@ pub(super) struct Shared {
     pub(super) store_id: StoreId,
     pub(super) room: Arc<Room>,
     pub(super) doubt: Doubt,
+    pub(super) repairs: mpsc::Sender<Wanted>,
     pub(super) stop: Mutex<Option<oneshot::Sender<()>>>,
     pub(super) thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -224,6 +230,15 @@ impl Group {
     /// The CommitLog. What the queues point to is committed.
     pub fn log(&self) -> &CommitLog {
         &self.0.log
+    }
+
+    /// Repairs what is damaged at a position of the log, from another member; `done` is called
+    /// exactly once, here or on the raft thread, within a few seconds.
+    pub fn repair(&self, position: PhysicalOffset, done: RepairDone) {
+        if let Err(refused) = self.0.repairs.try_send((position, done)) {
+            let (TrySendError::Full((_, done)) | TrySendError::Closed((_, done))) = refused;
+            done(Err("too many wait for repairs, or this member stops".to_owned()));
+        }
     }
 
     /// Who hears of what is applied.

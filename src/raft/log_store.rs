@@ -22,13 +22,14 @@ use crate::raft::applied::AppliedState;
 use crate::raft::codec;
 use crate::raft::command::{Command, Commands};
 use crate::raft::membership;
+use crate::raft::repair::Repairer;
 use crate::raft::room::Room;
 use crate::raft::type_config::{
     Ballot, Batch, LogEntry, Payload, RaftLogId, Stored, TypeConfig, ballot, entry_id, log_id,
 };
 use crate::store::entry::{EntryId, Header, Kind};
 use crate::store::queues::NextOffsets;
-use crate::store::{Body, CommitLog, StoredEntry, VoteFile};
+use crate::store::{self, Body, CommitLog, StoredEntry, VoteFile};
 
 /// Bytes handed to replication at once.
 const READ_BYTES_MAX: u64 = 2 * 1024 * 1024;
@@ -41,6 +42,7 @@ struct Shared {
     log: CommitLog,
     votes: VoteFile,
     applied: AppliedState,
+    repairs: Repairer,
     assigned: Mutex<Assigned>,
     room: Arc<Room>,
 }
@@ -61,8 +63,10 @@ impl LogStore {
         votes: VoteFile,
         applied: AppliedState,
         room: Arc<Room>,
+        repairs: Repairer,
     ) -> Self {
-        Self(Arc::new(Shared { log, votes, applied, assigned: Mutex::default(), room }))
+        let assigned = Mutex::default();
+        Self(Arc::new(Shared { log, votes, applied, repairs, assigned, room }))
     }
 
     /// What follows the last message of a queue, if this member has appended any as the leader of
@@ -71,6 +75,17 @@ impl LogStore {
         let assigned = self.0.assigned.lock();
         let is_valid = assigned.term == Some(term);
         if is_valid { assigned.next.next(topic, queue_id) } else { QueueOffset::default() }
+    }
+
+    /// Learns what follows the log's tail, before the first messages of a leader.
+    async fn prepare(&self, entry: &LogEntry) -> io::Result<()> {
+        let term = entry_id(&entry.log_id).term;
+        let is_proposed = entry.stored.is_none() && matches!(entry.payload, Payload::Normal(_));
+        if is_proposed && self.0.assigned.lock().term != Some(term) {
+            let after_tail = self.after_tail().await?;
+            *self.0.assigned.lock() = Assigned { term: Some(term), ..after_tail };
+        }
+        Ok(())
     }
 
     fn append_one(&self, entry: &LogEntry) -> io::Result<()> {
@@ -102,9 +117,6 @@ impl LogStore {
             codec::encode(&Commands { at_ms: now_ms, list: batch.commands.clone() })
         };
         let mut assigned = self.0.assigned.lock();
-        if assigned.term != Some(id.term) {
-            *assigned = Assigned { term: Some(id.term), ..self.after_tail()? };
-        }
         let Assigned { next, store_ms, .. } = &mut *assigned;
         *store_ms = now_ms.max(*store_ms);
         let body = Body::Data { drafts: &batch.messages, commands: &commands };
@@ -126,14 +138,14 @@ impl LogStore {
     }
 
     /// What follows on the log's last entry: on what is applied, moved on by what is not.
-    fn after_tail(&self) -> io::Result<Assigned> {
+    async fn after_tail(&self) -> io::Result<Assigned> {
         let (next, from) = self.0.applied.next_offsets();
         let store_ms = self.0.applied.queues().last_stored_ms().unwrap_or(0);
         let mut after = Assigned { term: None, next, store_ms };
         let to = self.0.log.last().map_or(from, |last| EntryIndex(last.index.0 + 1));
         let mut at = from;
         while at < to {
-            let entries = self.0.log.entries(at, to, READ_BYTES_MAX).map_err(io::Error::other)?;
+            let entries = self.entries(at, to, READ_BYTES_MAX).await?;
             let Some(last) = entries.last() else { break };
             at = EntryIndex(last.header.index.0 + 1);
             for entry in &entries {
@@ -143,17 +155,32 @@ impl LogStore {
         Ok(after)
     }
 
-    fn read(&self, from: u64, to: u64, bytes_max: u64) -> io::Result<Vec<LogEntry>> {
+    /// Entries as [`CommitLog::entries`] gives them. What is damaged is repaired first: openraft
+    /// ends with the first read that fails.
+    async fn entries(
+        &self,
+        from: EntryIndex,
+        to: EntryIndex,
+        bytes_max: u64,
+    ) -> io::Result<Vec<StoredEntry>> {
+        let Shared { log, applied, repairs, .. } = &*self.0;
+        loop {
+            match log.entries(from, to, bytes_max) {
+                Err(damage @ store::Error::Damaged { .. }) => {
+                    repairs.repair(log, applied, damage).await.map_err(io::Error::other)?;
+                }
+                read => return read.map_err(io::Error::other),
+            }
+        }
+    }
+
+    async fn read(&self, from: u64, to: u64, bytes_max: u64) -> io::Result<Vec<LogEntry>> {
         let from = from.max(self.0.log.first_index().0);
         let to = to.min(self.0.log.last().map_or(0, |last| last.index.0 + 1));
         if from >= to {
             return Ok(Vec::new());
         }
-        let entries = self
-            .0
-            .log
-            .entries(EntryIndex(from), EntryIndex(to), bytes_max)
-            .map_err(io::Error::other)?;
+        let entries = self.entries(EntryIndex(from), EntryIndex(to), bytes_max).await?;
         entries.into_iter().map(to_log_entry).collect()
     }
 }
@@ -218,7 +245,7 @@ impl RaftLogReader<TypeConfig> for LogStore {
             Bound::Excluded(index) => *index,
             Bound::Unbounded => u64::MAX,
         };
-        self.read(from, to, u64::MAX)
+        self.read(from, to, u64::MAX).await
     }
 
     async fn read_vote(&mut self) -> io::Result<Option<Ballot>> {
@@ -227,7 +254,7 @@ impl RaftLogReader<TypeConfig> for LogStore {
     }
 
     async fn limited_get_log_entries(&mut self, from: u64, to: u64) -> io::Result<Vec<LogEntry>> {
-        self.read(from, to, READ_BYTES_MAX)
+        self.read(from, to, READ_BYTES_MAX).await
     }
 }
 
@@ -245,7 +272,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn save_vote(&mut self, vote: &Ballot) -> io::Result<()> {
-        let stored = crate::store::Vote {
+        let stored = store::Vote {
             term: Term(vote.leader_id.term),
             voted_for: Some(StoreId(vote.leader_id.voted_for)),
             committed: vote.committed,
@@ -272,6 +299,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         I::IntoIter: OptionalSend,
     {
         for entry in entries {
+            self.prepare(&entry).await?;
             self.0.room.when_there_is(|| self.append_one(&entry)).await?;
         }
         self.0.log.sync(Box::new(move |result| {

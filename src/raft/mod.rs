@@ -39,6 +39,9 @@ pub mod peers;
 mod power_tests;
 mod proposal;
 mod proposer;
+mod repair;
+#[cfg(test)]
+mod repair_tests;
 mod role;
 mod room;
 mod rpc_server;
@@ -59,4 +62,5 @@ pub use group::{Group, GroupOptions, PeerStatus, Status, Timing};
 pub use peers::{PeerAddress, Peers};
 pub use proposal::{Done, Place, Proposal, Receipt};
 pub use proposer::Limits;
+pub use repair::RepairDone;
 pub use role::Role;

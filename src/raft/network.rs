@@ -37,6 +37,7 @@ use crate::raft::room::Room;
 use crate::raft::type_config::TypeConfig;
 use crate::raft::wire::proto::peer_client::PeerClient;
 use crate::raft::wire::{self, proto};
+use crate::store::EntryId;
 
 /// Largest message between members, bytes: two full entries and their framing.
 pub(super) const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -65,13 +66,12 @@ pub(super) struct Network {
     own: Arc<Introduction>,
     peers: Arc<Peers>,
     channels: Arc<Mutex<BTreeMap<(String, Purpose), Channel>>>,
-    room: Arc<Room>,
 }
 
 impl Network {
     /// Nothing is connected until the first call.
-    pub(super) fn new(own: Introduction, peers: Peers, room: Arc<Room>) -> Self {
-        Self { own: Arc::new(own), peers: Arc::new(peers), channels: Arc::default(), room }
+    pub(super) fn new(own: Introduction, peers: Peers) -> Self {
+        Self { own: Arc::new(own), peers: Arc::new(peers), channels: Arc::default() }
     }
 
     /// Asks a member who it is and how far; `callee` unknown.
@@ -82,14 +82,31 @@ impl Network {
     ) -> Result<proto::StateResponse, Status> {
         let address = self.address(name, "");
         let channel = self.channel(name, &address, Purpose::Control)?;
-        let mut request = Request::new(proto::StateRequest {});
+        let request = self.to_whichever(proto::StateRequest {}, limit);
+        within(limit, PeerClient::new(channel).state(request)).await
+    }
+
+    /// Asks a member for the entries that follow `previous`.
+    pub(super) async fn entries_after(
+        &self,
+        name: &str,
+        previous: Option<EntryId>,
+        limit: Duration,
+    ) -> Result<proto::RepairResponse, Status> {
+        let address = self.address(name, "");
+        let channel = self.channel(name, &address, Purpose::Snapshot)?;
+        let previous = previous.map(|id| proto::LogId { term: id.term.0, index: id.index.0 });
+        let request = self.to_whichever(proto::RepairRequest { previous }, limit);
+        let mut client = PeerClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
+        within(limit, client.repair(request)).await
+    }
+
+    /// A call to a member, whichever store it has.
+    fn to_whichever<T>(&self, message: T, limit: Duration) -> Request<T> {
+        let mut request = Request::new(message);
         request.set_timeout(limit);
         self.own.to(StoreId(0)).put(request.metadata_mut());
-        let call = async move { PeerClient::new(channel).state(request).await };
-        match tokio::time::timeout(limit, call).await {
-            Ok(answer) => Ok(answer?.into_inner()),
-            Err(_) => Err(Status::deadline_exceeded(format!("no answer within {limit:?}"))),
-        }
+        request
     }
 
     /// The configured address of a member, or the one that the group recorded.
@@ -114,20 +131,41 @@ impl Network {
         channels.insert((name.to_owned(), purpose), channel.clone());
         Ok(channel)
     }
+}
 
+async fn within<T>(
+    limit: Duration,
+    call: impl Future<Output = Result<tonic::Response<T>, Status>>,
+) -> Result<T, Status> {
+    match tokio::time::timeout(limit, call).await {
+        Ok(answer) => Ok(answer?.into_inner()),
+        Err(_) => Err(Status::deadline_exceeded(format!("no answer within {limit:?}"))),
+    }
+}
+
+/// Makes openraft's connections, which hear whether others have room.
+pub(super) struct Connecting {
+    /// How.
+    pub(super) network: Network,
+    /// What is known about room.
+    pub(super) room: Arc<Room>,
+}
+
+impl Connecting {
     fn connection(&self, target: u64, member: &Member, purpose: Purpose) -> Connection {
-        let address = self.address(&member.name, &member.address);
+        let network = &self.network;
+        let address = network.address(&member.name, &member.address);
         Connection {
-            introduction: self.own.to(StoreId(target)),
-            channel: self.channel(&member.name, &address, purpose),
-            control: self.channel(&member.name, &address, Purpose::Control),
+            introduction: network.own.to(StoreId(target)),
+            channel: network.channel(&member.name, &address, purpose),
+            control: network.channel(&member.name, &address, Purpose::Control),
             purpose,
             room: Arc::clone(&self.room),
         }
     }
 }
 
-impl RaftNetworkFactory<TypeConfig> for Network {
+impl RaftNetworkFactory<TypeConfig> for Connecting {
     type Network = Connection;
 
     async fn new_client(&mut self, target: u64, member: &Member) -> Connection {

@@ -2,18 +2,24 @@
 
 use std::sync::Arc;
 
+use tokio_util::sync::CancellationToken;
+
 use crate::clock;
-use crate::ids::{EntryIndex, PhysicalOffset};
+use crate::ids::{EntryIndex, PhysicalOffset, StoreId};
 use crate::raft::StartError;
 use crate::raft::applied::{AppliedState, Captured, Progress};
 use crate::raft::checkpointer::StoreParts;
 use crate::raft::error::StorageError;
 use crate::raft::group::GroupOptions;
+use crate::raft::introduction::Introduction;
+use crate::raft::network::Network;
+use crate::raft::repair::Repairer;
 use crate::raft::room::Room;
 use crate::raft::snapshot::{self, SnapshotFiles};
 use crate::raft::state_machine::{self, StateMachine};
 use crate::raft::tables::Tables;
 use crate::store::queues::{self, NextOffsets, Queues};
+use crate::store::repair::{Spares, repair_files};
 use crate::store::{
     CommitLog, Files, Identity, LogOptions, Opening, ReplayFrom, Reserve, StoreFile, StoreLock,
     VoteFile, checkpoint, disk_space,
@@ -27,6 +33,9 @@ pub(super) struct Opened {
     pub(super) machine: StateMachine,
     pub(super) parts: StoreParts,
     pub(super) room: Arc<Room>,
+    pub(super) own: Introduction,
+    pub(super) network: Network,
+    pub(super) repairs: Repairer,
 }
 
 /// A store that no other process can open as long as this lives.
@@ -35,8 +44,13 @@ pub(super) struct HeldStore {
     _lock: StoreLock,
 }
 
-/// Opens and recovers a store.
-pub(super) fn open(files: Arc<dyn Files>, options: &GroupOptions) -> Result<Opened, StartError> {
+/// Opens and recovers a store, with the others' help if it is damaged. `ending` says that the
+/// member stops.
+pub(super) async fn open(
+    files: Arc<dyn Files>,
+    options: &GroupOptions,
+    ending: &CancellationToken,
+) -> Result<Opened, StartError> {
     let dir = options.dir.clone();
     let reserve = Reserve::new(files, &options.log_dir, options.segment_bytes);
     let files: Arc<dyn Files> = Arc::new(reserve.clone());
@@ -49,7 +63,16 @@ pub(super) fn open(files: Arc<dyn Files>, options: &GroupOptions) -> Result<Open
     let votes = VoteFile::open(&*files, &dir)?;
     let snapshots = SnapshotFiles::open(Arc::clone(&files), dir.join("snapshots"))?;
     let start = load_checkpoint(&*files, options)?;
-    let log = open_log(&files, options, &votes, &start, &store)?;
+    let own = introduction(options, store.id());
+    let network = Network::new(own.clone(), options.peers.clone());
+    let repairs = Repairer::new(
+        options.member.clone(),
+        options.peers.clone(),
+        network.clone(),
+        options.segment_bytes,
+        ending.clone(),
+    );
+    let log = open_log(&files, options, &votes, &start, &store, &repairs).await?;
     if log.last().is_none() {
         log.wait_for_segment()?; // a member that cannot append anything is better not there
     }
@@ -63,17 +86,44 @@ pub(super) fn open(files: Arc<dyn Files>, options: &GroupOptions) -> Result<Open
     let (queues, opening) =
         Queues::open(Arc::clone(&files), queue_options, retained, start.next.clone())
             .map_err(StorageError::from)?;
-    if opening.replay_from < start.progress.position {
-        let (from, to) = (opening.replay_from, start.progress.position);
-        tracing::info!(%from, %to, "rebuilding derived data from the log");
-        state_machine::rebuild(&log, &queues, from, to)?;
-    }
+    let checkpoint = start.progress.position;
     let state = AppliedState::new(queues.clone(), start.tables, start.progress);
+    if opening.replay_from < checkpoint {
+        let (from, to) = (opening.replay_from, checkpoint);
+        tracing::info!(%from, %to, "rebuilding derived data from the log");
+        while let Err(error) = state_machine::rebuild(&log, &queues, queues.applied_to(), to) {
+            let StorageError::Store(damage) = error else { return Err(error.into()) };
+            repairs.repair(&log, &state, damage).await?;
+        }
+    }
     let parts = StoreParts { files, dir, log: log.clone(), queues, snapshots };
     let machine = StateMachine::new(state, parts.clone(), options.segment_bytes, Arc::clone(&room));
     offer_snapshot(&parts.snapshots, &machine, log.first_position(), options)?;
     let store = HeldStore { stamp: Arc::new(store), _lock: lock };
-    Ok(Opened { store, log, votes, machine, parts, room })
+    Ok(Opened { store, log, votes, machine, parts, room, own, network, repairs })
+}
+
+/// Opens a store that needs nobody's help.
+#[cfg(test)]
+pub(super) fn open_undamaged(
+    files: Arc<dyn Files>,
+    options: &GroupOptions,
+) -> Result<Opened, StartError> {
+    use futures_util::FutureExt as _;
+    let opened = open(files, options, &CancellationToken::new()).now_or_never();
+    opened.expect("nothing to wait for")
+}
+
+fn introduction(options: &GroupOptions, store_id: StoreId) -> Introduction {
+    Introduction {
+        cluster: options.cluster.clone(),
+        group: options.group.clone(),
+        members: options.peers.to_string(),
+        segment_bytes: options.segment_bytes,
+        member: options.member.clone(),
+        store_id: store_id.0,
+        callee: 0,
+    }
 }
 
 fn open_stamp(
@@ -107,12 +157,13 @@ fn load_checkpoint(files: &dyn Files, options: &GroupOptions) -> Result<Captured
     }
 }
 
-fn open_log(
+async fn open_log(
     files: &Arc<dyn Files>,
     options: &GroupOptions,
     votes: &VoteFile,
     start: &Captured,
     store: &StoreFile,
+    repairs: &Repairer,
 ) -> Result<CommitLog, StartError> {
     let next = start.progress.last.map_or(EntryIndex(0), |last| EntryIndex(last.index.0 + 1));
     let progress = &start.progress;
@@ -124,7 +175,29 @@ fn open_log(
         store_id: store.id(),
         previous_life: store.previous_life(),
     };
-    let (log, recovery) = CommitLog::open(Arc::clone(files), log_options, from, votes.committed())?;
+    let (dir, segment_bytes) = (&options.log_dir, options.segment_bytes);
+    let mut repaired = None;
+    let (log, recovery) = loop {
+        let opened =
+            CommitLog::open(Arc::clone(files), log_options.clone(), from, votes.committed());
+        let damage = match opened {
+            Ok(opened) => break opened,
+            Err(damage) => damage,
+        };
+        let Some(gap) = damage.gap() else { return Err(damage.into()) };
+        tracing::warn!(%damage, "asking the other members for what belongs there");
+        if repaired == Some(gap) {
+            let tried = "what another member has there does not mend it".to_owned();
+            return Err(StartError::Unrepaired { damage, tried });
+        }
+        let put = |spares: &Spares| repair_files(&**files, dir, segment_bytes, spares);
+        match repairs.at_start(&gap, options.timing.repair, put).await {
+            Ok(()) => repaired = Some(gap),
+            Err(tried) => {
+                return Err(StartError::Unrepaired { damage, tried: tried.to_string() });
+            }
+        }
+    };
     tracing::info!(
         dir = %options.log_dir.display(),
         previous_life = ?store.previous_life(),

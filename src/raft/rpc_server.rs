@@ -13,20 +13,25 @@ use tokio::sync::watch;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::clock;
+use crate::ids::EntryIndex;
+use crate::raft::applied::AppliedState;
 use crate::raft::doubt::Doubt;
 use crate::raft::introduction::{Introduction, Refusal, Told};
 use crate::raft::membership;
 use crate::raft::role::Role;
 use crate::raft::room::Room;
 use crate::raft::state_machine::StateMachine;
-use crate::raft::type_config::{StoredMembership, TypeConfig};
+use crate::raft::type_config::{StoredMembership, TypeConfig, entry_id};
 use crate::raft::voice::Heard;
 use crate::raft::wire::proto::peer_server::Peer;
 use crate::raft::wire::{self, proto};
-use crate::store::CommitLog;
+use crate::store::{self, CommitLog, EntryId, StoredEntry};
 
 /// Largest snapshot taken from a peer, bytes. Tables, not messages: a million groups fit.
 const SNAPSHOT_BYTES_MAX: u64 = 512 * 1024 * 1024;
+
+/// Bytes of entries sent for a repair at once; one entry is sent whatever it has.
+const REPAIR_BYTES: u64 = 4 * 1024 * 1024;
 
 /// The peer service of one group.
 pub(super) struct PeerService {
@@ -34,6 +39,8 @@ pub(super) struct PeerService {
     pub(super) raft: Raft<TypeConfig, StateMachine>,
     /// How far this member is.
     pub(super) log: CommitLog,
+    /// What it has applied.
+    pub(super) applied: AppliedState,
     /// Who this member is.
     pub(super) own: Arc<Introduction>,
     /// What it is.
@@ -212,6 +219,48 @@ impl Peer for PeerService {
             term: role.term().0,
             leader: leader.unwrap_or_default(),
         }))
+    }
+
+    async fn repair(
+        &self,
+        request: Request<proto::RepairRequest>,
+    ) -> Result<Response<proto::RepairResponse>, Status> {
+        let caller = self.check(&request)?;
+        let previous = request.into_inner().previous.map(|id| entry_id(&wire::to_log_id(id)));
+        let entries = following(&self.log, previous)?;
+        tracing::info!(to = caller.member, entries = entries.len(), "sent entries for a repair");
+        let committed = self.applied.progress().last;
+        Ok(Response::new(wire::repair_response(entries, committed)))
+    }
+}
+
+/// The entries after `previous`, if that is in the log, up to the first that is damaged.
+fn following(log: &CommitLog, previous: Option<EntryId>) -> Result<Vec<StoredEntry>, Status> {
+    let from = match previous {
+        None => EntryIndex(0),
+        Some(id) if id.index < log.first_index() && log.purged() != Some(id) => {
+            return Err(Status::out_of_range("it has purged it"));
+        }
+        Some(id) if log.id_of(id.index) != Some(id) => {
+            return Err(Status::not_found("it does not have what is before it"));
+        }
+        Some(id) => id.index.next(),
+    };
+    let read = match log.entries(from, EntryIndex(u64::MAX), REPAIR_BYTES) {
+        Err(store::Error::Damaged { index, .. }) if index > from => {
+            log.entries(from, index, REPAIR_BYTES)
+        }
+        read => read,
+    };
+    match read {
+        Ok(entries) if entries.is_empty() => Err(Status::not_found("it does not have it")),
+        Ok(entries) => Ok(entries),
+        Err(store::Error::Purged { .. }) => Err(Status::out_of_range("it has purged it")),
+        Err(error @ store::Error::Damaged { .. }) => {
+            tracing::warn!(%error, "a peer asked for an entry that is damaged here, too");
+            Err(Status::data_loss("it is damaged there, too"))
+        }
+        Err(error) => Err(fatal(error)),
     }
 }
 

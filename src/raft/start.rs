@@ -1,7 +1,7 @@
 //! Starting and stopping a member, step by step.
 
 use std::net;
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, mpsc::sync_channel};
 use std::time::Duration;
 
 use openraft::Instant as _;
@@ -10,7 +10,7 @@ use openraft::errors::Fatal;
 use openraft::{Config, Raft, SnapshotPolicy};
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::Server;
@@ -23,12 +23,12 @@ use crate::raft::doubt::{Doubt, Resolver};
 use crate::raft::group::{Group, GroupOptions, Shared};
 use crate::raft::handover;
 use crate::raft::housekeeping::Housekeeping;
-use crate::raft::introduction::Introduction;
 use crate::raft::log_store::LogStore;
 use crate::raft::members::MemberKeeper;
-use crate::raft::network::{FRAME_BYTES, MESSAGE_BYTES_MAX, Network, WINDOW_BYTES};
+use crate::raft::network::{Connecting, FRAME_BYTES, MESSAGE_BYTES_MAX, WINDOW_BYTES};
 use crate::raft::open::{self, Opened};
 use crate::raft::proposer::{self, Proposer};
+use crate::raft::repair::{self, Wanted};
 use crate::raft::role::{Role, Seen, role_of};
 use crate::raft::room::Room;
 use crate::raft::rpc_server::PeerService;
@@ -49,15 +49,14 @@ pub(super) fn start(
     options: GroupOptions,
     port: Option<net::TcpListener>,
 ) -> Result<Group, StartError> {
-    let opened = open::open(files, &options)?;
     let core = |error: std::io::Error| StartError::Core { why: error.to_string() };
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(core)?;
-    let (ready, started) = mpsc::sync_channel(1);
+    let (ready, started) = sync_channel(1);
     let (stop, stopped) = oneshot::channel();
     let thread = std::thread::Builder::new()
         .name("raft".to_owned())
-        .spawn(move || runtime.block_on(run(options, port, opened, ready, stopped)))
+        .spawn(move || runtime.block_on(run(files, options, port, ready, stopped)))
         .map_err(core)?;
     let parts = started.recv().map_err(|_| StartError::Core {
         why: "the raft thread ended before it had started".to_owned(),
@@ -74,6 +73,7 @@ pub(super) fn start(
         store_id: parts.store_id,
         room: parts.room,
         doubt: parts.doubt,
+        repairs: parts.repairs,
         stop,
         thread,
     })))
@@ -91,16 +91,22 @@ struct Parts {
     store_id: StoreId,
     room: Arc<Room>,
     doubt: Doubt,
+    repairs: mpsc::Sender<Wanted>,
 }
 
 async fn run(
+    files: Arc<dyn Files>,
     options: GroupOptions,
     port: Option<net::TcpListener>,
-    opened: Opened,
-    ready: mpsc::SyncSender<Result<Parts, StartError>>,
+    ready: std::sync::mpsc::SyncSender<Result<Parts, StartError>>,
     stop: oneshot::Receiver<()>,
 ) {
-    let member = match Member::start(&options, port, opened).await {
+    let ending = CancellationToken::new();
+    let started = match open::open(files, &options, &ending).await {
+        Ok(opened) => Member::start(&options, port, opened, ending).await,
+        Err(error) => Err(error),
+    };
+    let member = match started {
         Ok(member) => member,
         Err(error) => {
             // The starter waits for exactly this.
@@ -127,6 +133,7 @@ struct Member {
     waits_for: watch::Receiver<Option<String>>,
     store_id: StoreId,
     doubt: Doubt,
+    repairs: mpsc::Sender<Wanted>,
     housekeeping: Housekeeping,
     room: Arc<Room>,
     tasks: JoinSet<()>,
@@ -138,33 +145,35 @@ impl Member {
         options: &GroupOptions,
         port: Option<net::TcpListener>,
         opened: Opened,
+        ending: CancellationToken,
     ) -> Result<Self, StartError> {
-        let Opened { store, log, votes, machine, parts, room } = opened;
+        let Opened { store, log, votes, machine, parts, room, own, network, repairs } = opened;
         let store_id = store.stamp.id();
-        let own = introduction(options, store_id);
-        let network = Network::new(own.clone(), options.peers.clone(), Arc::clone(&room));
         let state = machine.state().clone();
-        let log_store = LogStore::new(log.clone(), votes, state.clone(), Arc::clone(&room));
+        let log_store =
+            LogStore::new(log.clone(), votes, state.clone(), Arc::clone(&room), repairs.clone());
+        let connecting = Connecting { network: network.clone(), room: Arc::clone(&room) };
         let core = |why: String| StartError::Core { why };
         let doubt = Doubt::new(store.stamp.in_doubt());
         let config = config(options, &doubt).map_err(core)?;
-        let raft =
-            Raft::new(store_id.0, config, network.clone(), log_store.clone(), machine.clone())
-                .await
-                .map_err(|fatal| core(fatal.to_string()))?;
+        let raft = Raft::new(store_id.0, config, connecting, log_store.clone(), machine.clone())
+            .await
+            .map_err(|fatal| core(fatal.to_string()))?;
         let heard = Arc::new(Heard::new(clock::now()));
-        let (mut tasks, ending) = (JoinSet::new(), CancellationToken::new());
+        let mut tasks = JoinSet::new();
         let role = watch_role(&raft, &machine, options, Arc::clone(&heard), &mut tasks);
         if let Some(port) = port {
             let port = port.set_nonblocking(true).and_then(|()| TcpListener::from_std(port));
             let port = port.map_err(|error| core(error.to_string()))?;
             let (raft, log, room) = (raft.clone(), log.clone(), Arc::clone(&room));
-            let (role, doubt) = (role.clone(), doubt.clone());
+            let (role, doubt, applied) = (role.clone(), doubt.clone(), state.clone());
             let (own, told) = (Arc::new(own), Mutex::default());
-            let service = PeerService { raft, log, own, role, told, heard, doubt, room };
+            let service = PeerService { raft, log, applied, own, role, told, heard, doubt, room };
             let ended = ending.clone().cancelled_owned();
             tasks.spawn(serve_peers(port, service, ended));
         }
+        let (wanted_repairs, wanted) = repair::requests();
+        tasks.spawn(repairs.serve(log.clone(), state, wanted));
         let (proposer, inbox) = Proposer::new(options.limits.within(options.segment_bytes));
         tasks.spawn(proposer::run(inbox, raft.clone()));
         let (peers, name) = (options.peers.clone(), options.member.clone());
@@ -199,6 +208,7 @@ impl Member {
             waits_for,
             store_id,
             doubt,
+            repairs: wanted_repairs,
             housekeeping,
             room,
             tasks,
@@ -218,6 +228,7 @@ impl Member {
             store_id: self.store_id,
             room: Arc::clone(&self.room),
             doubt: self.doubt.clone(),
+            repairs: self.repairs.clone(),
         }
     }
 
@@ -231,18 +242,6 @@ impl Member {
         self.tasks.abort_all();
         while self.tasks.join_next().await.is_some() {}
         self.housekeeping.finish();
-    }
-}
-
-fn introduction(options: &GroupOptions, store_id: StoreId) -> Introduction {
-    Introduction {
-        cluster: options.cluster.clone(),
-        group: options.group.clone(),
-        members: options.peers.to_string(),
-        segment_bytes: options.segment_bytes,
-        member: options.member.clone(),
-        store_id: store_id.0,
-        callee: 0,
     }
 }
 

@@ -50,10 +50,10 @@ fn open(dir: &Path) -> Opened {
         limits: Limits::default(),
         retention: Rules::default(),
     };
-    let opened = open::open(Arc::new(RealFiles), &options).unwrap();
+    let opened = open::open_undamaged(Arc::new(RealFiles), &options).unwrap();
     let (log, machine) = (opened.log, opened.machine);
     let state = machine.state().clone();
-    let storage = LogStore::new(log.clone(), opened.votes, state, opened.room);
+    let storage = LogStore::new(log.clone(), opened.votes, state, opened.room, opened.repairs);
     Opened { _held: opened.store, log, storage, machine, parts: opened.parts }
 }
 

@@ -10,7 +10,7 @@ use crate::raft::type_config::{
     Ballot, LogEntry, RaftLogId, Stored, TypeConfig, ballot, log_id as raft_log_id,
 };
 use crate::store::entry::EntryId;
-use crate::store::{MappedBytes, ReceivedEntry};
+use crate::store::{MappedBytes, ReceivedEntry, StoredEntry};
 
 /// Generated from `proto/raft.proto`.
 #[allow(missing_docs, unreachable_pub, unused_qualifications, clippy::all, clippy::pedantic)]
@@ -60,32 +60,57 @@ pub(super) fn append_request(request: AppendEntriesRequest<TypeConfig>) -> proto
         ballot: Some(vote(&request.vote)),
         previous: request.prev_log_id.map(log_id),
         committed: request.leader_commit.map(log_id),
-        runs: runs(request.entries),
-    }
-}
-
-fn runs(entries: Vec<LogEntry>) -> Vec<Bytes> {
-    let mut runs = Vec::new();
-    let mut open: Option<MappedBytes> = None;
-    for entry in entries {
-        match entry.stored {
-            Some(Stored::Mapped(stored)) => match open.take() {
-                Some(run) => match run.join(&stored.bytes) {
-                    Some(longer) => open = Some(longer),
-                    None => {
-                        runs.push(run.into_bytes());
-                        open = Some(stored.bytes);
-                    }
-                },
-                None => open = Some(stored.bytes),
-            },
+        runs: runs(request.entries.into_iter().map(|entry| match entry.stored {
+            Some(Stored::Mapped(stored)) => stored.bytes,
             Some(Stored::Received(_)) | None => {
                 unreachable!("what is replicated was read from the log")
             }
-        }
+        })),
+    }
+}
+
+fn runs(entries: impl Iterator<Item = MappedBytes>) -> Vec<Bytes> {
+    let mut runs = Vec::new();
+    let mut open: Option<MappedBytes> = None;
+    for entry in entries {
+        open = match open.take() {
+            Some(run) => run.join(&entry).or_else(|| {
+                runs.push(run.into_bytes());
+                Some(entry)
+            }),
+            None => Some(entry),
+        };
     }
     runs.extend(open.map(MappedBytes::into_bytes));
     runs
+}
+
+/// Entries as they go to a member whose own are damaged.
+pub(super) fn repair_response(
+    entries: Vec<StoredEntry>,
+    committed: Option<EntryId>,
+) -> proto::RepairResponse {
+    let committed = committed.map(|id| proto::LogId { term: id.term.0, index: id.index.0 });
+    proto::RepairResponse { runs: runs(entries.into_iter().map(|entry| entry.bytes)), committed }
+}
+
+/// The entries of a [`repair_response`], each checked whole, and the last that is committed.
+pub(super) fn to_entries(
+    response: proto::RepairResponse,
+) -> Result<(Vec<ReceivedEntry>, Option<EntryIndex>), Malformed> {
+    let committed = response.committed.map(|id| EntryIndex(id.index));
+    Ok((received(response.runs)?, committed))
+}
+
+fn received(runs: Vec<Bytes>) -> Result<Vec<ReceivedEntry>, Malformed> {
+    let mut entries = Vec::new();
+    for mut run in runs {
+        while !run.is_empty() {
+            let entry = ReceivedEntry::take_from(&mut run);
+            entries.push(entry.map_err(|error| Malformed::Entries(error.to_string()))?);
+        }
+    }
+    Ok(entries)
 }
 
 /// An append as it came in. Entries are checked whole, here: a peer's damage is refused like any
@@ -93,16 +118,11 @@ fn runs(entries: Vec<LogEntry>) -> Vec<Bytes> {
 pub(super) fn to_append_request(
     request: proto::AppendRequest,
 ) -> Result<AppendEntriesRequest<TypeConfig>, Malformed> {
-    let mut entries = Vec::new();
-    for mut run in request.runs {
-        while !run.is_empty() {
-            let received = ReceivedEntry::take_from(&mut run)
-                .map_err(|error| Malformed::Entries(error.to_string()))?;
-            let entry = LogEntry::from_stored(Stored::Received(received))
-                .map_err(|error| Malformed::Entries(error.to_string()))?;
-            entries.push(entry);
-        }
-    }
+    let entries = received(request.runs)?.into_iter().map(|entry| {
+        LogEntry::from_stored(Stored::Received(entry))
+            .map_err(|error| Malformed::Entries(error.to_string()))
+    });
+    let entries = entries.collect::<Result<_, _>>()?;
     Ok(AppendEntriesRequest {
         vote: to_vote(request.ballot)?,
         prev_log_id: request.previous.map(to_log_id),

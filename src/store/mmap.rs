@@ -402,9 +402,8 @@ mod tests {
         let fresh = || Writer::map(&file, LEN).unwrap();
         for (at, bytes) in [(0, 8), (65_536, 65_536), (300_000, 70_000), (END - 9, 9)] {
             let mut writer = fresh();
-            let through = |allowed: Unpublished<'_>| {
-                file.write_all_at(allowed.bytes(), allowed.at())
-            };
+            let through =
+                |allowed: Unpublished<'_>| file.write_all_at(allowed.bytes(), allowed.at());
             write(&mut writer, &file, 0, &[1; END]);
             writer.publish(END);
             let old = writer.reader().slice(0..END).unwrap();

@@ -1,0 +1,169 @@
+//! Members whose disks change what was written to them.
+
+use std::fs::{self, OpenOptions};
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::group_tests::{Cluster, bodies, send, until};
+use super::{Group, Receipt, StartError};
+use crate::ids::{EntryIndex, PhysicalOffset, QueueOffset};
+use crate::store::entry::HEADER_BYTES;
+
+impl Cluster {
+    fn segment(&self, i: usize) -> PathBuf {
+        self.dir.path().join(format!("n{i}/commitlog/{:020}", 0))
+    }
+
+    fn log(&self, i: usize) -> Vec<u8> {
+        fs::read(self.segment(i)).unwrap()
+    }
+
+    fn overwrite(&self, i: usize, at: u64, bytes: &[u8]) {
+        let file = OpenOptions::new().write(true).open(self.segment(i)).unwrap();
+        file.write_all_at(bytes, at).unwrap();
+    }
+
+    /// Makes a stopped member read its whole log when it starts.
+    fn forget_checkpoints(&self, i: usize) {
+        for file in fs::read_dir(self.dir.path().join(format!("n{i}"))).unwrap() {
+            let path = file.unwrap().path();
+            if path.file_name().unwrap().to_string_lossy().starts_with("checkpoint-") {
+                fs::remove_file(path).unwrap();
+            }
+        }
+    }
+
+    fn until_has(&self, i: usize, messages: u64) -> Group {
+        let member = self.members[i].clone().unwrap();
+        until(&format!("n{i} has {messages} messages"), || {
+            (member.queues().bounds("T", 0).unwrap().next == QueueOffset(messages)).then_some(())
+        });
+        member
+    }
+}
+
+/// Twenty messages, an entry each, and where each entry starts.
+fn send_twenty(group: &Group) -> (Vec<String>, Vec<u64>) {
+    let bodies: Vec<String> = (0..20).map(|n| format!("body {n:02}")).collect();
+    let receipts: Vec<Receipt> = bodies.iter().map(|body| send(group, "T", 0, body)).collect();
+    let position = |receipt: &Receipt| receipt.places[0].physical.0 - HEADER_BYTES as u64;
+    (bodies, receipts.iter().map(position).collect())
+}
+
+/// Ways to damage what lies between two entries, by name.
+fn damages(from: u64, to: u64) -> Vec<(&'static str, u64, Vec<u8>)> {
+    let bytes = (to - from) as usize;
+    vec![
+        ("a bit of a body", from + HEADER_BYTES as u64 + 50, b"#".to_vec()),
+        ("a bit of a header", from + 9, b"#".to_vec()),
+        ("zeros over several entries", from + 8, vec![0; bytes + 100]),
+        ("noise over several entries", from, (0..bytes + 30).map(|n| n as u8 ^ 0x5a).collect()),
+    ]
+}
+
+#[test]
+fn a_follower_whose_log_is_damaged_is_repaired_when_it_starts() {
+    let mut cluster = Cluster::new(3);
+    let (leader, group) = cluster.leader();
+    let hurt = (leader + 1) % 3;
+    let (sent, positions) = send_twenty(&group);
+    (0..3).for_each(|i| drop(cluster.until_has(i, 20)));
+    let whole = cluster.log(leader);
+    for (what, at, bytes) in damages(positions[7], positions[9]) {
+        cluster.stop(hurt);
+        cluster.forget_checkpoints(hurt);
+        cluster.overwrite(hurt, at, &bytes);
+        cluster.start(hurt);
+        assert!(cluster.log(hurt) == whole, "{what}");
+        assert_eq!(bodies(&cluster.until_has(hurt, 20), "T", 0), sent, "{what}");
+    }
+    assert_eq!(cluster.leader().0, leader);
+}
+
+#[test]
+fn a_leader_whose_log_is_damaged_is_repaired_and_leads_on() {
+    let mut cluster = Cluster::new(3);
+    let (leader, group) = cluster.leader();
+    let behind = (leader + 1) % 3;
+    let term = group.role().term();
+    cluster.stop(behind);
+    let (sent, positions) = send_twenty(&group);
+    let whole = cluster.log(leader);
+    for (_, at, bytes) in damages(positions[7], positions[9]) {
+        cluster.overwrite(leader, at, &bytes);
+    }
+    cluster.start(behind);
+    assert_eq!(bodies(&cluster.until_has(behind, 20), "T", 0), sent);
+    assert!(cluster.log(leader) == whole && cluster.log(behind) == whole);
+    assert_eq!(bodies(&group, "T", 0), sent);
+    send(&group, "T", 0, "after");
+    assert_eq!(group.role().term(), term);
+}
+
+#[test]
+fn what_a_reader_met_is_repaired_under_those_who_read() {
+    let cluster = Cluster::new(3);
+    let (leader, group) = cluster.leader();
+    let (_, positions) = send_twenty(&group);
+    let follower = cluster.until_has((leader + 1) % 3, 20);
+    let whole = cluster.log(leader);
+    for (what, at, bytes) in damages(positions[7], positions[9]) {
+        cluster.overwrite((leader + 1) % 3, at, &bytes);
+        let held = follower.log().slice(PhysicalOffset(at), bytes.len() as u32).unwrap();
+        let (done, wait) = std::sync::mpsc::sync_channel(1);
+        let position = PhysicalOffset(positions[7] + HEADER_BYTES as u64);
+        follower.repair(position, Box::new(move |result| done.send(result).unwrap()));
+        wait.recv().unwrap().unwrap();
+        assert!(follower.log().check_at(PhysicalOffset(at)).is_ok(), "{what}");
+        assert!(*held == *bytes, "who holds bytes keeps them: {what}");
+    }
+    let entries =
+        follower.log().entries(follower.log().first_index(), EntryIndex(u64::MAX), u64::MAX);
+    assert!(entries.is_ok());
+    let end = usize::try_from(follower.log().tail().0).unwrap();
+    assert!(cluster.log((leader + 1) % 3)[..end] == whole[..end]);
+}
+
+#[test]
+fn damage_at_the_same_place_of_all_members_is_refused_and_nothing_is_cut() {
+    let mut cluster = Cluster::new(3);
+    cluster.timing.repair = Duration::from_millis(300);
+    let (_, group) = cluster.leader();
+    let (_, positions) = send_twenty(&group);
+    (0..3).for_each(|i| drop(cluster.until_has(i, 20)));
+    drop(group);
+    (0..3).for_each(|i| cluster.stop(i));
+    let at = positions[7];
+    for i in 0..3 {
+        cluster.forget_checkpoints(i);
+        cluster.overwrite(i, at + HEADER_BYTES as u64 + 50, b"#");
+    }
+    for i in 0..3 {
+        let hurt = cluster.log(i);
+        let error = cluster.try_start(i).unwrap_err();
+        assert!(matches!(error, StartError::Unrepaired { .. }), "{error}");
+        let text = error.to_string();
+        assert!(text.contains(&format!("damaged at position {at}, entry ")), "{text}");
+        assert!(text.contains("no other member could repair it: n"), "{text}");
+        assert!(cluster.log(i) == hurt);
+    }
+}
+
+#[test]
+fn a_leader_that_nobody_can_repair_stops_and_its_damage_reaches_nobody() {
+    let mut cluster = Cluster::new(3);
+    let (leader, group) = cluster.leader();
+    let (behind, other) = ((leader + 1) % 3, (leader + 2) % 3);
+    cluster.stop(behind);
+    let (sent, positions) = send_twenty(&group);
+    drop(cluster.until_has(other, 20));
+    let at = positions[7] + HEADER_BYTES as u64 + 50;
+    [leader, other].into_iter().for_each(|i| cluster.overwrite(i, at, b"#"));
+    cluster.start(behind);
+    let why = until("the leader sees its damage", || group.status().stopped);
+    assert!(why.contains(&format!("damaged at position {}, entry ", positions[7])), "{why}");
+    assert!(why.contains("body checksum is 0x"), "{why}");
+    let got = bodies(&cluster.members[behind].clone().unwrap(), "T", 0);
+    assert!(got.len() <= 7 && sent.starts_with(&got), "{got:?}");
+}
