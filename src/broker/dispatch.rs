@@ -70,7 +70,7 @@ fn route(code: RequestCode) -> Option<Route> {
         RequestCode::UNLOCK_BATCH_MQ => Own(lock::unlock),
 
         RequestCode::QUERY_MESSAGE => Now(message::by_key),
-        RequestCode::VIEW_MESSAGE_BY_ID => Now(message::by_id),
+        RequestCode::VIEW_MESSAGE_BY_ID => Later(message::by_id),
         RequestCode::QUERY_CONSUME_QUEUE => Now(message::consume_queue),
 
         RequestCode::UPDATE_AND_CREATE_TOPIC => Later(topic::update),

@@ -7,6 +7,7 @@
 
 use std::time::Duration;
 
+use crate::ids::PhysicalOffset;
 use crate::net::CallError;
 use crate::protocol::codes::ResponseCode;
 use crate::protocol::command::RemotingCommand;
@@ -123,6 +124,16 @@ pub enum RequestError {
         /// As asked.
         offset: i64,
     },
+    /// The message is damaged on this member's disk, and could not be repaired.
+    #[error("the message at position {position} is damaged on member {member}: {why}")]
+    MessageDamaged {
+        /// Where it starts in the log.
+        position: PhysicalOffset,
+        /// This member.
+        member: String,
+        /// Why it is not repaired.
+        why: String,
+    },
     /// A group without members, asked for its members' ids.
     #[error("no consumer for this group, {group}")]
     NoConsumers {
@@ -237,6 +248,7 @@ impl RequestError {
             | Self::NoStats { .. }
             | Self::ClientOffline { .. }
             | Self::Queues(_)
+            | Self::MessageDamaged { .. }
             | Self::Internal(_) => ResponseCode::SYSTEM_ERROR,
             Self::Parameter(_) | Self::TooManyGroups(_) => ResponseCode::INVALID_PARAMETER,
             Self::MessageIllegal(_) => ResponseCode::MESSAGE_ILLEGAL,

@@ -1,6 +1,10 @@
 //! Looking messages up: by key (12), by physical offset (33); units of a ConsumeQueue (321).
 
+use std::pin::Pin;
+use std::sync::Arc;
+
 use bytes::Bytes;
+use tokio::sync::oneshot;
 
 use crate::ids::{PhysicalOffset, QueueOffset};
 use crate::net;
@@ -19,6 +23,8 @@ use crate::broker::error::RequestError;
 use crate::broker::subscription::TagFilter;
 
 use super::offset::{as_i64, queue_id};
+
+type Answering = Pin<Box<dyn Future<Output = Answer> + Send>>;
 
 /// Most messages of one answer, whatever the client asks for.
 const MESSAGES_MAX: usize = 256;
@@ -60,15 +66,35 @@ pub(in crate::broker) fn by_key(broker: &Broker, request: &Request) -> Answer {
 }
 
 /// VIEW_MESSAGE_BY_ID: the record that starts at a physical offset.
-pub(in crate::broker) fn by_id(broker: &Broker, request: &Request) -> Answer {
-    let offset = ViewMessage::parse(&request.command)?.offset;
+pub(in crate::broker) fn by_id(broker: Arc<Broker>, request: Request) -> Answering {
+    Box::pin(async move {
+        let offset = ViewMessage::parse(&request.command)?.offset;
+        let nothing = RequestError::NoMessageAt { offset };
+        let Ok(at) = u64::try_from(offset).map(PhysicalOffset) else { return Err(nothing) };
+        let record = at_position(&broker, at).await?.ok_or(nothing)?;
+        let head = RemotingCommand::response(ResponseCode::SUCCESS);
+        Ok(net::Answer::Records { head, records: vec![record.into_bytes()] })
+    })
+}
+
+/// The record at a position that a client names, repaired first if it is damaged.
+pub(super) async fn at_position(
+    broker: &Broker,
+    position: PhysicalOffset,
+) -> Result<Option<MappedBytes>, RequestError> {
     let (queues, log) = (broker.group.queues(), broker.group.log());
-    let record = u64::try_from(offset)
-        .ok()
-        .and_then(|at| query::at_position(log, queues.applied_to(), PhysicalOffset(at)))
-        .ok_or(RequestError::NoMessageAt { offset })?;
-    let head = RemotingCommand::response(ResponseCode::SUCCESS);
-    Ok(net::Answer::Records { head, records: vec![record.into_bytes()] })
+    let look = || query::at_position(log, queues.applied_to(), position);
+    let found = look();
+    if found.is_some() || log.check_at(position).is_ok() {
+        return Ok(found);
+    }
+    let (answer, wait) = oneshot::channel();
+    // Whoever waited may have gone.
+    broker.group.repair(position, Box::new(move |repaired| drop(answer.send(repaired))));
+    let repaired = wait.await.unwrap_or_else(|_| Err("this member is shutting down".to_owned()));
+    let member = broker.identity.member.clone();
+    repaired.map_err(|why| RequestError::MessageDamaged { position, member, why })?;
+    Ok(look())
 }
 
 /// QUERY_CONSUME_QUEUE.

@@ -7,6 +7,9 @@
 //!       queue grew or changed, group reset ──┴─ hold ── deadline ─► answered
 //! ```
 //!
+//! A message that the disk has changed is not served: it is repaired from another member, and the
+//! pull goes on then, or is told why not.
+//!
 //! A follower serves the committed prefix that it has. It never corrects a consumer's offset: what
 //! lies beyond its end may be there on the leader, and a correction would make the consumer read
 //! again, or skip.
@@ -18,7 +21,7 @@ mod verdict;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::ids::QueueOffset;
+use crate::ids::{PhysicalOffset, QueueOffset};
 use crate::net::{Handled, ReplyTo};
 use crate::protocol::codes::ResponseCode;
 use crate::protocol::command::RemotingCommand;
@@ -49,6 +52,8 @@ struct Pull {
     /// Broker id that the group reads from when it is far behind.
     when_behind: u64,
     group_sys_flag: i32,
+    /// Where it met damage that was repaired for it.
+    repaired: Option<PhysicalOffset>,
     /// It has been held: what does not match its filter is no reason to answer.
     was_held: bool,
 }
@@ -138,8 +143,27 @@ fn serve(broker: &Broker, waiting: WaitingPull) {
                 reply.answer(nothing);
             }
         },
+        Err(RequestError::MessageDamaged { position, .. }) if pull.repaired != Some(position) => {
+            repair(broker, WaitingPull { pull, reply }, position);
+        }
         Err(error) => reply.answer(error.answer()),
     }
+}
+
+/// Goes on with a pull when what it met is whole again.
+fn repair(broker: &Broker, waiting: WaitingPull, position: PhysicalOffset) {
+    let (wakeups, member) = (Arc::clone(&broker.wakeups), broker.identity.member.clone());
+    let WaitingPull { pull, reply } = waiting;
+    let repaired = move |repaired| match repaired {
+        Ok(()) => {
+            let pull = Pull { repaired: Some(position), ..pull };
+            wakeups.ready(WaitingPull { pull, reply });
+        }
+        Err(why) => {
+            reply.answer(RequestError::MessageDamaged { position, member, why }.answer());
+        }
+    };
+    broker.group.repair(position, Box::new(repaired));
 }
 
 /// Tells the consumer where it goes on, once it is noted that it was told. Only the leader can note

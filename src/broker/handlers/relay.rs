@@ -13,8 +13,8 @@ use crate::protocol::command::RemotingCommand;
 use crate::protocol::headers::client::{ConsumeMessageDirectly, GetConsumerRunningInfo};
 use crate::protocol::headers::offset::{GetClientStatus, GetConsumerStatus};
 use crate::protocol::message::id;
-use crate::store::query;
 
+use super::message;
 use crate::broker::Broker;
 use crate::broker::dispatch::{Answer, Request};
 use crate::broker::error::{RELAY_WITHIN, RequestError};
@@ -41,10 +41,9 @@ pub(in crate::broker) fn consume_directly(broker: Arc<Broker>, request: Request)
         let (_, physical) = id::parse(message_id).ok_or_else(|| {
             RequestError::Parameter(format!("msgId [{message_id}] is no offset message id"))
         })?;
-        let (queues, log) = (broker.group.queues(), broker.group.log());
-        let at = PhysicalOffset(physical);
-        let record = query::at_position(log, queues.applied_to(), at).ok_or_else(|| {
-            RequestError::NoMessageAt { offset: i64::try_from(physical).unwrap_or(i64::MAX) }
+        let record = message::at_position(&broker, PhysicalOffset(physical)).await?;
+        let record = record.ok_or_else(|| RequestError::NoMessageAt {
+            offset: i64::try_from(physical).unwrap_or(i64::MAX),
         })?;
         let request = header.request().with_body(record.into_bytes());
         call(&client, request, &header.consumer_group, &client_id).await

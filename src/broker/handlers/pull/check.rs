@@ -69,6 +69,7 @@ pub(super) fn check(
             deadline: deadline(&request, &settings, clock::now()),
             when_behind: group.which_broker_when_consume_slowly,
             group_sys_flag: group.sys_flag,
+            repaired: None,
             was_held: false,
         },
         commit,

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 
-use crate::ids::QueueOffset;
+use crate::ids::{PhysicalOffset, QueueOffset};
 use crate::net;
 use crate::protocol::codes::ResponseCode;
 use crate::protocol::command::RemotingCommand;
@@ -156,11 +156,10 @@ fn mapped(broker: &Broker, units: &[Unit]) -> Result<Option<Vec<Bytes>>, Request
     for stretch in read::stretches(units) {
         let Some(bytes) = log.slice(stretch.physical, stretch.bytes) else { return Ok(None) };
         if let Some(offset) = first_damaged(&bytes) {
-            let position = stretch.physical.0 + offset as u64;
-            tracing::error!(position, "a message on this member's disk is damaged; not served");
-            let member = &broker.identity.member;
-            let text = format!("the message at position {position} is damaged on member {member}");
-            return Err(RequestError::Internal(text));
+            let position = PhysicalOffset(stretch.physical.0 + offset as u64);
+            let member = broker.identity.member.clone();
+            let why = "the log has it as it was written".to_owned();
+            return Err(RequestError::MessageDamaged { position, member, why });
         }
         mapped.push(bytes.into_bytes());
     }
@@ -182,7 +181,6 @@ fn first_damaged(stretch: &[u8]) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::PhysicalOffset;
 
     #[test]
     fn old_messages_come_few_at_a_time_and_never_none() {

@@ -73,6 +73,7 @@ mod tests {
             deadline: None,
             when_behind: 1,
             group_sys_flag: 0,
+            repaired: None,
             was_held: false,
         }
     }
