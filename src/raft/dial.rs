@@ -40,7 +40,8 @@ impl Service<Uri> for Dial {
     }
 }
 
-async fn dial(address: &str) -> io::Result<TcpStream> {
+/// Connects to the first of its addresses that takes a connection.
+pub(super) async fn dial(address: &str) -> io::Result<TcpStream> {
     let mut failed = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     for address in lookup_host(address).await? {
         match connect(address).await {

@@ -192,6 +192,20 @@ impl Drop for Cluster {
 }
 
 #[test]
+fn a_dead_leader_is_followed_by_another_one_without_an_election_timeout() {
+    let hour = Duration::from_secs(3600);
+    let timing = Timing { election_min: hour, election_max: 2 * hour, ..Timing::default() };
+    let mut cluster = Cluster::with_timing(3, timing);
+    let (i, leader) = cluster.leader();
+    send(&leader, "T", 0, "before");
+    leader.0.proposer.close(); // or the leader hands over when it stops
+    cluster.stop(i);
+    let (_, next) = cluster.leader();
+    send(&next, "T", 0, "after");
+    assert_eq!(bodies(&next, "T", 0), ["before", "after"]);
+}
+
+#[test]
 fn a_group_of_one_stores_and_remembers() {
     let mut cluster = Cluster::new(1);
     let (_, group) = cluster.leader();

@@ -34,6 +34,7 @@ mod members;
 mod membership;
 mod network;
 mod open;
+mod pacemaker;
 pub mod peers;
 #[cfg(test)]
 mod power_tests;
@@ -50,6 +51,7 @@ mod start;
 mod state_machine;
 #[cfg(test)]
 mod storage_tests;
+mod succession;
 pub mod tables;
 mod type_config;
 mod voice;

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,7 +30,7 @@ use tonic::{Code, Request, Status};
 
 use crate::ids::StoreId;
 use crate::raft::commit_news::CommitNews;
-use crate::raft::dial::Dial;
+use crate::raft::dial::{self, Dial};
 use crate::raft::introduction::Introduction;
 use crate::raft::membership::{self, Member};
 use crate::raft::peers::Peers;
@@ -107,6 +108,13 @@ impl Network {
         request.set_timeout(limit);
         self.own.to(StoreId(0)).put(request.metadata_mut());
         request
+    }
+
+    /// Whether a call to a member is refused: its machine is there, and nobody listens.
+    pub(super) async fn is_refused(&self, name: &str) -> bool {
+        let address = self.address(name, "");
+        let call = tokio::time::timeout(CONNECT_TIMEOUT, dial::dial(&address)).await;
+        matches!(call, Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused)
     }
 
     /// The configured address of a member, or the one that the group recorded.

@@ -21,6 +21,7 @@ use crate::raft::membership;
 use crate::raft::role::Role;
 use crate::raft::room::Room;
 use crate::raft::state_machine::StateMachine;
+use crate::raft::succession::{Departed, LeaderStream};
 use crate::raft::type_config::{StoredMembership, TypeConfig, entry_id};
 use crate::raft::voice::Heard;
 use crate::raft::wire::proto::peer_server::Peer;
@@ -53,6 +54,8 @@ pub(super) struct PeerService {
     pub(super) doubt: Doubt,
     /// Whether entries fit.
     pub(super) room: Arc<Room>,
+    /// Learns that a leader's stream has ended.
+    pub(super) departed: Arc<Departed>,
 }
 
 impl PeerService {
@@ -112,8 +115,10 @@ impl Peer for PeerService {
         });
         let answers = self.raft.stream_append(Box::pin(requests));
         let heard = Arc::clone(&self.heard);
+        let stream = LeaderStream(Arc::clone(&self.departed));
         let answers = answers.map(move |result| match result {
             Ok(result) => {
+                let LeaderStream(_) = &stream; // lives as long as these answers
                 if result.is_ok() {
                     heard.note(clock::now());
                 }
@@ -218,6 +223,7 @@ impl Peer for PeerService {
             last: self.log.last().map(|id| proto::LogId { term: id.term.0, index: id.index.0 }),
             term: role.term().0,
             leader: leader.unwrap_or_default(),
+            leader_dead_in: self.departed.term(),
         }))
     }
 

@@ -27,12 +27,14 @@ use crate::raft::log_store::LogStore;
 use crate::raft::members::MemberKeeper;
 use crate::raft::network::{Connecting, FRAME_BYTES, MESSAGE_BYTES_MAX, WINDOW_BYTES};
 use crate::raft::open::{self, Opened};
+use crate::raft::pacemaker;
 use crate::raft::proposer::{self, Proposer};
 use crate::raft::repair::{self, Wanted};
 use crate::raft::role::{Role, Seen, role_of};
 use crate::raft::room::Room;
 use crate::raft::rpc_server::PeerService;
 use crate::raft::state_machine::StateMachine;
+use crate::raft::succession::{Departed, Succession};
 use crate::raft::type_config::TypeConfig;
 use crate::raft::voice::{Heard, Voice};
 use crate::raft::wire::proto::peer_server::PeerServer;
@@ -162,13 +164,17 @@ impl Member {
         let heard = Arc::new(Heard::new(clock::now()));
         let mut tasks = JoinSet::new();
         let role = watch_role(&raft, &machine, options, Arc::clone(&heard), &mut tasks);
+        tasks.spawn(pacemaker::run(raft.clone(), Arc::clone(&heard), options.timing.heartbeat));
+        let departed = Arc::new(Departed::default());
         if let Some(port) = port {
             let port = port.set_nonblocking(true).and_then(|()| TcpListener::from_std(port));
             let port = port.map_err(|error| core(error.to_string()))?;
             let (raft, log, room) = (raft.clone(), log.clone(), Arc::clone(&room));
             let (role, doubt, applied) = (role.clone(), doubt.clone(), state.clone());
             let (own, told) = (Arc::new(own), Mutex::default());
-            let service = PeerService { raft, log, applied, own, role, told, heard, doubt, room };
+            let departed = Arc::clone(&departed);
+            let service =
+                PeerService { raft, log, applied, own, role, told, heard, doubt, room, departed };
             let ended = ending.clone().cancelled_owned();
             tasks.spawn(serve_peers(port, service, ended));
         }
@@ -184,6 +190,15 @@ impl Member {
             let resolver = Resolver { own, peers, network, raft, log, stamp, doubt };
             tasks.spawn(resolver.run());
         }
+        let succession = Succession {
+            own: name.clone(),
+            network: network.clone(),
+            raft: raft.clone(),
+            log: log.clone(),
+            departed,
+            doubt: doubt.clone(),
+        };
+        tasks.spawn(succession.run());
         let (tell, waits_for) = watch::channel(None);
         let keeper = MemberKeeper {
             own: (name, store_id),

@@ -33,7 +33,12 @@ impl Heard {
 
     /// There is a leader at `now`.
     pub(super) fn note(&self, now: Instant) {
-        self.last_ms.fetch_max(self.since_start(now), Ordering::Relaxed);
+        self.last_ms.fetch_max(self.since_start(now).max(1), Ordering::Relaxed);
+    }
+
+    /// How long ago there was one; `None` if there never was.
+    pub(super) fn silence_if_any(&self, now: Instant) -> Option<Duration> {
+        (self.last_ms.load(Ordering::Relaxed) > 0).then(|| self.silence(now))
     }
 
     /// How long there has been none that this member knows of.

@@ -1,0 +1,79 @@
+//! When openraft's clock ticks: as rarely as heartbeats and elections allow.
+//!
+//! Left alone it ticks five times per heartbeat interval on every member, to find that nothing is
+//! due. An idle group then costs a few percent of a core, nearly all of it for waking up. Here a
+//! leader beats by itself, and a follower's clock stands still as long as it hears its leader.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use openraft::Raft;
+
+use crate::clock;
+use crate::raft::state_machine::StateMachine;
+use crate::raft::type_config::TypeConfig;
+use crate::raft::voice::Heard;
+
+/// Intervals without a heartbeat after which a follower counts its election timeout, which is
+/// three at least and runs from the last heartbeat.
+const MISSED: u32 = 2;
+
+/// What one interval asks for.
+#[derive(Debug, PartialEq, Eq)]
+enum Pace {
+    /// A leader's: a heartbeat, and no tick.
+    Beat,
+    /// A follower's that hears its leader.
+    Rest,
+    /// Everybody else's: an election may be due.
+    Tick,
+}
+
+/// Decides by what this member is and how long ago it heard a leader; `None`: never. Pure.
+fn pace(leads: bool, silence: Option<Duration>, interval: Duration) -> Pace {
+    match silence {
+        _ if leads => Pace::Beat,
+        Some(silence) if silence < MISSED * interval => Pace::Rest,
+        Some(_) | None => Pace::Tick,
+    }
+}
+
+/// Runs as long as the member; `interval` is that of heartbeats.
+pub(super) async fn run(
+    raft: Raft<TypeConfig, StateMachine>,
+    heard: Arc<Heard>,
+    interval: Duration,
+) {
+    let mut ticks = true;
+    loop {
+        tokio::time::sleep(interval).await;
+        let pace = pace(raft.is_leader(), heard.silence_if_any(clock::now()), interval);
+        if pace == Pace::Beat && raft.trigger().heartbeat().await.is_err() {
+            return; // the core has ended
+        }
+        if ticks != (pace == Pace::Tick) {
+            ticks = !ticks;
+            raft.runtime_config().tick(ticks);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_who_misses_its_leader_counts_the_time() {
+        let ms = Duration::from_millis;
+        let rows = [
+            (true, None, Pace::Beat),
+            (true, Some(ms(900)), Pace::Beat),
+            (false, Some(ms(99)), Pace::Rest),
+            (false, Some(ms(100)), Pace::Tick),
+            (false, None, Pace::Tick),
+        ];
+        for (leads, silence, want) in rows {
+            assert_eq!(pace(leads, silence, ms(50)), want, "{leads} {silence:?}");
+        }
+    }
+}
