@@ -38,7 +38,7 @@ const HEARTBEAT_ANSWER: Duration = Duration::from_secs(3);
 /// Topics that change one after the other are told together; the first one at once.
 const GATHER: Duration = Duration::from_millis(200);
 /// Between attempts to reach a name server.
-const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
+const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(500));
 /// For saying goodbye, whatever the name servers do.
 const FAREWELL: Duration = Duration::from_secs(1);
 

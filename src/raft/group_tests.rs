@@ -206,6 +206,21 @@ fn a_dead_leader_is_followed_by_another_one_without_an_election_timeout() {
 }
 
 #[test]
+fn a_group_that_starts_again_has_a_leader_without_an_election_timeout() {
+    let hour = Duration::from_secs(3600);
+    let timing = Timing { election_min: hour, election_max: 2 * hour, ..Timing::default() };
+    let mut cluster = Cluster::with_timing(3, timing);
+    let (_, leader) = cluster.leader();
+    send(&leader, "T", 0, "before");
+    drop(leader);
+    (0..3).for_each(|i| cluster.stop(i));
+    (0..3).for_each(|i| cluster.start(i));
+    let (_, next) = cluster.leader();
+    send(&next, "T", 0, "after");
+    assert_eq!(bodies(&next, "T", 0), ["before", "after"]);
+}
+
+#[test]
 fn a_group_of_one_stores_and_remembers() {
     let mut cluster = Cluster::new(1);
     let (_, group) = cluster.leader();

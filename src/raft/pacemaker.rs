@@ -3,13 +3,19 @@
 //! Left alone it ticks five times per heartbeat interval on every member, to find that nothing is
 //! due. An idle group then costs a few percent of a core, nearly all of it for waking up. Here a
 //! leader beats by itself, and a follower's clock stands still as long as it hears its leader.
+//!
+//! And a member that has heard no leader since it started asks for votes at every interval, without
+//! waiting for an election timeout: a group that starts as a whole has nobody to wait for. It asks
+//! with a pre-vote, which disturbs no leader that lives.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use openraft::Raft;
+use openraft::async_runtime::watch::WatchReceiver as _;
 
 use crate::clock;
+use crate::raft::doubt::Doubt;
 use crate::raft::state_machine::StateMachine;
 use crate::raft::type_config::TypeConfig;
 use crate::raft::voice::Heard;
@@ -25,8 +31,10 @@ enum Pace {
     Beat,
     /// A follower's that hears its leader.
     Rest,
-    /// Everybody else's: an election may be due.
+    /// Of who misses its leader: an election may be due.
     Tick,
+    /// Of who never heard one.
+    Ask,
 }
 
 /// Decides by what this member is and how long ago it heard a leader; `None`: never. Pure.
@@ -34,7 +42,8 @@ fn pace(leads: bool, silence: Option<Duration>, interval: Duration) -> Pace {
     match silence {
         _ if leads => Pace::Beat,
         Some(silence) if silence < MISSED * interval => Pace::Rest,
-        Some(_) | None => Pace::Tick,
+        Some(_) => Pace::Tick,
+        None => Pace::Ask,
     }
 }
 
@@ -42,20 +51,32 @@ fn pace(leads: bool, silence: Option<Duration>, interval: Duration) -> Pace {
 pub(super) async fn run(
     raft: Raft<TypeConfig, StateMachine>,
     heard: Arc<Heard>,
+    doubt: Doubt,
     interval: Duration,
 ) {
     let mut ticks = true;
     loop {
         tokio::time::sleep(interval).await;
         let pace = pace(raft.is_leader(), heard.silence_if_any(clock::now()), interval);
-        if pace == Pace::Beat && raft.trigger().heartbeat().await.is_err() {
+        let done = match pace {
+            Pace::Beat => raft.trigger().heartbeat().await,
+            Pace::Ask if doubt.is_over() && is_voter(&raft) => raft.trigger().elect(true).await,
+            Pace::Ask | Pace::Tick | Pace::Rest => Ok(()),
+        };
+        if done.is_err() {
             return; // the core has ended
         }
-        if ticks != (pace == Pace::Tick) {
-            ticks = !ticks;
+        let wanted = matches!(pace, Pace::Tick | Pace::Ask);
+        if ticks != wanted {
+            ticks = wanted;
             raft.runtime_config().tick(ticks);
         }
     }
+}
+
+fn is_voter(raft: &Raft<TypeConfig, StateMachine>) -> bool {
+    let metrics = raft.metrics().borrow_watched().clone();
+    metrics.membership_config.membership().voter_ids().any(|id| id == metrics.id)
 }
 
 #[cfg(test)]
@@ -70,7 +91,8 @@ mod tests {
             (true, Some(ms(900)), Pace::Beat),
             (false, Some(ms(99)), Pace::Rest),
             (false, Some(ms(100)), Pace::Tick),
-            (false, None, Pace::Tick),
+            (false, Some(ms(5000)), Pace::Tick),
+            (false, None, Pace::Ask),
         ];
         for (leads, silence, want) in rows {
             assert_eq!(pace(leads, silence, ms(50)), want, "{leads} {silence:?}");

@@ -164,7 +164,8 @@ impl Member {
         let heard = Arc::new(Heard::new(clock::now()));
         let mut tasks = JoinSet::new();
         let role = watch_role(&raft, &machine, options, Arc::clone(&heard), &mut tasks);
-        tasks.spawn(pacemaker::run(raft.clone(), Arc::clone(&heard), options.timing.heartbeat));
+        let interval = options.timing.heartbeat;
+        tasks.spawn(pacemaker::run(raft.clone(), Arc::clone(&heard), doubt.clone(), interval));
         let departed = Arc::new(Departed::default());
         if let Some(port) = port {
             let port = port.set_nonblocking(true).and_then(|()| TcpListener::from_std(port));

@@ -117,15 +117,16 @@ const GROUP: &[Key] = &[
     key(
         "electionTimeoutMs",
         int(50, 60_000),
-        "150",
+        "300",
         "ms",
         "a follower that hears no leader for this to twice this calls an election: less means \
-         faster failover, more tolerates longer stalls (not in RocketMQ)",
+         faster failover when a machine or link vanishes, more tolerates longer stalls; a process \
+         that ends is followed at once (not in RocketMQ)",
     ),
     key(
         "heartbeatIntervalMs",
         int(10, 20_000),
-        "50",
+        "100",
         "ms",
         "how often a leader is heard; at most a third of `electionTimeoutMs` (not in RocketMQ)",
     ),

@@ -92,8 +92,8 @@ const MISTAKES: &[(&str, &str)] = &[
              would have access; set it to false",
     ),
     (
-        "heartbeatIntervalMs=100",
-        "1: heartbeatIntervalMs: must be at most a third of electionTimeoutMs=150: one lost \
+        "heartbeatIntervalMs=200",
+        "1: heartbeatIntervalMs: must be at most a third of electionTimeoutMs=300: one lost \
              heartbeat is no reason for an election",
     ),
     (
