@@ -147,7 +147,7 @@ impl<P> HoldTable<P> {
         due.into_iter().filter_map(|ticket| self.remove(ticket)).collect()
     }
 
-    /// Takes everything, as at shutdown.
+    /// Takes everything.
     pub fn take_all(&mut self) -> Vec<Hold<P>> {
         self.by_queue.clear();
         self.by_deadline.clear();

@@ -1,5 +1,5 @@
-//! Wakes held pulls: when their queue grows or goes, when their group is reset, when their time is
-//! over, when this broker stops.
+//! Wakes held pulls: when their queue grows or goes, when their group is reset, when a snapshot is
+//! installed, when their time is over, when this broker stops.
 //!
 //! The raft thread tells which queues grew and which topics changed; what it does here is a look
 //! into the hold table. The pulls themselves are answered by one task of the network runtime.
@@ -167,6 +167,10 @@ impl<P: Send> QueueListener for Wakeups<P> {
     fn unsettled(&self, topic: &str) {
         self.wake_chosen(|table| table.take_topic(topic));
     }
+
+    fn replaced(&self) {
+        self.wake_chosen(HoldTable::take_all);
+    }
 }
 
 /// Answers due requests with `answer`, until the task is dropped.
@@ -234,6 +238,15 @@ mod tests {
         assert!(due(&wakeups).is_empty());
         wakeups.unsettled("T");
         assert_eq!(due(&wakeups), [(5, Why::Ready)]);
+    }
+
+    #[test]
+    fn all_requests_are_looked_at_again_after_a_snapshot() {
+        let wakeups = Wakeups::new(10);
+        wakeups.hold(hold(5, LONG), || false).unwrap();
+        wakeups.replaced();
+        assert_eq!(due(&wakeups), [(5, Why::Ready)]);
+        assert_eq!(wakeups.held(), 0);
     }
 
     #[test]

@@ -35,6 +35,9 @@ pub trait QueueListener: Send + Sync {
     /// A topic was changed or deleted, or a group's offsets in it were reset: whoever waits for one
     /// of its queues waits for the wrong thing, perhaps.
     fn unsettled(&self, topic: &str);
+
+    /// A snapshot took the place of everything: any queue may have grown, or gone.
+    fn replaced(&self);
 }
 
 /// Where the log stands right after the last applied entry.
@@ -175,6 +178,10 @@ impl AppliedState {
         if let Some(last) = progress.last {
             *self.0.installed.lock() = Some((last, progress.position));
             self.0.reached(last);
+        }
+        drop(progress);
+        if let Some(Listener(listener)) = self.0.listener.load().as_deref() {
+            listener.replaced();
         }
     }
 

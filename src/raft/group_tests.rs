@@ -448,6 +448,23 @@ fn a_leader_without_a_quorum_stops_without_waiting_for_one() {
 }
 
 #[test]
+fn a_stop_answers_whatever_was_proposed() {
+    let mut cluster = Cluster::new(3);
+    let (leader, group) = cluster.leader();
+    send(&group, "T", 0, "before");
+    (0..3).filter(|i| *i != leader).for_each(|i| cluster.stop(i));
+    // More than may be under way at once.
+    let body = "x".repeat(600 * 1024);
+    let open: Vec<_> =
+        (0..20).map(|_| propose(&group, vec![draft("T", 0, &body)], vec![])).collect();
+    group.stop();
+    for answer in open {
+        let answer = answer.try_recv().expect("answered before the member has ended");
+        assert!(answer.is_err(), "no quorum has it");
+    }
+}
+
+#[test]
 fn a_stopping_leader_is_succeeded_without_an_election_timeout() {
     // Nobody campaigns by itself within the test.
     let hours = Duration::from_secs(3600);

@@ -55,12 +55,17 @@ fn heir(last: Option<u64>, voters: &[Voter]) -> Heir {
 }
 
 /// From now on this member proposes nothing; if it leads, another one does when this returns.
-/// Without an heir, or without an answer in time, it still leads then. Does nothing the second
-/// time.
+/// Without an heir, or without an answer in time, it still leads then. Whatever was proposed is
+/// answered. Does nothing the second time.
 pub(super) async fn retire(raft: &Raft<TypeConfig, StateMachine>, proposer: &Proposer) {
     if !proposer.close() {
         return;
     }
+    step_down(raft, proposer).await;
+    proposer.give_up().await;
+}
+
+async fn step_down(raft: &Raft<TypeConfig, StateMachine>, proposer: &Proposer) {
     let drained = async {
         while proposer.waiting_bytes() > 0 && !is_cut_off(raft) {
             tokio::time::sleep(POLL).await;

@@ -93,7 +93,9 @@ pub(super) async fn open(
         tracing::info!(%from, %to, "rebuilding derived data from the log");
         while let Err(error) = state_machine::rebuild(&log, &queues, queues.applied_to(), to) {
             let StorageError::Store(damage) = error else { return Err(error.into()) };
-            repairs.repair(&log, &state, damage).await?;
+            let repair = repairs.repair(&log, &state, damage.clone());
+            let in_time = tokio::time::timeout(options.timing.repair, repair).await;
+            in_time.unwrap_or_else(|_| Err(damage))?;
         }
     }
     let parts = StoreParts { files, dir, log: log.clone(), queues, snapshots };

@@ -17,6 +17,7 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Instant, MissedTickBehavior};
+use tokio_util::sync::CancellationToken;
 
 use crate::protocol::message::Draft;
 use crate::raft::ProposeError;
@@ -37,6 +38,9 @@ const INBOX: usize = 64 * 1024;
 const POSTPONED: Duration = Duration::from_millis(10);
 /// How often unanswered proposals are looked at.
 const SWEEP: Duration = Duration::from_millis(100);
+
+/// How long it may take to answer all that waits.
+const GIVE_UP: Duration = Duration::from_secs(1);
 
 /// Bounds of what may wait for a quorum.
 #[derive(Debug, Clone, Copy)]
@@ -88,8 +92,16 @@ impl Limits {
 pub(super) struct Proposer {
     inbox: mpsc::Sender<Admitted>,
     closed: Arc<AtomicBool>,
+    ending: Ending,
     budget: Arc<Semaphore>,
     limits: Limits,
+}
+
+/// The end of a proposer, as it is asked for and as it came.
+#[derive(Clone, Default)]
+struct Ending {
+    asked: CancellationToken,
+    done: CancellationToken,
 }
 
 impl Proposer {
@@ -97,8 +109,18 @@ impl Proposer {
     pub(super) fn new(limits: Limits) -> (Self, Inbox) {
         let (inbox, receiver) = mpsc::channel(INBOX);
         let budget = Arc::new(Semaphore::new(limits.waiting_bytes));
-        let closed = Arc::default();
-        (Self { inbox, closed, budget, limits }, Inbox { receiver, limits })
+        let (closed, ending) = (Arc::default(), Ending::default());
+        let answered = Inbox { receiver, limits, ending: ending.clone() };
+        (Self { inbox, closed, ending, budget, limits }, answered)
+    }
+
+    /// Answers whatever waits, with what is known of it: nobody is left without an answer because
+    /// this member ends. Returns when that is done.
+    pub(super) async fn give_up(&self) {
+        self.ending.asked.cancel();
+        if tokio::time::timeout(GIVE_UP, self.ending.done.cancelled()).await.is_err() {
+            tracing::error!(bytes = self.waiting_bytes(), "proposals stay without an answer");
+        }
     }
 
     /// Takes nothing any more. False if it was closed before.
@@ -146,6 +168,7 @@ impl Proposer {
 pub(super) struct Inbox {
     receiver: mpsc::Receiver<Admitted>,
     limits: Limits,
+    ending: Ending,
 }
 
 /// Who waits for an entry: each proposal's answer and how many messages and commands are its own.
@@ -177,7 +200,7 @@ struct Held {
     _slot: OwnedSemaphorePermit,
 }
 
-/// Turns proposals into entries until all [`Proposer`]s are gone.
+/// Turns proposals into entries until all [`Proposer`]s are gone, or one of them gives up.
 pub(super) async fn run(mut inbox: Inbox, raft: Raft<TypeConfig, StateMachine>) {
     let slots = Arc::new(Semaphore::new(ENTRIES_UNDER_WAY));
     let waiting = WaitingEntries::default();
@@ -192,6 +215,7 @@ pub(super) async fn run(mut inbox: Inbox, raft: Raft<TypeConfig, StateMachine>) 
         // postponed entries: they came first, and they hold the slots that all else waits for.
         tokio::select! {
             biased;
+            () = inbox.ending.asked.cancelled() => break,
             _ = look.tick(), if !backlog.is_empty() => expire(&mut backlog, &mut inbox),
             Some(entry) = postponed.recv() => {
                 tokio::time::sleep(POSTPONED).await;
@@ -210,12 +234,20 @@ pub(super) async fn run(mut inbox: Inbox, raft: Raft<TypeConfig, StateMachine>) 
         }
     }
     sweeper.abort();
+    inbox.receiver.close();
+    while let Some(admitted) = inbox.receiver.recv().await {
+        backlog.push_back(admitted);
+    }
+    for admitted in backlog {
+        (admitted.proposal.done)(Err(ProposeError::Stopping)); // nothing of it was appended
+    }
     let left = std::mem::take(&mut *waiting.lock());
     for entry in left {
         if let Some(entry) = entry.lock().take() {
             refuse(entry.shares, &ProposeError::OutcomeUnknown);
         }
     }
+    inbox.ending.done.cancel();
 }
 
 /// Refuses what has waited too long for its turn: nothing of it was appended.

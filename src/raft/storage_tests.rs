@@ -18,7 +18,7 @@ use super::tables::Tables;
 use super::type_config::{
     Batch, CommittedLeaderId, LogEntry, Payload, RaftLogId, Stored, entry_id,
 };
-use super::{PeerAddress, Peers, snapshot};
+use super::{PeerAddress, Peers, QueueAdvance, QueueListener, snapshot};
 use crate::ids::{EntryIndex, PhysicalOffset, QueueOffset};
 use crate::protocol::message::{self, Draft};
 use crate::store::entry::ReceivedEntry;
@@ -190,4 +190,25 @@ async fn a_log_that_ends_before_a_snapshot_starts_behind_it_whenever_the_process
     append_blank(&mut opened, 21..23).await;
     drop(opened);
     assert_eq!(stands(&open(dir.path())), (21, Some(22), Some(20)));
+}
+
+#[derive(Default)]
+struct Heard(std::sync::atomic::AtomicUsize);
+
+impl QueueListener for Heard {
+    fn advanced(&self, _: &[QueueAdvance]) {}
+    fn unsettled(&self, _: &str) {}
+    fn replaced(&self) {
+        self.0.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+    }
+}
+
+#[tokio::test]
+async fn readers_that_wait_hear_of_an_installed_snapshot() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut opened = open(dir.path());
+    let heard = Arc::new(Heard::default());
+    opened.machine.state().set_listener(Arc::clone(&heard) as _);
+    install(&mut opened, 100, PhysicalOffset(4096)).await;
+    assert_eq!(heard.0.load(std::sync::atomic::Ordering::SeqCst), 1);
 }
