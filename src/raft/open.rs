@@ -95,7 +95,7 @@ pub(super) async fn open(
             let StorageError::Store(damage) = error else { return Err(error.into()) };
             let repair = repairs.repair(&log, &state, damage.clone());
             let in_time = tokio::time::timeout(options.timing.repair, repair).await;
-            in_time.unwrap_or_else(|_| Err(damage))?;
+            in_time.unwrap_or(Err(damage))?;
         }
     }
     let parts = StoreParts { files, dir, log: log.clone(), queues, snapshots };

@@ -98,7 +98,8 @@ pub(super) fn recover(
         },
         &mut |header| visits.note(header),
     );
-    let before = scanned.last.or(previous).or(purged.last.filter(|_| from.index == purged.first()));
+    let purged_before = purged.last.filter(|_| from.index == purged.first());
+    let before = scanned.last.or(previous).or(purged_before);
     let cut = verdict(&scanned, before, committed, options.previous_life)?;
     let tail = scanned.next.position;
     let mut segments = BTreeMap::new();
