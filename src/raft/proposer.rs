@@ -15,7 +15,7 @@ use openraft::errors::{ClientWriteError, ForwardReason, ForwardToLeader};
 use openraft::raft::ClientWriteResult;
 use parking_lot::Mutex;
 use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
@@ -185,7 +185,22 @@ struct Share {
 }
 
 /// Waiting entries, oldest first; `None` once answered.
-type WaitingEntries = Arc<Mutex<Vec<Arc<Mutex<Option<Waiting>>>>>>;
+#[derive(Default)]
+struct WaitingEntries {
+    entries: Mutex<Vec<Arc<Mutex<Option<Waiting>>>>>,
+    /// There is one after there was none.
+    first: Notify,
+}
+
+impl WaitingEntries {
+    fn push(&self, entry: &Arc<Mutex<Option<Waiting>>>) {
+        let mut entries = self.entries.lock();
+        entries.push(Arc::clone(entry));
+        if entries.len() == 1 {
+            self.first.notify_one();
+        }
+    }
+}
 
 /// An entry on its way: its content, who waits for it, and its share of the budgets.
 struct Entry {
@@ -203,7 +218,7 @@ struct Held {
 /// Turns proposals into entries until all [`Proposer`]s are gone, or one of them gives up.
 pub(super) async fn run(mut inbox: Inbox, raft: Raft<TypeConfig, StateMachine>) {
     let slots = Arc::new(Semaphore::new(ENTRIES_UNDER_WAY));
-    let waiting = WaitingEntries::default();
+    let waiting = Arc::new(WaitingEntries::default());
     let sweeper = tokio::spawn(sweep(Arc::clone(&waiting), inbox.limits.patience));
     // An entry holds its slot while it is in here: there is always room.
     let (again, mut postponed) = mpsc::channel(ENTRIES_UNDER_WAY);
@@ -228,7 +243,7 @@ pub(super) async fn run(mut inbox: Inbox, raft: Raft<TypeConfig, StateMachine>) 
             slot = Arc::clone(&slots).acquire_owned(), if !backlog.is_empty() => {
                 let Ok(slot) = slot else { break };
                 let entry = entry(fill(&mut backlog, &mut inbox), slot);
-                waiting.lock().push(Arc::clone(&entry.waiting));
+                waiting.push(&entry.waiting);
                 propose(&raft, entry, &again).await;
             }
         }
@@ -241,7 +256,7 @@ pub(super) async fn run(mut inbox: Inbox, raft: Raft<TypeConfig, StateMachine>) 
     for admitted in backlog {
         (admitted.proposal.done)(Err(ProposeError::Stopping)); // nothing of it was appended
     }
-    let left = std::mem::take(&mut *waiting.lock());
+    let left = std::mem::take(&mut *waiting.entries.lock());
     for entry in left {
         if let Some(entry) = entry.lock().take() {
             refuse(entry.shares, &ProposeError::OutcomeUnknown);
@@ -374,14 +389,16 @@ fn refuse(shares: Vec<Share>, error: &ProposeError) {
 }
 
 /// Tells proposers that have waited for `patience` that nobody knows. Their bytes stay counted
-/// until openraft knows.
-async fn sweep(waiting: WaitingEntries, patience: Duration) {
-    let mut tick = tokio::time::interval(SWEEP);
+/// until openraft knows. Sleeps while nobody waits.
+async fn sweep(waiting: Arc<WaitingEntries>, patience: Duration) {
     loop {
-        tick.tick().await;
+        if waiting.entries.lock().is_empty() {
+            waiting.first.notified().await;
+        }
+        tokio::time::sleep(SWEEP).await;
         let now = Instant::now();
         let mut late = Vec::new();
-        waiting.lock().retain(|entry| {
+        waiting.entries.lock().retain(|entry| {
             let mut entry = entry.lock();
             if entry.as_ref().is_some_and(|w| now.duration_since(w.since) >= patience) {
                 late.extend(entry.take());

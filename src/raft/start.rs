@@ -43,7 +43,7 @@ use crate::store::Files;
 type Core = Raft<TypeConfig, StateMachine>;
 
 /// How often the role is looked at when nothing reports a change.
-const ROLE_TICK: Duration = Duration::from_millis(100);
+const ROLE_TICK: Duration = Duration::from_millis(250);
 
 /// Opens the store on `files`, then runs the member on a thread of its own.
 pub(super) fn start(
