@@ -1,12 +1,13 @@
-//! tonic's protobuf codec with buffers that fit log traffic: the default of 8 KiB would grow by
-//! doubling for every batch of entries.
+//! tonic's protobuf codec with buffers that fit log traffic: what is encoded gets the room that it
+//! needs at once, where the default would grow by doubling, and copy, for every batch of entries.
 
 use std::marker::PhantomData;
 
-use tonic::codec::{BufferSettings, Codec};
-use tonic_prost::{ProstDecoder, ProstEncoder};
+use tonic::Status;
+use tonic::codec::{BufferSettings, Codec, EncodeBuf, Encoder};
+use tonic_prost::ProstDecoder;
 
-const BUFFER_BYTES: usize = 64 * 1024;
+const BUFFER_BYTES: usize = 8 * 1024;
 /// Encoded bytes after which a message goes out before the next is encoded.
 const YIELD_BYTES: usize = 64 * 1024;
 
@@ -26,14 +27,31 @@ where
 {
     type Encode = T;
     type Decode = U;
-    type Encoder = ProstEncoder<T>;
+    type Encoder = Fitting<T>;
     type Decoder = ProstDecoder<U>;
 
     fn encoder(&mut self) -> Self::Encoder {
-        ProstEncoder::new(BufferSettings::new(BUFFER_BYTES, YIELD_BYTES))
+        Fitting(PhantomData)
     }
 
     fn decoder(&mut self) -> Self::Decoder {
         ProstDecoder::new(BufferSettings::new(BUFFER_BYTES, YIELD_BYTES))
+    }
+}
+
+/// Encodes into a buffer that is large enough before it starts.
+pub(super) struct Fitting<T>(PhantomData<T>);
+
+impl<T: prost::Message> Encoder for Fitting<T> {
+    type Item = T;
+    type Error = Status;
+
+    fn encode(&mut self, message: T, out: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        out.reserve(message.encoded_len());
+        message.encode(out).map_err(|error| Status::internal(error.to_string()))
+    }
+
+    fn buffer_settings(&self) -> BufferSettings {
+        BufferSettings::new(BUFFER_BYTES, YIELD_BYTES)
     }
 }
