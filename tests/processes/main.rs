@@ -4,6 +4,7 @@
 
 mod full_disk;
 mod group;
+mod hostile;
 
 use std::{
     collections::BTreeSet,
