@@ -18,6 +18,8 @@ pub mod admin;
 pub mod broker;
 pub mod clock;
 pub mod config;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod ids;
 pub mod namesrv;
 pub mod net;

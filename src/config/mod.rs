@@ -10,6 +10,8 @@ pub mod address;
 pub mod advertise;
 pub mod broker;
 pub mod cli;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 pub mod keys;
 pub mod load;
 pub mod namesrv;

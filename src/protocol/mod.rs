@@ -16,6 +16,8 @@ pub mod command;
 mod decimal;
 pub mod ext_fields;
 pub mod frame;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod header_binary;
 mod header_json;
 pub mod headers;

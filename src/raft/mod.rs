@@ -23,6 +23,8 @@ mod doubt;
 mod error;
 #[cfg(test)]
 mod full_disk_tests;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod group;
 #[cfg(test)]
 mod group_tests;

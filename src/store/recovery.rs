@@ -527,6 +527,9 @@ fn verdict(
     Ok((!ends).then_some(Cut { position, index, why }))
 }
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -20,7 +20,6 @@ mod offsets;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::time::Instant;
 
 use rmq::protocol::codes::ResponseCode;
 use rmq::protocol::headers::{pull::PullRequest, send::SendRequest};

@@ -19,7 +19,7 @@ fn connections() -> usize {
     setrlimit(Resource::Nofile, Rlimit { current: Some(most), maximum: limit.maximum }).unwrap();
     let connections = CONNECTIONS.min(usize::try_from(most).unwrap().saturating_sub(1000));
     if connections < CONNECTIONS {
-        println!("only {most} open files are permitted: {connections} connections");
+        eprintln!("only {most} open files are permitted: {connections} connections");
     }
     connections
 }
@@ -34,7 +34,7 @@ impl Target {
         let mut times = Vec::with_capacity(requests);
         for n in 0..requests {
             between(n);
-            let asked = Instant::now();
+            let asked = clock::now();
             assert_eq!(self.ask(send("T")).await.code, 0);
             times.push(asked.elapsed());
         }
@@ -84,7 +84,7 @@ async fn attacks_17_and_18_ten_thousand_slow_connections_cost_little_and_slow_no
         })
         .await;
     let each = broker.memory().saturating_sub(before) / connections as u64;
-    println!("alone {alone:?}, beside {connections} slow ones {beside:?}, {each} bytes each");
+    eprintln!("alone {alone:?}, beside {connections} slow ones {beside:?}, {each} bytes each");
     assert!(each < BYTES_EACH, "{each} bytes for each connection");
     assert!(beside < P99_MAX, "{beside:?}, and {alone:?} alone");
     drop(slow);
@@ -107,7 +107,7 @@ async fn attacks_17_and_18_ten_thousand_slow_connections_cost_little_and_slow_no
         })
         .await;
     let grown = broker.memory().saturating_sub(before);
-    println!("beside {} greedy ones {beside:?}, {} MiB", greedy.len(), grown >> 20);
+    eprintln!("beside {} greedy ones {beside:?}, {} MiB", greedy.len(), grown >> 20);
     assert!(grown < UNSENT_BYTES, "{} MiB more", grown >> 20);
     assert!(beside < P99_MAX, "{beside:?}, and {alone:?} alone");
     broker.end();

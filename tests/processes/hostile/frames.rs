@@ -22,7 +22,7 @@ async fn withstands(rows: Vec<(&str, Vec<u8>)>, growth_max: u64) {
     let before = broker.memory();
     for (what, bytes) in rows {
         let begun = clock::now();
-        println!("{what}"); // shown when one fails
+        eprintln!("{what}"); // shown when one fails
         broker.shout(&bytes);
         assert!(begun.elapsed() < SOON, "{what} took {:?}", begun.elapsed());
         assert_eq!(broker.ask(send("T")).await.code, 0, "after {what}");

@@ -188,7 +188,7 @@ impl Target {
     async fn last<T>(&self, read: impl FnOnce(Record<'_>) -> T) -> T {
         let mut request = pull("T");
         let end = self.caller.end_of_queue(self.port, "T").await;
-        request.ext.push("queueOffset", &(end - 1).to_string());
+        request.ext.push("queueOffset", (end - 1).to_string());
         let pulled = self.ask(request).await;
         read(records(&pulled.body).last().unwrap().unwrap())
     }

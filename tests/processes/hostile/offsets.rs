@@ -27,7 +27,7 @@ impl Target {
 
     async fn commit_with_a_pull(&self, offset: i64) -> i32 {
         let mut request = pull("T");
-        request.ext.push("commitOffset", &offset.to_string());
+        request.ext.push("commitOffset", offset.to_string());
         request.ext.push("sysFlag", "5");
         self.ask(request).await.code
     }
