@@ -35,7 +35,7 @@ pub(crate) fn entries(bytes: &[u8]) {
     assert!(scanned.bytes <= log.len() as u64);
     for committed in [None, Some(EntryIndex(visited)), Some(EntryIndex(visited + 1))] {
         for life in [PreviousLife::Clean, PreviousLife::Killed, PreviousLife::MachineStopped] {
-            let verdict = verdict(&scanned, committed, life);
+            let verdict = verdict(&scanned, None, committed, life);
             let lost = committed.is_some_and(|committed| committed.0 > visited);
             assert!(!lost || verdict.is_err(), "what was committed is never cut");
         }
