@@ -18,6 +18,8 @@ pub mod command;
 mod commit_news;
 #[cfg(test)]
 mod conformance_tests;
+#[cfg(test)]
+mod crash_tests;
 mod dial;
 mod doubt;
 mod error;

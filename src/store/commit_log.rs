@@ -574,11 +574,8 @@ impl Core {
         // Newest first, so that whole entries never follow what was taken back.
         self.preparer.clear()?;
         let paths = self.drop_segments(write, |segment| segment.base >= tail.0);
-        for path in paths.into_iter().rev() {
-            self.files.remove(&path).map_err(|e| Error::io("remove segment", &path, e))?;
-        }
-        let dir = &self.options.dir;
-        self.files.sync_dir(dir).map_err(|e| Error::io("sync directory", dir, e))?;
+        let paths = paths.iter().map(PathBuf::as_path);
+        recovery::remove_backwards(self.files.as_ref(), &self.options.dir, paths)?;
         if let Some((segment, writer)) =
             write.segments.get_mut(&base_of(tail, self.options.segment_bytes))
         {

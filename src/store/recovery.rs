@@ -82,7 +82,7 @@ pub(super) fn recover(
     if from.index < purged.first() {
         return Err(Error::Purged { index: from.index, first: purged.first() });
     }
-    let mapped = map_segments(files, options, purged, from)?;
+    let mut mapped = map_segments(files, options, purged, from)?;
     let contents = Contents {
         first_base: mapped.first().map_or(0, |m| m.base),
         segment_bytes: options.segment_bytes,
@@ -103,17 +103,14 @@ pub(super) fn recover(
     let cut = verdict(&scanned, before, committed, options.previous_life)?;
     let tail = scanned.next.position;
     let mut segments = BTreeMap::new();
+    let beyond = mapped.split_off(mapped.partition_point(|m| m.base < tail.0));
+    remove_backwards(files, dir, beyond.iter().map(|mapped| mapped.path.as_path()))?;
     for mapped in mapped {
-        if mapped.base < tail.0 {
-            let base = mapped.base;
-            let before = segments.last_key_value().map(|(_, (segment, _))| segment);
-            let segment = visits.segment(mapped, purged, from, tail);
-            segments.insert(base, segment.map_err(|error| placed(error, before))?);
-        } else {
-            remove(files, &segment_path(dir, mapped.base))?;
-        }
+        let base = mapped.base;
+        let before = segments.last_key_value().map(|(_, (segment, _))| segment);
+        let segment = visits.segment(mapped, purged, from, tail);
+        segments.insert(base, segment.map_err(|error| placed(error, before))?);
     }
-    files.sync_dir(dir).map_err(|e| Error::io("sync directory", dir, e))?;
     if options.previous_life != PreviousLife::Clean || cut.is_some() {
         clear_after(&segments, tail, options.segment_bytes)?;
     }
@@ -154,6 +151,21 @@ pub(super) fn remove_segments(files: &dyn Files, dir: &Path) -> Result<(), Error
     files.sync_dir(dir).map_err(|e| Error::io("sync directory", dir, e))
 }
 
+/// Deletes the last segments of a log, `paths` ascending, durably. Newest first, each for good
+/// before the one before it: whenever that is interrupted, there is no hole.
+pub(super) fn remove_backwards<'a>(
+    files: &dyn Files,
+    dir: &Path,
+    paths: impl DoubleEndedIterator<Item = &'a Path>,
+) -> Result<(), Error> {
+    let synced = || files.sync_dir(dir).map_err(|e| Error::io("sync directory", dir, e));
+    for path in paths.rev() {
+        synced()?;
+        remove(files, path)?;
+    }
+    synced()
+}
+
 fn remove(files: &dyn Files, path: &Path) -> Result<(), Error> {
     files.remove(path).map_err(|e| Error::io("remove", path, e))
 }
@@ -192,7 +204,7 @@ fn map_segments(
     if !missing.is_empty() {
         return Err(Error::MissingSegments { dir: dir.to_owned(), missing: names(&missing) });
     }
-    check_sizes(files, options, &listed, from.position)?;
+    check_sizes(files, options, &listed, purged, from.position)?;
     let mut mapped = Vec::new();
     for base in bases {
         mapped.push(map_segment(files, dir, base, segment_bytes)?);
@@ -250,11 +262,14 @@ fn check_sizes(
     files: &dyn Files,
     options: &LogOptions,
     listed: &[(u64, FileInfo)],
+    purged: PurgePoint,
     from: PhysicalOffset,
 ) -> Result<(), Error> {
     let expected = options.segment_bytes;
+    // What a log keeps before `from` was synced; a log that starts there keeps nothing.
+    let synced_to = if from > purged.end { from.0 } else { 0 };
     for (at, (base, file)) in listed.iter().enumerate().filter(|(_, (_, f))| f.bytes != expected) {
-        let mut refuse = file.bytes > expected || base + file.bytes < from.0;
+        let mut refuse = file.bytes > expected || base + file.bytes < synced_to;
         for (later, file) in &listed[at + 1..] {
             let start = HEADER_BYTES as u64;
             if !refuse && file.bytes >= start {

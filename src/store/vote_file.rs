@@ -7,7 +7,8 @@
 //! ```
 //!
 //! Of two slots the one with the higher sequence counts, and the other one is written next. So a
-//! write that is torn leaves what was before. Vote and commit index have pages of their own: the
+//! write that is torn leaves what was before; the first vote finds a slot before it that says that
+//! there is none. Vote and commit index have pages of their own: the
 //! latter are written back all the time, and must not endanger the former.
 
 use std::io;
@@ -29,6 +30,8 @@ const SLOT_BYTES: usize = 44;
 const CRC_AT: usize = 40;
 const FLAG_VOTED: u64 = 1;
 const FLAG_LEADER: u64 = 2;
+/// What a new file begins with: no vote yet.
+const FLAG_NONE: u64 = 4;
 
 /// What a member has promised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,18 +79,25 @@ impl VoteFile {
     pub fn open(files: &dyn Files, dir: &Path) -> Result<Self, Error> {
         let path = dir.join("vote");
         let file = files.segment(&path, FILE_BYTES).map_err(|e| Error::io("open", &path, e))?;
-        let writer = file.map().map_err(|e| Error::io("map", &path, e))?;
-        let vote = Slots::read(&path, writer.contents(), 0)?;
+        let mut writer = file.map().map_err(|e| Error::io("map", &path, e))?;
+        let mut vote = Slots::read(&path, writer.contents(), 0)?;
         // A commit index that cannot be read is one that is not known.
         let unknown = Slots { first_page: 2, newest: None };
         let committed = Slots::read(&path, writer.contents(), 2).unwrap_or(unknown);
+        let begun = match vote.newest {
+            None => vote.write(file.as_ref(), &mut writer, 0, 0, FLAG_NONE),
+            Some(_) => Ok(()),
+        };
+        // A vote that a former life could not sync is in the page cache only, and told from now on.
+        begun.and_then(|()| file.sync()).map_err(|e| Error::io("sync", &path, e))?;
         let state = Mutex::new(State { writer, vote, committed, poison: None });
         Ok(Self { path, file, state })
     }
 
     /// The last vote that was saved.
     pub fn vote(&self) -> Option<Vote> {
-        self.state.lock().vote.newest.map(|slot| Vote {
+        let newest = self.state.lock().vote.newest;
+        newest.filter(|slot| slot.flags & FLAG_NONE == 0).map(|slot| Vote {
             term: Term(slot.number),
             voted_for: (slot.flags & FLAG_VOTED != 0).then_some(StoreId(slot.voted_for)),
             committed: slot.flags & FLAG_LEADER != 0,
@@ -138,8 +148,10 @@ impl Slots {
     fn read(path: &Path, contents: &[u8], first_page: usize) -> Result<Self, Error> {
         let pages = [first_page, first_page + 1].map(|p| &contents[p * PAGE_BYTES..][..SLOT_BYTES]);
         let slots = pages.map(Slot::parse);
-        let written = pages.iter().any(|page| page.iter().any(|b| *b != 0));
         let newest = slots.into_iter().flatten().max_by_key(|slot| slot.sequence);
+        // The first slot is written first, and synced before anything is told: torn, and with the
+        // second one untouched, it is a file whose making was interrupted.
+        let written = pages[1].iter().any(|b| *b != 0);
         match newest {
             None if written => Err(Error::bad_file(path, "neither of its two slots is whole")),
             newest => Ok(Self { first_page, newest }),
@@ -198,6 +210,7 @@ impl Slot {
 mod tests {
     use super::*;
     use crate::store::files::RealFiles;
+    use crate::store::simulated_disk::{NameOrder, SimulatedDisk};
     use std::fs;
 
     fn vote(term: u64) -> Vote {
@@ -229,7 +242,7 @@ mod tests {
 
     #[test]
     fn a_torn_write_leaves_the_vote_before_it() {
-        for votes in 2..5 {
+        for votes in 1..5 {
             let (_, before) = saved(votes - 1);
             let (dir, after) = saved(votes);
             // Between the slots nothing differs.
@@ -237,21 +250,35 @@ mod tests {
                 let torn = [&after[..cut], &before[cut..]].concat();
                 fs::write(dir.path().join("vote"), torn).unwrap();
                 let file = VoteFile::open(&RealFiles, dir.path()).unwrap();
-                let got = file.vote().unwrap();
-                assert!(got == vote(votes - 1) || got == vote(votes), "cut at {cut}: {got:?}");
+                let before = (votes > 1).then(|| vote(votes - 1));
+                let got = file.vote();
+                assert!(got == before || got == Some(vote(votes)), "cut at {cut}: {got:?}");
             }
         }
     }
 
     #[test]
     fn two_damaged_slots_are_an_error_and_one_is_not() {
-        let (dir, mut bytes) = saved(2);
+        let (dir, mut bytes) = saved(3);
         bytes[PAGE_BYTES + 20] ^= 1;
         fs::write(dir.path().join("vote"), &bytes).unwrap();
-        assert_eq!(VoteFile::open(&RealFiles, dir.path()).unwrap().vote(), Some(vote(1)));
+        assert_eq!(VoteFile::open(&RealFiles, dir.path()).unwrap().vote(), Some(vote(2)));
         bytes[20] ^= 1;
         fs::write(dir.path().join("vote"), &bytes).unwrap();
         let error = VoteFile::open(&RealFiles, dir.path()).err().unwrap().to_string();
         assert!(error.contains("neither of its two slots is whole"), "{error}");
+    }
+
+    #[test]
+    fn a_vote_that_a_former_life_could_not_sync_is_durable_once_it_is_read() {
+        let (disk, dir) = (SimulatedDisk::new(1 << 20), Path::new("/d"));
+        disk.create_dir(dir).unwrap();
+        let file = VoteFile::open(&disk, dir).unwrap();
+        disk.stop_at(disk.steps().len() + 1); // written, not synced
+        assert!(file.save_vote(vote(1)).is_err());
+        let disk = disk.after_kill().unwrap();
+        assert_eq!(VoteFile::open(&disk, dir).unwrap().vote(), Some(vote(1)));
+        let disk = disk.after_power_loss(NameOrder::Any, &mut |_| false).unwrap();
+        assert_eq!(VoteFile::open(&disk, dir).unwrap().vote(), Some(vote(1)), "it was told");
     }
 }
