@@ -7,8 +7,9 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc;
-use std::thread::JoinHandle;
+use std::sync::mpsc::{self, TryRecvError};
+
+use tokio::sync::oneshot;
 
 use crate::ids::PhysicalOffset;
 use crate::raft::applied::Captured;
@@ -16,6 +17,7 @@ use crate::raft::error::StorageError;
 use crate::raft::snapshot::{self, SnapshotFiles};
 use crate::store::checkpoint;
 use crate::store::queues::Queues;
+use crate::store::threads::{Turn, Worker};
 use crate::store::{CommitLog, Files};
 
 /// Work for the store thread.
@@ -48,62 +50,86 @@ pub(super) struct StoreParts {
 
 /// Hands jobs to the store thread.
 pub(super) struct Checkpointer {
-    jobs: Option<mpsc::SyncSender<Job>>,
-    thread: Option<JoinHandle<()>>,
+    jobs: mpsc::SyncSender<Job>,
+    thread: Arc<dyn Worker>,
 }
 
 impl Checkpointer {
     /// Starts the store thread.
     pub(super) fn start(parts: StoreParts) -> std::io::Result<Self> {
         let (jobs, inbox) = mpsc::sync_channel(1);
-        let thread = std::thread::Builder::new()
-            .name("store".to_owned())
-            .spawn(move || work(&parts, &inbox))?;
-        Ok(Self { jobs: Some(jobs), thread: Some(thread) })
+        let files = Arc::clone(&parts.files);
+        let (mut settled, mut no_room) = (PhysicalOffset(0), false);
+        let turn = move || match inbox.try_recv() {
+            Ok(job) => {
+                work(&parts, job, &mut settled, &mut no_room);
+                Turn::done()
+            }
+            Err(TryRecvError::Empty) => Turn::Idle(None),
+            Err(TryRecvError::Disconnected) => Turn::End,
+        };
+        Ok(Self { jobs, thread: files.start_worker("store", Box::new(turn))? })
     }
 
     /// Takes a job, or gives it back while another one waits.
     pub(super) fn offer(&self, job: Job) -> Result<(), Job> {
-        match &self.jobs {
-            Some(jobs) => jobs.try_send(job).map_err(|refused| match refused {
-                mpsc::TrySendError::Full(job) | mpsc::TrySendError::Disconnected(job) => job,
-            }),
-            None => Err(job),
-        }
+        self.jobs.try_send(job).map_err(|refused| match refused {
+            mpsc::TrySendError::Full(job) | mpsc::TrySendError::Disconnected(job) => job,
+        })?;
+        self.thread.wake();
+        Ok(())
     }
 
     /// Does a last job and ends the thread.
-    pub(super) fn finish(mut self, last: Job) {
-        if let Some(jobs) = self.jobs.take() {
-            // A thread that is gone has said why.
-            let _ = jobs.send(last);
+    pub(super) fn finish(self, last: Job) {
+        let mut last = Some(last);
+        self.thread.wait_until(&mut || match last.take().map(|job| self.offer(job)) {
+            Some(Err(job)) => {
+                last = Some(job);
+                false
+            }
+            Some(Ok(())) | None => true,
+        });
+        drop(self.jobs);
+        self.thread.join();
+    }
+}
+
+fn work(parts: &StoreParts, job: Job, settled: &mut PhysicalOffset, no_room: &mut bool) {
+    let done = match job {
+        Job::Checkpoint { captured, crossed } => {
+            let position = captured.progress.position;
+            parts.checkpoint(&captured, &crossed).map(|()| *settled = position)
         }
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
+        Job::DropBefore(position) => parts.drop_before(position),
+    };
+    match done.and_then(|()| merge(&parts.queues, *settled)) {
+        Ok(()) => *no_room = false,
+        // Told once: a checkpoint is tried every few seconds.
+        Err(error) if error.is_no_room() && std::mem::replace(no_room, true) => {}
+        Err(error) => {
+            tracing::error!(%error, "the store thread failed; it goes on with the next checkpoint");
         }
     }
 }
 
-fn work(parts: &StoreParts, inbox: &mpsc::Receiver<Job>) {
-    let mut settled = PhysicalOffset(0);
-    let mut no_room = false;
-    while let Ok(job) = inbox.recv() {
-        let done = match job {
-            Job::Checkpoint { captured, crossed } => {
-                let position = captured.progress.position;
-                parts.checkpoint(&captured, &crossed).map(|()| settled = position)
-            }
-            Job::DropBefore(position) => parts.drop_before(position),
-        };
-        match done.and_then(|()| merge(&parts.queues, settled)) {
-            Ok(()) => no_room = false,
-            // Told once: a checkpoint is tried every few seconds.
-            Err(error) if error.is_no_room() && std::mem::replace(&mut no_room, true) => {}
-            Err(error) => {
-                tracing::error!(%error, "the store thread failed; it goes on with the next checkpoint");
-            }
+/// Does on a thread what waits for the disk. `None`: it could not be started, or panicked.
+pub(super) async fn aside<T: Send + 'static>(
+    files: &dyn Files,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
+    let (tell, told) = oneshot::channel();
+    let mut work = Some((work, tell));
+    let turn = move || {
+        if let Some((work, tell)) = work.take() {
+            let done = work();
+            // Whoever asked may have gone.
+            return Turn::Done(Box::new(move || drop(tell.send(done))));
         }
-    }
+        Turn::End
+    };
+    files.start_worker("disk", Box::new(turn)).ok()?;
+    told.await.ok()
 }
 
 fn merge(queues: &Queues, settled: PhysicalOffset) -> Result<(), StorageError> {

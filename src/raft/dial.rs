@@ -1,4 +1,4 @@
-//! TCP connections to peers.
+//! Connections to peers: TCP, or a simulated network.
 //!
 //! Peer ports usually lie where the system takes source ports from (40911 and so on; see
 //! `net.ipv4.ip_local_port_range`). So on a machine with several members, calls to a member that
@@ -12,21 +12,46 @@
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use hyper_util::rt::TokioIo;
+use openraft::base::BoxFuture;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpSocket, TcpStream, lookup_host};
 use tonic::codegen::{Service, http::Uri};
 
-/// Connects to one address, for tonic. The name is resolved again each time.
-#[derive(Debug, Clone)]
+/// A connection to a peer.
+pub(super) trait Link: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Link for T {}
+
+/// What members reach each other by.
+pub(super) trait Links: Send + Sync {
+    /// Connects to `host:port`, an IPv6 address in brackets. The name is resolved each time.
+    fn connect(&self, address: String) -> BoxFuture<'static, io::Result<Box<dyn Link>>>;
+}
+
+/// The network of this machine.
+pub(super) struct Tcp;
+
+impl Links for Tcp {
+    fn connect(&self, address: String) -> BoxFuture<'static, io::Result<Box<dyn Link>>> {
+        Box::pin(async move { Ok(Box::new(dial(&address).await?) as Box<dyn Link>) })
+    }
+}
+
+/// Connects to one address, for tonic.
+#[derive(Clone)]
 pub(super) struct Dial {
     /// `host:port`, an IPv6 address in brackets.
     pub address: String,
+    /// Over what.
+    pub links: Arc<dyn Links>,
 }
 
 impl Service<Uri> for Dial {
-    type Response = TokioIo<TcpStream>;
+    type Response = TokioIo<Box<dyn Link>>;
     type Error = io::Error;
     type Future = Pin<Box<dyn Future<Output = io::Result<Self::Response>> + Send>>;
 
@@ -35,13 +60,13 @@ impl Service<Uri> for Dial {
     }
 
     fn call(&mut self, _: Uri) -> Self::Future {
-        let address = self.address.clone();
-        Box::pin(async move { dial(&address).await.map(TokioIo::new) })
+        let connection = self.links.connect(self.address.clone());
+        Box::pin(async move { connection.await.map(TokioIo::new) })
     }
 }
 
 /// Connects to the first of its addresses that takes a connection.
-pub(super) async fn dial(address: &str) -> io::Result<TcpStream> {
+async fn dial(address: &str) -> io::Result<TcpStream> {
     let mut failed = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     for address in lookup_host(address).await? {
         match connect(address).await {

@@ -22,12 +22,13 @@ use openraft::Raft;
 use openraft::async_runtime::watch::WatchReceiver as _;
 use parking_lot::Mutex;
 
+use crate::raft::checkpointer;
 use crate::raft::network::Network;
 use crate::raft::peers::Peers;
 use crate::raft::state_machine::StateMachine;
 use crate::raft::type_config::{RaftLogId, TypeConfig, entry_id, log_id};
 use crate::raft::wire::{self, proto};
-use crate::store::{CommitLog, StoreFile};
+use crate::store::{CommitLog, Files, StoreFile};
 
 const ASK_TIMEOUT: Duration = Duration::from_millis(500);
 const PAUSE: Duration = Duration::from_millis(100);
@@ -176,6 +177,8 @@ pub(super) struct Resolver {
     pub log: CommitLog,
     /// Where the doubt is noted.
     pub stamp: Arc<StoreFile>,
+    /// The disk that holds it.
+    pub files: Arc<dyn Files>,
     /// What others go by.
     pub doubt: Doubt,
 }
@@ -227,8 +230,8 @@ impl Resolver {
 
     async fn settle(self) {
         let stamp = Arc::clone(&self.stamp);
-        let noted = tokio::task::spawn_blocking(move || stamp.settle_doubt()).await;
-        if let Ok(Err(error)) = noted {
+        let noted = checkpointer::aside(&*self.files, move || stamp.settle_doubt()).await;
+        if let Some(Err(error)) = noted {
             tracing::warn!(%error, "could not note that nothing is missing");
         }
         self.raft.runtime_config().elect(true);

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use crate::clock;
 use crate::ids::PhysicalOffset;
-use crate::raft::checkpointer::{Checkpointer, Job, StoreParts};
+use crate::raft::checkpointer::{self, Checkpointer, Job, StoreParts};
 use crate::raft::group::GroupOptions;
 use crate::raft::handover;
 use crate::raft::open::HeldStore;
@@ -115,12 +115,12 @@ impl Housekeeping {
 
     async fn look_at_disk(&self) -> Option<Space> {
         let (reserve, dir) = (self.0.reserve.clone(), self.0.log_dir.clone());
-        let looked = tokio::task::spawn_blocking(move || {
+        let look = move || {
             // Without room it fails each time; what follows from that is told by `Room`.
             let _ = reserve.refill();
             reserve.space(&dir)
-        });
-        let space = match looked.await.ok()? {
+        };
+        let space = match checkpointer::aside(&*self.0.parts.files, look).await? {
             Ok(space) => space,
             Err(error) => {
                 tracing::warn!(%error, dir = %self.0.log_dir.display(), "cannot see the disk space");

@@ -30,7 +30,7 @@ use tonic::{Code, Request, Status};
 
 use crate::ids::StoreId;
 use crate::raft::commit_news::CommitNews;
-use crate::raft::dial::{self, Dial};
+use crate::raft::dial::{Dial, Links};
 use crate::raft::introduction::Introduction;
 use crate::raft::membership::{self, Member};
 use crate::raft::peers::Peers;
@@ -66,13 +66,15 @@ enum Purpose {
 pub(super) struct Network {
     own: Arc<Introduction>,
     peers: Arc<Peers>,
+    links: Arc<dyn Links>,
     channels: Arc<Mutex<BTreeMap<(String, Purpose), Channel>>>,
 }
 
 impl Network {
     /// Nothing is connected until the first call.
-    pub(super) fn new(own: Introduction, peers: Peers) -> Self {
-        Self { own: Arc::new(own), peers: Arc::new(peers), channels: Arc::default() }
+    pub(super) fn new(own: Introduction, peers: Peers, links: Arc<dyn Links>) -> Self {
+        let (own, peers) = (Arc::new(own), Arc::new(peers));
+        Self { own, peers, links, channels: Arc::default() }
     }
 
     /// Asks a member who it is and how far; `callee` unknown.
@@ -113,7 +115,7 @@ impl Network {
     /// Whether a call to a member is refused: its machine is there, and nobody listens.
     pub(super) async fn is_refused(&self, name: &str) -> bool {
         let address = self.address(name, "");
-        let call = tokio::time::timeout(CONNECT_TIMEOUT, dial::dial(&address)).await;
+        let call = tokio::time::timeout(CONNECT_TIMEOUT, self.links.connect(address)).await;
         matches!(call, Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused)
     }
 
@@ -135,7 +137,8 @@ impl Network {
             .http2_keep_alive_interval(KEEP_ALIVE)
             .keep_alive_timeout(KEEP_ALIVE)
             .keep_alive_while_idle(true);
-        let channel = endpoint.connect_with_connector_lazy(Dial { address: address.to_owned() });
+        let dial = Dial { address: address.to_owned(), links: Arc::clone(&self.links) };
+        let channel = endpoint.connect_with_connector_lazy(dial);
         channels.insert((name.to_owned(), purpose), channel.clone());
         Ok(channel)
     }

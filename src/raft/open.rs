@@ -9,6 +9,9 @@ use crate::ids::{EntryIndex, PhysicalOffset, StoreId};
 use crate::raft::StartError;
 use crate::raft::applied::{AppliedState, Captured, Progress};
 use crate::raft::checkpointer::StoreParts;
+#[cfg(test)]
+use crate::raft::dial::Tcp;
+use crate::raft::dial::Links;
 use crate::raft::error::StorageError;
 use crate::raft::group::GroupOptions;
 use crate::raft::introduction::Introduction;
@@ -48,6 +51,7 @@ pub(super) struct HeldStore {
 /// member stops.
 pub(super) async fn open(
     files: Arc<dyn Files>,
+    links: Arc<dyn Links>,
     options: &GroupOptions,
     ending: &CancellationToken,
 ) -> Result<Opened, StartError> {
@@ -64,7 +68,7 @@ pub(super) async fn open(
     let snapshots = SnapshotFiles::open(Arc::clone(&files), dir.join("snapshots"))?;
     let start = load_checkpoint(&*files, options)?;
     let own = introduction(options, store.id());
-    let network = Network::new(own.clone(), options.peers.clone());
+    let network = Network::new(own.clone(), options.peers.clone(), links);
     let repairs = Repairer::new(
         options.member.clone(),
         options.peers.clone(),
@@ -112,7 +116,7 @@ pub(super) fn open_undamaged(
     options: &GroupOptions,
 ) -> Result<Opened, StartError> {
     use futures_util::FutureExt as _;
-    let opened = open(files, options, &CancellationToken::new()).now_or_never();
+    let opened = open(files, Arc::new(Tcp), options, &CancellationToken::new()).now_or_never();
     opened.expect("nothing to wait for")
 }
 

@@ -1,9 +1,11 @@
 //! Starting and stopping a member, step by step.
 
-use std::net;
 use std::sync::{Arc, mpsc::sync_channel};
+use std::thread::JoinHandle;
 use std::time::Duration;
+use std::{io, net};
 
+use futures_util::Stream;
 use openraft::Instant as _;
 use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::errors::Fatal;
@@ -14,11 +16,12 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
+use tonic::transport::server::{Connected, TcpIncoming};
 
 use crate::clock;
 use crate::ids::{StoreId, Term};
 use crate::raft::StartError;
+use crate::raft::dial::{Link, Tcp};
 use crate::raft::doubt::{Doubt, Resolver};
 use crate::raft::group::{Group, GroupOptions, Shared};
 use crate::raft::handover;
@@ -51,7 +54,7 @@ pub(super) fn start(
     options: GroupOptions,
     port: Option<net::TcpListener>,
 ) -> Result<Group, StartError> {
-    let core = |error: std::io::Error| StartError::Core { why: error.to_string() };
+    let core = |error: io::Error| StartError::Core { why: error.to_string() };
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(core)?;
     let (ready, started) = sync_channel(1);
@@ -63,26 +66,11 @@ pub(super) fn start(
     let parts = started.recv().map_err(|_| StartError::Core {
         why: "the raft thread ended before it had started".to_owned(),
     })??;
-    let (stop, thread) = (Mutex::new(Some(stop)), Mutex::new(Some(thread)));
-    Ok(Group(Arc::new(Shared {
-        raft: parts.raft,
-        proposer: parts.proposer,
-        state: parts.state,
-        log: parts.log,
-        log_store: parts.log_store,
-        role: parts.role,
-        waits_for: parts.waits_for,
-        store_id: parts.store_id,
-        room: parts.room,
-        doubt: parts.doubt,
-        repairs: parts.repairs,
-        stop,
-        thread,
-    })))
+    Ok(parts.into_group(Some(stop), Some(thread)))
 }
 
 /// What the raft thread hands out once it runs.
-struct Parts {
+pub(super) struct Parts {
     raft: Core,
     proposer: Proposer,
     state: crate::raft::applied::AppliedState,
@@ -96,6 +84,32 @@ struct Parts {
     repairs: mpsc::Sender<Wanted>,
 }
 
+impl Parts {
+    /// The handle that others hold; `stop` and `thread` end the member.
+    pub(super) fn into_group(
+        self,
+        stop: Option<oneshot::Sender<()>>,
+        thread: Option<JoinHandle<()>>,
+    ) -> Group {
+        let (stop, thread) = (Mutex::new(stop), Mutex::new(thread));
+        Group(Arc::new(Shared {
+            raft: self.raft,
+            proposer: self.proposer,
+            state: self.state,
+            log: self.log,
+            log_store: self.log_store,
+            role: self.role,
+            waits_for: self.waits_for,
+            store_id: self.store_id,
+            room: self.room,
+            doubt: self.doubt,
+            repairs: self.repairs,
+            stop,
+            thread,
+        }))
+    }
+}
+
 async fn run(
     files: Arc<dyn Files>,
     options: GroupOptions,
@@ -104,11 +118,13 @@ async fn run(
     stop: oneshot::Receiver<()>,
 ) {
     let ending = CancellationToken::new();
-    let started = match open::open(files, &options, &ending).await {
-        Ok(opened) => Member::start(&options, port, opened, ending).await,
-        Err(error) => Err(error),
+    let started = async {
+        let opened = open::open(files, Arc::new(Tcp), &options, &ending).await?;
+        let incoming = port.map(incoming).transpose();
+        let incoming = incoming.map_err(|error| StartError::Core { why: error.to_string() })?;
+        Member::start(&options, opened, incoming, ending.clone()).await
     };
-    let member = match started {
+    let member = match started.await {
         Ok(member) => member,
         Err(error) => {
             // The starter waits for exactly this.
@@ -124,8 +140,13 @@ async fn run(
     member.stop().await;
 }
 
+fn incoming(port: net::TcpListener) -> io::Result<TcpIncoming> {
+    port.set_nonblocking(true)?;
+    Ok(TcpIncoming::from(TcpListener::from_std(port)?).with_nodelay(Some(true)))
+}
+
 /// A running member, on the raft thread.
-struct Member {
+pub(super) struct Member {
     raft: Core,
     proposer: Proposer,
     machine: StateMachine,
@@ -143,10 +164,11 @@ struct Member {
 }
 
 impl Member {
-    async fn start(
+    /// Takes part in the group with an opened store; peers come in by `incoming`.
+    pub(super) async fn start<L: Link + Connected + 'static>(
         options: &GroupOptions,
-        port: Option<net::TcpListener>,
         opened: Opened,
+        incoming: Option<impl Stream<Item = io::Result<L>> + Send + 'static>,
         ending: CancellationToken,
     ) -> Result<Self, StartError> {
         let Opened { store, log, votes, machine, parts, room, own, network, repairs } = opened;
@@ -167,9 +189,7 @@ impl Member {
         let interval = options.timing.heartbeat;
         tasks.spawn(pacemaker::run(raft.clone(), Arc::clone(&heard), doubt.clone(), interval));
         let departed = Arc::new(Departed::default());
-        if let Some(port) = port {
-            let port = port.set_nonblocking(true).and_then(|()| TcpListener::from_std(port));
-            let port = port.map_err(|error| core(error.to_string()))?;
+        if let Some(incoming) = incoming {
             let (raft, log, room) = (raft.clone(), log.clone(), Arc::clone(&room));
             let (role, doubt, applied) = (role.clone(), doubt.clone(), state.clone());
             let (own, told) = (Arc::new(own), Mutex::default());
@@ -177,7 +197,7 @@ impl Member {
             let service =
                 PeerService { raft, log, applied, own, role, told, heard, doubt, room, departed };
             let ended = ending.clone().cancelled_owned();
-            tasks.spawn(serve_peers(port, service, ended));
+            tasks.spawn(serve_peers(incoming, service, ended));
         }
         let (wanted_repairs, wanted) = repair::requests();
         tasks.spawn(repairs.serve(log.clone(), state, wanted));
@@ -187,8 +207,8 @@ impl Member {
         if !doubt.is_over() {
             let (own, peers, network) = (name.clone(), peers.clone(), network.clone());
             let (raft, log, stamp) = (raft.clone(), log.clone(), Arc::clone(&store.stamp));
-            let doubt = doubt.clone();
-            let resolver = Resolver { own, peers, network, raft, log, stamp, doubt };
+            let (files, doubt) = (Arc::clone(&parts.files), doubt.clone());
+            let resolver = Resolver { own, peers, network, raft, log, stamp, files, doubt };
             tasks.spawn(resolver.run());
         }
         let succession = Succession {
@@ -232,7 +252,8 @@ impl Member {
         })
     }
 
-    fn parts(&self) -> Parts {
+    /// What others hold of it.
+    pub(super) fn parts(&self) -> Parts {
         Parts {
             raft: self.raft.clone(),
             proposer: self.proposer.clone(),
@@ -248,7 +269,8 @@ impl Member {
         }
     }
 
-    async fn stop(mut self) {
+    /// Retires, writes a checkpoint and ends.
+    pub(super) async fn stop(mut self) {
         handover::retire(&self.raft, &self.proposer).await;
         self.ending.cancel();
         self.room.end();
@@ -284,12 +306,11 @@ fn config(options: &GroupOptions, doubt: &Doubt) -> Result<Arc<Config>, String> 
     config.validate().map(Arc::new).map_err(|error| error.to_string())
 }
 
-async fn serve_peers(
-    port: TcpListener,
+async fn serve_peers<L: Link + Connected + 'static>(
+    incoming: impl Stream<Item = io::Result<L>>,
     service: PeerService,
     ended: WaitForCancellationFutureOwned,
 ) {
-    let incoming = TcpIncoming::from(port).with_nodelay(Some(true));
     let service = PeerServer::new(service)
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);

@@ -1,7 +1,7 @@
 //! The disk as the store sees it: [`Files`], real and (in tests) simulated.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -11,7 +11,10 @@ use std::time::UNIX_EPOCH;
 use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
 
+use super::error::Error;
 use super::mmap::{MappedBytes, Unpublished, Writer};
+use super::store_file::StoreLock;
+use super::threads::{self, Work, Worker};
 
 /// What a directory lists about a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,7 +79,32 @@ pub trait Files: Send + Sync {
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
     /// Size and rest of the file system that holds `dir`.
     fn space(&self, dir: &Path) -> io::Result<Space>;
+
+    /// Keeps other processes out of a store.
+    fn lock(&self, path: &Path) -> Result<StoreLock, Error> {
+        StoreLock::of_file(path)
+    }
+
+    /// What the kernel draws anew at each start of the machine.
+    fn boot_id(&self) -> io::Result<String> {
+        fs::read_to_string(BOOT_ID).map(|id| id.trim().to_owned())
+    }
+
+    /// A number for a new store. From the kernel: members that start at the same moment must not
+    /// draw the same.
+    fn draw_id(&self) -> io::Result<u64> {
+        let mut bytes = [0; 8];
+        File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+        Ok(u64::from_le_bytes(bytes))
+    }
+
+    /// Starts work that takes the disk's time.
+    fn start_worker(&self, name: &str, work: Work) -> io::Result<Arc<dyn Worker>> {
+        threads::start(name, work)
+    }
 }
+
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 /// The file system of this machine.
 #[derive(Debug, Clone, Copy, Default)]

@@ -5,12 +5,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 
 use super::error::Error;
+use super::files::Files;
+use super::threads::{Turn, Worker};
+use crate::clock;
 
 /// Called once, when what was appended before is as durable as the options say, or cannot become so.
 pub type SyncDone = Box<dyn FnOnce(Result<(), Error>) + Send>;
@@ -87,39 +89,50 @@ struct Queue {
     stop: bool,
 }
 
-struct Shared {
-    queue: Mutex<Queue>,
-    asked: Condvar,
-    taken: Condvar,
-}
-
 /// The thread and its inbox. Dropping it serves who waits and ends the thread.
 pub(super) struct Syncer {
-    shared: Arc<Shared>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    queue: Arc<Mutex<Queue>>,
+    thread: Arc<dyn Worker>,
 }
 
 impl Syncer {
     /// Starts the thread. `sync` makes durable what was written before the call; it is also called
     /// without a request each `background`.
     pub(super) fn start(
+        files: &dyn Files,
         sync: impl Fn() -> Result<(), Error> + Send + 'static,
         background: Option<Duration>,
     ) -> std::io::Result<Self> {
-        let queue = Mutex::new(Queue { waiting: Vec::new(), stop: false });
-        let shared = Arc::new(Shared { queue, asked: Condvar::new(), taken: Condvar::new() });
-        let inbox = Arc::clone(&shared);
-        let thread = thread::Builder::new()
-            .name("sync".to_owned())
-            .spawn(move || run(&inbox, &sync, background))?;
-        Ok(Self { shared, thread: Mutex::new(Some(thread)) })
+        let queue = Arc::new(Mutex::new(Queue { waiting: Vec::new(), stop: false }));
+        let inbox = Arc::clone(&queue);
+        let mut synced = clock::now();
+        let turn = move || {
+            let (waiting, stop) = {
+                let mut queue = inbox.lock();
+                (std::mem::take(&mut queue.waiting), queue.stop)
+            };
+            let wait = background.map(|each| each.saturating_sub(synced.elapsed()));
+            match (waiting.is_empty(), stop) {
+                (true, true) => return Turn::End,
+                (true, false) if wait.is_none_or(|wait| !wait.is_zero()) => {
+                    return Turn::Idle(wait);
+                }
+                (true | false, _) => {}
+            }
+            let result = sync();
+            synced = clock::now();
+            Turn::Done(Box::new(move || waiting.into_iter().for_each(|done| done(result.clone()))))
+        };
+        Ok(Self { queue, thread: files.start_worker("sync", Box::new(turn))? })
     }
 
     /// Asks for a sync of everything written before.
     pub(super) fn request(&self, done: SyncDone) {
-        let mut queue = self.shared.queue.lock();
+        let mut queue = self.queue.lock();
         while queue.waiting.len() >= WAITING_MAX && !queue.stop {
-            self.shared.taken.wait(&mut queue);
+            drop(queue);
+            self.thread.wait_until(&mut || self.queue.lock().waiting.len() < WAITING_MAX);
+            queue = self.queue.lock();
         }
         if queue.stop {
             drop(queue);
@@ -127,20 +140,14 @@ impl Syncer {
         }
         queue.waiting.push(done);
         if queue.waiting.len() == 1 {
-            self.shared.asked.notify_one();
+            self.thread.wake();
         }
     }
 
     /// Serves who waits and ends the thread.
     pub(super) fn stop(&self) {
-        self.shared.queue.lock().stop = true;
-        self.shared.asked.notify_all();
-        self.shared.taken.notify_all();
-        let thread = self.thread.lock().take();
-        // The last handle of a log may be dropped by a callback, on the thread itself.
-        if let Some(thread) = thread.filter(|t| t.thread().id() != thread::current().id()) {
-            let _ = thread.join(); // a panic there was reported by the panic hook
-        }
+        self.queue.lock().stop = true;
+        self.thread.join();
     }
 }
 
@@ -150,33 +157,10 @@ impl Drop for Syncer {
     }
 }
 
-fn run(shared: &Shared, sync: &dyn Fn() -> Result<(), Error>, background: Option<Duration>) {
-    loop {
-        let (waiting, stop) = {
-            let mut queue = shared.queue.lock();
-            while queue.waiting.is_empty() && !queue.stop {
-                match background {
-                    None => shared.asked.wait(&mut queue),
-                    Some(limit) if shared.asked.wait_for(&mut queue, limit).timed_out() => break,
-                    Some(_) => {}
-                }
-            }
-            (std::mem::take(&mut queue.waiting), queue.stop)
-        };
-        shared.taken.notify_all();
-        if !waiting.is_empty() || !stop {
-            let result = sync();
-            waiting.into_iter().for_each(|done| done(result.clone()));
-        }
-        if stop && shared.queue.lock().waiting.is_empty() {
-            return;
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::RealFiles;
     use std::sync::mpsc;
 
     #[test]
@@ -187,7 +171,7 @@ mod tests {
             entered_tx.send(()).unwrap();
             go_rx.recv().map_err(|_| Error::Closed)
         };
-        let syncer = Syncer::start(sync, None).unwrap();
+        let syncer = Syncer::start(&RealFiles, sync, None).unwrap();
         let (done_tx, done) = mpsc::channel();
         let ask = |n: usize| {
             let done_tx = done_tx.clone();
@@ -209,7 +193,7 @@ mod tests {
     #[test]
     fn everyone_who_waits_learns_of_the_failure() {
         let poisoned = || Err(Error::Poisoned { cause: "no medium".into() });
-        let syncer = Syncer::start(poisoned, None).unwrap();
+        let syncer = Syncer::start(&RealFiles, poisoned, None).unwrap();
         let (tx, rx) = mpsc::channel();
         for _ in 0..3 {
             let tx = tx.clone();
@@ -226,7 +210,7 @@ mod tests {
     fn without_requests_it_syncs_in_the_background() {
         let (tx, rx) = mpsc::channel();
         let sync = move || tx.send(()).map_err(|_| Error::Closed);
-        let _syncer = Syncer::start(sync, Some(Duration::from_millis(1))).unwrap();
+        let _syncer = Syncer::start(&RealFiles, sync, Some(Duration::from_millis(1))).unwrap();
         rx.recv().unwrap();
         rx.recv().unwrap();
     }

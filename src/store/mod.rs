@@ -24,6 +24,7 @@ mod segment;
 #[cfg(test)]
 pub mod simulated_disk;
 pub mod store_file;
+pub mod threads;
 pub mod vote_file;
 
 pub use commit_log::{Body, CommitLog, LogOptions, ReplayFrom};

@@ -4,13 +4,13 @@
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 
 use super::error::Error;
 use super::files::{Files, SegmentFile};
 use super::segment::file_name;
+use super::threads::{Turn, Worker};
 
 /// What is known about the segment after the current one.
 enum Next {
@@ -34,14 +34,12 @@ struct Shared {
     dir: PathBuf,
     segment_bytes: u64,
     desk: Mutex<Desk>,
-    work: Condvar,
-    done: Condvar,
 }
 
 /// The thread and its desk. Dropping it ends the thread.
 pub(super) struct Preparer {
     shared: Arc<Shared>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    thread: Arc<dyn Worker>,
 }
 
 impl Preparer {
@@ -51,17 +49,12 @@ impl Preparer {
         segment_bytes: u64,
     ) -> std::io::Result<Self> {
         let desk = Desk { next: Next::None, doomed: VecDeque::new(), deleting: false, stop: false };
-        let shared = Arc::new(Shared {
-            files,
-            dir,
-            segment_bytes,
-            desk: Mutex::new(desk),
-            work: Condvar::new(),
-            done: Condvar::new(),
-        });
+        let shared = Arc::new(Shared { files, dir, segment_bytes, desk: Mutex::new(desk) });
         let mine = Arc::clone(&shared);
-        let thread = thread::Builder::new().name("store".to_owned()).spawn(move || mine.run())?;
-        Ok(Self { shared, thread: Mutex::new(Some(thread)) })
+        let mut told = false;
+        let turn = Box::new(move || mine.turn(&mut told));
+        let thread = shared.files.start_worker("store", turn)?;
+        Ok(Self { shared, thread })
     }
 
     /// Has the segment at `base` made, unless that is known to be useless.
@@ -69,7 +62,7 @@ impl Preparer {
         let mut desk = self.shared.desk.lock();
         if matches!(desk.next, Next::None) {
             desk.next = Next::Wanted(base);
-            self.shared.work.notify_one();
+            self.thread.wake();
         }
     }
 
@@ -92,17 +85,18 @@ impl Preparer {
         let mut desk = self.shared.desk.lock();
         if let Next::Failed(base, _) = desk.next {
             desk.next = Next::Wanted(base);
-            self.shared.work.notify_one();
+            self.thread.wake();
         }
     }
 
     /// Waits until the segment that was wanted is there.
     pub(super) fn wait(&self) -> Result<(), Error> {
-        let mut desk = self.shared.desk.lock();
-        while matches!(desk.next, Next::Wanted(_) | Next::Making) && !desk.stop {
-            self.shared.done.wait(&mut desk);
-        }
-        match &desk.next {
+        let is_made = || {
+            let desk = self.shared.desk.lock();
+            !matches!(desk.next, Next::Wanted(_) | Next::Making) || desk.stop
+        };
+        self.thread.wait_until(&mut { is_made });
+        match &self.shared.desk.lock().next {
             Next::Failed(_, error) => Err(error.clone()),
             Next::None | Next::Wanted(_) | Next::Making | Next::Ready(..) => Ok(()),
         }
@@ -110,10 +104,8 @@ impl Preparer {
 
     /// The segment at `base`: the prepared one, or made now.
     pub(super) fn take(&self, base: u64) -> Result<Arc<dyn SegmentFile>, Error> {
+        self.thread.wait_until(&mut || !matches!(self.shared.desk.lock().next, Next::Making));
         let mut desk = self.shared.desk.lock();
-        while matches!(desk.next, Next::Making) {
-            self.shared.done.wait(&mut desk);
-        }
         match std::mem::replace(&mut desk.next, Next::None) {
             Next::Ready(at, file) if at == base => return Ok(file),
             Next::Ready(at, _) => self.shared.remove(at)?,
@@ -126,10 +118,8 @@ impl Preparer {
     /// Gives up what was prepared: the log goes on elsewhere. When this returns, its file and all
     /// that were to be deleted are gone, so a segment can be made under any name.
     pub(super) fn clear(&self) -> Result<(), Error> {
+        self.thread.wait_until(&mut || self.shared.desk.lock().is_settled());
         let mut desk = self.shared.desk.lock();
-        while matches!(desk.next, Next::Making) || desk.deleting || !desk.doomed.is_empty() {
-            self.shared.done.wait(&mut desk);
-        }
         match std::mem::replace(&mut desk.next, Next::None) {
             Next::Ready(base, _) => self.shared.remove(base),
             Next::None | Next::Wanted(_) | Next::Making | Next::Failed(..) => Ok(()),
@@ -139,17 +129,13 @@ impl Preparer {
     /// Has files deleted that the log no longer refers to, in this order.
     pub(super) fn delete(&self, paths: impl IntoIterator<Item = PathBuf>) {
         self.shared.desk.lock().doomed.extend(paths);
-        self.shared.work.notify_one();
+        self.thread.wake();
     }
 
     /// Ends the thread, after what it is at.
     pub(super) fn stop(&self) {
         self.shared.desk.lock().stop = true;
-        self.shared.work.notify_all();
-        let thread = self.thread.lock().take();
-        if let Some(thread) = thread.filter(|t| t.thread().id() != thread::current().id()) {
-            let _ = thread.join(); // a panic there was reported by the panic hook
-        }
+        self.thread.join();
     }
 }
 
@@ -159,61 +145,48 @@ impl Drop for Preparer {
     }
 }
 
-enum Job {
-    Make(u64),
-    Delete(PathBuf),
-    Stop,
+impl Desk {
+    /// Whether nothing is being made or deleted, or is about to be deleted.
+    fn is_settled(&self) -> bool {
+        !matches!(self.next, Next::Making) && !self.deleting && self.doomed.is_empty()
+    }
 }
 
 impl Shared {
-    fn run(&self) {
-        let mut told = false; // that it cannot be made
-        loop {
-            match self.next_job() {
-                Job::Make(base) => {
-                    let made = self.make(base);
-                    if let Err(error) = made.as_ref().map(|_| told = false)
-                        && !std::mem::replace(&mut told, true)
-                    {
-                        tracing::warn!(base, %error, "cannot prepare the next log segment");
-                    }
-                    let next = made.map_or_else(
-                        |error| Next::Failed(base, error),
-                        |file| Next::Ready(base, file),
-                    );
-                    self.desk.lock().next = next;
-                    self.done.notify_all();
-                }
-                Job::Delete(path) => {
-                    let removed = self.files.remove(&path);
-                    if let Err(error) = removed.and_then(|()| self.files.sync_dir(&self.dir)) {
-                        // It goes at the next start: it lies before the purge point.
-                        tracing::warn!(path = %path.display(), %error, "cannot delete a log segment");
-                    }
-                    self.desk.lock().deleting = false;
-                    self.done.notify_all();
-                }
-                Job::Stop => return,
-            }
+    /// Deletions come first: they may make the room that the next segment needs. `told`: that it
+    /// cannot be made.
+    fn turn(&self, told: &mut bool) -> Turn {
+        let mut desk = self.desk.lock();
+        if let Some(path) = desk.doomed.pop_front() {
+            desk.deleting = true;
+            drop(desk);
+            self.delete(&path);
+            self.desk.lock().deleting = false;
+            return Turn::done();
         }
+        if desk.stop {
+            return Turn::End;
+        }
+        let Next::Wanted(base) = desk.next else { return Turn::Idle(None) };
+        desk.next = Next::Making;
+        drop(desk);
+        let made = self.make(base);
+        if let Err(error) = made.as_ref().map(|_| *told = false)
+            && !std::mem::replace(told, true)
+        {
+            tracing::warn!(base, %error, "cannot prepare the next log segment");
+        }
+        let next =
+            made.map_or_else(|error| Next::Failed(base, error), |file| Next::Ready(base, file));
+        self.desk.lock().next = next;
+        Turn::done()
     }
 
-    /// Deletions come first: they may make the room that the next segment needs.
-    fn next_job(&self) -> Job {
-        let mut desk = self.desk.lock();
-        loop {
-            if let Some(path) = desk.doomed.pop_front() {
-                desk.deleting = true;
-                return Job::Delete(path);
-            }
-            if desk.stop {
-                return Job::Stop;
-            }
-            if let Next::Wanted(base) = desk.next {
-                desk.next = Next::Making;
-                return Job::Make(base);
-            }
-            self.work.wait(&mut desk);
+    fn delete(&self, path: &Path) {
+        let removed = self.files.remove(path);
+        if let Err(error) = removed.and_then(|()| self.files.sync_dir(&self.dir)) {
+            // It goes at the next start: it lies before the purge point.
+            tracing::warn!(path = %path.display(), %error, "cannot delete a log segment");
         }
     }
 

@@ -17,20 +17,29 @@ use super::flush::Durability;
 use crate::ids::StoreId;
 
 const FORMAT: u32 = 1;
-/// The kernel draws it anew at each start of the machine.
-const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 /// Keeps other processes out of a store directory as long as it lives.
 #[derive(Debug)]
 pub struct StoreLock {
-    _file: File, // the lock goes with the descriptor, however the process ends
+    _file: Option<File>, // the lock goes with the descriptor, however the process ends
 }
 
 impl StoreLock {
     /// Takes `dir/store.lock`, making the directory if need be.
     pub fn take(files: &dyn Files, dir: &Path) -> Result<Self, Error> {
         files.create_dir(dir).map_err(|e| Error::io("create directory", dir, e))?;
-        let path = dir.join("store.lock");
+        files.lock(&dir.join("store.lock"))
+    }
+
+    /// On a disk that other processes cannot reach.
+    #[cfg(test)]
+    pub fn not_needed() -> Self {
+        Self { _file: None }
+    }
+
+    /// Takes the lock that this file stands for.
+    pub(super) fn of_file(path: &Path) -> Result<Self, Error> {
+        let path = path.to_owned();
         let failed = |e: io::Error| Error::io("lock", &path, e);
         let opened =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
@@ -52,7 +61,7 @@ impl StoreLock {
             .and_then(|()| file.rewind())
             .and_then(|()| file.write_all(pid.as_bytes()));
         written.map_err(failed)?;
-        Ok(Self { _file: file })
+        Ok(Self { _file: Some(file) })
     }
 }
 
@@ -124,9 +133,8 @@ pub struct StoreFile {
 impl StoreFile {
     /// Opens the stamp in `dir`, or makes it when the directory is new; marks the store as in use.
     pub fn open(files: Arc<dyn Files>, dir: &Path, opening: Opening) -> Result<Self, Error> {
-        let boot_id = std::fs::read_to_string(BOOT_ID)
-            .map_err(|e| Error::io("read", Path::new(BOOT_ID), e))?;
-        Self::open_at_boot(files, dir, opening, boot_id.trim())
+        let boot_id = files.boot_id().map_err(|e| Error::io("learn the boot id for", dir, e))?;
+        Self::open_at_boot(files, dir, opening, &boot_id)
     }
 
     fn open_at_boot(
@@ -148,7 +156,10 @@ impl StoreFile {
             None if used => {
                 return Err(Error::bad_file(&path, "it is missing, but there is a log"));
             }
-            None => (new_stamp(identity, now_ms)?, PreviousLife::New),
+            None => {
+                let drawn = files.draw_id().map_err(|e| Error::io("draw an id for", &path, e))?;
+                (new_stamp(identity, drawn, now_ms), PreviousLife::New)
+            }
         };
         let life_was = |life| previous_life == life;
         stamp.in_doubt |= stamp.in_memory && life_was(PreviousLife::MachineStopped);
@@ -242,26 +253,17 @@ fn previous_life(stamp: &Stamp, boot_id: &str) -> PreviousLife {
     }
 }
 
-fn new_stamp(identity: Identity, now_ms: i64) -> Result<Stamp, Error> {
-    Ok(Stamp {
+fn new_stamp(identity: Identity, drawn: u64, now_ms: i64) -> Stamp {
+    Stamp {
         format: FORMAT,
-        store_id: format!("{:016x}", random_id()?),
+        store_id: format!("{:016x}", drawn.max(1)), // 0 is nobody's
         identity,
         created_ms: now_ms,
         boot_id: String::new(),
         clean: false,
         in_memory: false,
         in_doubt: false,
-    })
-}
-
-/// Never zero. From the kernel: members that start at the same moment must not draw the same.
-fn random_id() -> Result<u64, Error> {
-    let source = Path::new("/dev/urandom");
-    let mut bytes = [0; 8];
-    let read = File::open(source).and_then(|mut file| file.read_exact(&mut bytes));
-    read.map_err(|e| Error::io("read", source, e))?;
-    Ok(u64::from_le_bytes(bytes).max(1))
+    }
 }
 
 #[cfg(test)]
