@@ -50,6 +50,8 @@ mod repair_tests;
 mod role;
 mod room;
 mod rpc_server;
+#[cfg(test)]
+mod simulation;
 mod snapshot;
 mod start;
 mod state_machine;

@@ -160,8 +160,7 @@ impl CommitLog {
     ) -> Result<(Self, Recovery), Error> {
         let bytes = options.segment_bytes;
         let least = if cfg!(test) { SEGMENT_BYTES_MIN / 8 } else { SEGMENT_BYTES_MIN };
-        if !(least..=SEGMENT_BYTES_MAX).contains(&bytes) || !bytes.is_multiple_of(4096)
-        {
+        if !(least..=SEGMENT_BYTES_MAX).contains(&bytes) || !bytes.is_multiple_of(4096) {
             return Err(Error::BadSegmentBytes { bytes });
         }
         let found = recovery::recover(files.as_ref(), &options, from, committed)?;

@@ -181,6 +181,19 @@ impl SimulatedDisk {
         self.0.lock().steps.clone()
     }
 
+    /// How many steps there were.
+    pub fn step_count(&self) -> usize {
+        self.0.lock().steps.len()
+    }
+
+    /// What of a file is durable; `None` if there is none of that name.
+    pub fn durable(&self, path: &Path) -> Option<Vec<u8>> {
+        let state = self.0.lock();
+        let number = state.durable_names.get(path)?;
+        let durable = state.nodes.get(number)?.images.lock().durable.clone();
+        Some(durable)
+    }
+
     /// The disk as the next process finds it when this one ends and the machine goes on. What was
     /// not durable still is not.
     pub fn after_kill(&self) -> io::Result<Self> {

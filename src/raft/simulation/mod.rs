@@ -1,0 +1,287 @@
+//! A group on simulated disks, network and clocks, all of it drawn from one seed.
+//!
+//! It is the production code that runs: adapter, store, proposer, openraft and tonic. Each member
+//! has a runtime of its own in one thread, moved on a millisecond at a time. A simulation has a
+//! process for itself ([`kernel`] says why) and prints a line at its end; the same seed prints the
+//! same line.
+//!
+//! ```text
+//!  faults ──► machines (disk, clock, runtime with a member) ◄──► network
+//!  clients ─── proposals ──►│                 │
+//!  history ◄── answers ─────┘                 └──► oracle: what must hold after each step
+//! ```
+
+mod disk;
+mod faults;
+mod history;
+mod kernel;
+mod machine;
+mod network;
+mod oracle;
+mod tests;
+
+use std::path::PathBuf;
+
+use faults::Faults;
+use history::Producer;
+use machine::{Death, Machine};
+use network::Network;
+use oracle::Oracle;
+
+use crate::clock;
+use crate::raft::{GroupOptions, Limits, PeerAddress, Peers, Role, Timing};
+use crate::store::Durability;
+use crate::store::entry::crc32c;
+use crate::store::retention::Rules;
+
+/// Small, so that segments are rolled, purged and missed.
+const SEGMENT_BYTES: u64 = 128 << 10;
+/// How long a group may take to serve again after the faults, ms.
+const RECOVERY_MS: u64 = 30_000;
+/// Between looks at what is derived, ms.
+const DERIVED_MS: u64 = 100;
+
+/// What is simulated.
+#[derive(Debug, Clone, Copy)]
+struct Plan {
+    seed: u64,
+    members: usize,
+    faults: Faults,
+    /// How long things go wrong, ms.
+    fault_ms: u64,
+    /// Whether what happens is printed.
+    is_told: bool,
+}
+
+/// What came of it, to be printed.
+#[derive(Debug)]
+#[allow(dead_code)] // printing is reading
+struct Outcome {
+    /// Of everything that happened.
+    trace: u32,
+    now: u64,
+    stored: usize,
+    committed: u64,
+}
+
+struct World {
+    plan: Plan,
+    now: u64,
+    chance: fastrand::Rng,
+    network: Network,
+    machines: Vec<Machine>,
+    producers: Vec<Producer>,
+    oracle: Oracle,
+    /// When a machine that is off is switched on.
+    returns: Vec<u64>,
+    heals_at: Option<u64>,
+    mended_at: Option<u64>,
+    trace: u32,
+}
+
+/// Runs a simulation in this process, which is spoilt for anything else.
+fn simulate(plan: Plan) -> Result<Outcome, String> {
+    kernel::simulate(plan.seed);
+    let mut world = World::new(plan);
+    let outcome = world.run();
+    outcome.map_err(|why| format!("at {} ms: {why}", world.now))
+}
+
+impl World {
+    fn new(plan: Plan) -> Self {
+        let mut chance = fastrand::Rng::with_seed(plan.seed);
+        let network = Network::new(plan.members, chance.u64(..));
+        let origin = clock::now();
+        let names = (0..plan.members).map(|n| format!("n{n}"));
+        let address = |host: &String| PeerAddress { host: host.clone(), port: 1 };
+        let peers = Peers::new(names.clone().map(|name| (name.clone(), address(&name))));
+        let machines = names.enumerate().map(|(index, name)| {
+            let options = options(name, peers.clone());
+            Machine::new(index, options, network.clone(), origin, chance.u64(..))
+        });
+        let machines: Vec<_> = machines.collect();
+        Self {
+            plan,
+            now: 0,
+            chance,
+            network,
+            producers: (0..3).map(Producer::new).collect(),
+            oracle: Oracle::new(machines.len()),
+            returns: vec![0; machines.len()],
+            machines,
+            heals_at: None,
+            mended_at: None,
+            trace: 0,
+        }
+    }
+
+    fn run(&mut self) -> Result<Outcome, String> {
+        (0..self.machines.len()).for_each(|index| self.start(index));
+        while self.now < self.plan.fault_ms {
+            match self.plan.faults {
+                Faults::All if self.now > 1000 => self.go_wrong(),
+                Faults::All | Faults::None => {}
+            }
+            self.step()?;
+        }
+        self.mend_all();
+        let before: Vec<usize> = self.producers.iter().map(Producer::stored).collect();
+        let mended = self.now;
+        let serves = |world: &Self| {
+            let mut producers = world.producers.iter().zip(&before);
+            producers.all(|(producer, before)| producer.stored() > *before + 5)
+        };
+        while !serves(self) || !self.is_settled() {
+            if self.now > mended + RECOVERY_MS {
+                return Err(format!("does not serve {RECOVERY_MS} ms after the last fault"));
+            }
+            self.switch_on();
+            self.step()?;
+        }
+        self.oracle.check_served(&self.machines)?;
+        for producer in &self.producers {
+            producer.check(&self.oracle.messages)?;
+        }
+        let stored = self.producers.iter().map(Producer::stored).sum();
+        let committed = self.oracle.committed();
+        Ok(Outcome { trace: self.trace, now: self.now, stored, committed })
+    }
+
+    /// A millisecond passes.
+    fn step(&mut self) -> Result<(), String> {
+        self.now += 1;
+        self.network.deliver(self.now);
+        self.send();
+        for index in 0..self.machines.len() {
+            match self.machines[index].run_until(self.now) {
+                Some(Ok(death)) => self.die(index, death),
+                Some(Err(why)) => self.refused_to_start(index, &why)?,
+                None => {}
+            }
+            self.oracle.check(&self.machines, index)?;
+            if (self.now + index as u64).is_multiple_of(DERIVED_MS) {
+                self.oracle.check_derived(&self.machines[index])?;
+            }
+        }
+        for index in 0..self.producers.len() {
+            let (members, chance) = (self.machines.len(), &mut self.chance);
+            self.producers[index].listen(self.now, members, chance)?;
+        }
+        self.trace_step();
+        Ok(())
+    }
+
+    fn send(&mut self) {
+        for index in 0..self.producers.len() {
+            let turn = self.producers[index].turn(self.now, &mut self.chance);
+            let Some((member, proposal)) = turn else { continue };
+            match self.machines[member].group() {
+                Some(group) => {
+                    self.machines[member].set_time(self.now);
+                    group.propose(proposal);
+                }
+                None => (proposal.done)(Err(crate::raft::ProposeError::Stopping)),
+            }
+        }
+    }
+
+    fn start(&mut self, index: usize) {
+        self.note(&format!("n{index} starts"));
+        self.oracle.restarted(index);
+        self.machines[index].start(self.now);
+    }
+
+    fn die(&mut self, index: usize, death: Death) {
+        if self.machines[index].is_on() {
+            self.note(&format!("n{index} dies: {death:?}"));
+            self.machines[index].die(death, &mut self.chance);
+            self.returns[index] = self.now + self.chance.u64(1..3000);
+        }
+    }
+
+    /// A member refuses its store only where the disk is full.
+    fn refused_to_start(&mut self, index: usize, why: &str) -> Result<(), String> {
+        if !why.contains("no space") && !why.contains("no room") {
+            return Err(format!("n{index} refuses its store: {why}"));
+        }
+        self.die(index, Death::Kill);
+        Ok(())
+    }
+
+    fn switch_on(&mut self) {
+        for index in 0..self.machines.len() {
+            let stopped = self.machines[index].group().and_then(|group| group.status().stopped);
+            if let Some(why) = stopped {
+                self.note(&format!("n{index} has stopped: {why}"));
+                self.die(index, Death::Kill);
+                self.returns[index] = self.now;
+            }
+            if !self.machines[index].is_on() && self.returns[index] <= self.now {
+                self.start(index);
+            }
+        }
+    }
+
+    /// Whether everybody runs, votes, and has everything.
+    fn is_settled(&self) -> bool {
+        let groups: Vec<_> = self.machines.iter().filter_map(Machine::group).collect();
+        let Some(leader) = groups.iter().find(|group| group.role().is_leader()) else {
+            return false;
+        };
+        let Role::Leader { term } = leader.role() else { return false };
+        let status = leader.status();
+        let ids: Vec<u64> = groups.iter().map(|group| group.store_id().0).collect();
+        let voters = {
+            use openraft::async_runtime::watch::WatchReceiver as _;
+            let metrics = leader.0.raft.metrics();
+            let membership = metrics.borrow_watched().membership_config.membership().clone();
+            membership.voter_ids().collect::<Vec<u64>>()
+        };
+        groups.len() == self.machines.len()
+            && voters.len() == ids.len()
+            && ids.iter().all(|id| voters.contains(id))
+            && groups.iter().all(|group| {
+                let own = group.status();
+                own.term == term && own.stopped.is_none() && own.applied == status.applied
+            })
+    }
+
+    fn note(&mut self, what: &str) {
+        if self.plan.is_told {
+            eprintln!("{:>6} {what}", self.now);
+        }
+        self.mix(what.as_bytes());
+    }
+
+    fn mix(&mut self, bytes: &[u8]) {
+        self.trace = crc32c(&[&self.trace.to_le_bytes(), bytes].concat());
+    }
+
+    /// What the step changed that can be seen from here.
+    fn trace_step(&mut self) {
+        let mut seen = vec![self.now, self.network.delivered(), self.oracle.committed()];
+        for machine in &self.machines {
+            let tail = machine.group().map_or(0, |group| group.0.log.tail().0);
+            seen.extend([machine.stored.step_count() as u64, tail]);
+        }
+        let bytes: Vec<u8> = seen.into_iter().flat_map(u64::to_le_bytes).collect();
+        self.mix(&bytes);
+    }
+}
+
+fn options(member: String, peers: Peers) -> GroupOptions {
+    let dir = PathBuf::from("/store");
+    GroupOptions {
+        cluster: "C".to_owned(),
+        group: "G".to_owned(),
+        member,
+        peers,
+        log_dir: dir.join("commitlog"),
+        dir,
+        segment_bytes: SEGMENT_BYTES,
+        durability: Durability::Synced,
+        timing: Timing::default(),
+        limits: Limits::default(),
+        retention: Rules { reserved: std::time::Duration::ZERO, ..Rules::default() },
+    }
+}

@@ -1,0 +1,303 @@
+//! The invariants of ARCHITECTURE.md, as far as one can see them from outside, at every step.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use openraft::async_runtime::watch::WatchReceiver as _;
+
+use super::machine::Machine;
+use crate::ids::{EntryIndex, PhysicalOffset, QueueOffset};
+use crate::protocol::message::records;
+use crate::raft::command::Commands;
+use crate::raft::tables::Tables;
+use crate::raft::{Group, Place, codec, snapshot};
+use crate::store::entry::{EntryId, Kind, crc32c};
+use crate::store::{Durability, Files, StoredEntry, checkpoint};
+
+/// A committed message.
+#[derive(Debug)]
+pub(super) struct Message {
+    pub(super) client: usize,
+    /// Of the client's sends.
+    pub(super) number: usize,
+    pub(super) topic: String,
+    pub(super) queue_id: u32,
+    pub(super) place: Place,
+}
+
+type Nexts = Arc<BTreeMap<(String, u32), u64>>;
+
+/// A committed entry, and what holds after it.
+struct Committed {
+    id: EntryId,
+    position: PhysicalOffset,
+    crc: u32,
+    tables: Tables,
+    nexts: Nexts,
+}
+
+/// What a machine was seen to have.
+#[derive(Default, Clone, Copy)]
+struct Seen {
+    store: u64,
+    /// Entries below this were compared in this life.
+    compared: u64,
+    /// The vote: term, and for whom.
+    vote: (u64, u64),
+}
+
+/// All that was seen so far.
+pub(super) struct Oracle {
+    leaders: BTreeMap<u64, u64>,
+    committed: Vec<Committed>,
+    pub(super) messages: Vec<Message>,
+    seen: Vec<Seen>,
+}
+
+type Checked = Result<(), String>;
+
+fn must(holds: bool, what: impl FnOnce() -> String) -> Checked {
+    if holds { Ok(()) } else { Err(what()) }
+}
+
+impl Oracle {
+    /// Of a group that was never started.
+    pub(super) fn new(machines: usize) -> Self {
+        let seen = vec![Seen::default(); machines];
+        Self { leaders: BTreeMap::new(), committed: Vec::new(), messages: Vec::new(), seen }
+    }
+
+    /// Entries that are known to be committed.
+    pub(super) fn committed(&self) -> u64 {
+        self.committed.len() as u64
+    }
+
+    /// The member of `machine` starts again: all of it is compared again.
+    pub(super) fn restarted(&mut self, machine: usize) {
+        self.seen[machine].compared = 0;
+    }
+
+    /// The store of `machine` is lost, with all that it promised.
+    pub(super) fn emptied(&mut self, machine: usize) {
+        self.seen[machine] = Seen::default();
+    }
+
+    /// After each step of a member.
+    pub(super) fn check(&mut self, machines: &[Machine], index: usize) -> Checked {
+        let Some(group) = machines[index].group() else { return Ok(()) };
+        let (term, vote, leads, committed) = {
+            let metrics = group.0.raft.metrics();
+            let metrics = metrics.borrow_watched();
+            let vote = (metrics.vote.leader_id.term, metrics.vote.leader_id.voted_for);
+            let committed = metrics.local_committed.map(|id| id.index);
+            (metrics.current_term, vote, metrics.state.is_leader(), committed)
+        };
+        let seen = &mut self.seen[index];
+        seen.store = group.store_id().0;
+        let former = std::mem::replace(&mut seen.vote, vote);
+        must(vote.0 > former.0 || vote == former || former.0 == 0, || {
+            format!("I6: n{index} voted {former:?} (term, store) and now {vote:?}")
+        })?;
+        if leads {
+            let leader = *self.leaders.entry(term).or_insert(seen.store);
+            must(leader == seen.store, || {
+                format!("two leaders in term {term}: {leader:x} and {:x}", self.seen[index].store)
+            })?;
+        }
+        let last = group.0.log.last().map(|id| id.index.0);
+        must(committed <= last, || format!("n{index} ends at {last:?}, committed {committed:?}"))?;
+        let applied = group.0.state.progress().last.map(|id| id.index.0);
+        must(applied <= last, || format!("n{index} ends at {last:?}, applied {applied:?}"))?;
+        self.compare(machines, index, &group, committed.max(applied))
+    }
+
+    /// Compares what became committed on a member with what the others have there.
+    fn compare(
+        &mut self,
+        machines: &[Machine],
+        index: usize,
+        group: &Group,
+        committed: Option<u64>,
+    ) -> Checked {
+        let Some(committed) = committed else { return Ok(()) };
+        let first = group.0.log.first_index().0;
+        let mut next = self.seen[index].compared.max(first);
+        while next <= committed {
+            let to = EntryIndex(committed + 1);
+            let entries = group.0.log.entries(EntryIndex(next), to, 1 << 20);
+            let entries = entries.map_err(|e| format!("I2: n{index} cannot read {next}: {e}"))?;
+            let Some(last) = entries.last() else {
+                return Err(format!("I2: n{index} lacks the committed entry {next}"));
+            };
+            next = last.header.index.0 + 1;
+            for entry in &entries {
+                self.compare_entry(machines, index, group, entry)?;
+            }
+        }
+        self.seen[index].compared = next;
+        Ok(())
+    }
+
+    fn compare_entry(
+        &mut self,
+        machines: &[Machine],
+        index: usize,
+        group: &Group,
+        entry: &StoredEntry,
+    ) -> Checked {
+        let (id, at) = (entry.header.id(), entry.header.index.0);
+        let crc = crc32c(&entry.bytes);
+        if let Some(known) = self.committed.get(at as usize) {
+            return must((known.id, known.crc) == (id, crc), || {
+                format!("I2: n{index} has {id:?} where {:?} was committed", known.id)
+            });
+        }
+        must(at == self.committed(), || {
+            format!("n{index} starts at {at}, but nothing behind {} is known", self.committed())
+        })?;
+        self.check_majority(machines, group, entry)?;
+        self.learn(entry, crc)
+    }
+
+    /// I1: what is committed is durable on a majority.
+    fn check_majority(&self, machines: &[Machine], group: &Group, entry: &StoredEntry) -> Checked {
+        let metrics = group.0.raft.metrics();
+        let membership = metrics.borrow_watched().membership_config.membership().clone();
+        let has = |store: u64| {
+            let machine = machines.iter().find(|machine| self.seen[machine.index].store == store);
+            machine.is_some_and(|machine| holds(machine, entry))
+        };
+        for voters in membership.get_joint_config() {
+            let have = voters.iter().filter(|store| has(**store)).count();
+            must(have * 2 > voters.len() || voters.is_empty(), || {
+                let id = entry.header.id();
+                format!("I1: {id:?} is committed, but durable on {have} of {}", voters.len())
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Takes a committed entry for what is true.
+    fn learn(&mut self, entry: &StoredEntry, crc: u32) -> Checked {
+        let id = entry.header.id();
+        let before = self.committed.last();
+        let mut tables = before.map(|before| before.tables.clone()).unwrap_or_default();
+        let mut nexts = before.map(|before| Arc::clone(&before.nexts)).unwrap_or_default();
+        must(before.is_none_or(|before| before.id.term <= id.term), || {
+            format!("the term goes back at {id:?}")
+        })?;
+        for record in records(&entry.records()) {
+            let record = record.map_err(|error| format!("no record in {id:?}: {error}"))?;
+            let (topic, queue_id) = (record.topic().to_owned(), record.queue_id());
+            let next = Arc::make_mut(&mut nexts).entry((topic.clone(), queue_id)).or_insert(0);
+            must(record.queue_offset() == *next, || {
+                let offset = record.queue_offset();
+                format!("I3: {id:?} has offset {offset} of {topic} {queue_id}, {next} is next")
+            })?;
+            *next += 1;
+            let place = Place {
+                physical: PhysicalOffset(record.physical()),
+                queue_offset: QueueOffset(record.queue_offset()),
+            };
+            let body = String::from_utf8_lossy(record.body()).into_owned();
+            let mut parts = body.split('/').map(str::parse);
+            let (Some(Ok(client)), Some(Ok(number))) = (parts.next(), parts.next()) else {
+                return Err(format!("{id:?} has a message that nobody sent"));
+            };
+            self.messages.push(Message { client, number, topic, queue_id, place });
+        }
+        let commands = entry.commands();
+        if entry.header.kind == Kind::Data && !commands.is_empty() {
+            let commands: Commands = codec::decode(&commands).map_err(|error| error.to_string())?;
+            for command in commands.list {
+                let _ = tables.apply(command, commands.at_ms); // what it decided, clients know
+            }
+        }
+        let position = entry.header.position;
+        self.committed.push(Committed { id, position, crc, tables, nexts });
+        Ok(())
+    }
+
+    /// Now and then, as it takes longer: what a member derived from its log.
+    pub(super) fn check_derived(&self, machine: &Machine) -> Checked {
+        let Some(group) = machine.group() else { return Ok(()) };
+        let index = machine.index;
+        let log = &group.0.log;
+        let applied = group.0.state.progress().last;
+        if let Some(applied) = applied {
+            let known = self.committed.get(applied.index.0 as usize);
+            let known = known.ok_or_else(|| format!("n{index} applied {applied:?} unseen"))?;
+            must(*group.tables() == known.tables, || {
+                format!("I10: the tables of n{index} at {applied:?} are others")
+            })?;
+            for ((topic, queue_id), next) in &*known.nexts {
+                let bounds = group.queues().bounds(topic, *queue_id);
+                let have = bounds.map_or(0, |bounds| bounds.next.0);
+                must(have == *next, || {
+                    format!("I3: n{index} is at {have} of {topic} {queue_id}, not at {next}")
+                })?;
+            }
+        }
+        let purged = log.purged().map(|id| id.index);
+        let stored = checkpoint::load(&machine.stored, &machine.options.dir);
+        let stored = stored.map_err(|error| format!("n{index}: {error}"))?;
+        let stored = stored.map(|stored| snapshot::decode(&stored.state)).transpose();
+        let stored = stored.map_err(|error| format!("n{index}: {error}"))?;
+        let stored = stored.and_then(|captured| captured.progress.last).map(|id| id.index);
+        let applied = applied.map(|id| id.index);
+        must(purged <= stored && stored <= applied, || {
+            format!("n{index}: purged {purged:?}, checkpoint {stored:?}, applied {applied:?}")
+        })?;
+        for at in (log.first_index().0..self.seen[index].compared).rev().take(3) {
+            let known = self.committed.get(at as usize).map(|known| (known.id, known.position));
+            let header = log.header_of(EntryIndex(at)).map_err(|error| error.to_string())?;
+            must(header.map(|header| (header.id(), header.position)) == known, || {
+                format!("I2: n{index} has {header:?} where {known:?} was committed")
+            })?;
+        }
+        Ok(())
+    }
+
+    /// In the end: everybody has everything, and serves it as it was committed.
+    pub(super) fn check_served(&mut self, machines: &[Machine]) -> Checked {
+        for machine in machines {
+            self.restarted(machine.index);
+            self.check(machines, machine.index)?;
+            self.check_derived(machine)?;
+            let Some(group) = machine.group() else {
+                return Err(format!("n{} does not run", machine.index));
+            };
+            let first = group.0.log.first_position();
+            for message in &self.messages {
+                let Message { topic, queue_id, place, .. } = message;
+                let mut units = Vec::new();
+                let found =
+                    group.queues().units(topic, *queue_id, place.queue_offset, 1, &mut units);
+                let unit = found.ok().and_then(|_| units.first().map(|unit| unit.physical));
+                must(place.physical < first || unit == Some(place.physical), || {
+                    let index = machine.index;
+                    format!("n{index} serves {topic} {queue_id} {place:?} from {unit:?}")
+                })?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether an entry would be on a machine after its power was lost; of a member that acknowledges
+/// from memory, after its process was killed.
+fn holds(machine: &Machine, entry: &StoredEntry) -> bool {
+    let options = &machine.options;
+    let base = entry.header.position.0 - entry.header.position.0 % options.segment_bytes;
+    let path = options.log_dir.join(format!("{base:020}"));
+    let content = match options.durability {
+        Durability::Synced => machine.stored.durable(&path),
+        Durability::PageCache => machine.stored.read(&path).ok().flatten(),
+    };
+    let Some(content) = content else {
+        // It may have been purged there already.
+        return machine.group().is_some_and(|g| g.0.log.first_position() > entry.header.position);
+    };
+    let at = (entry.header.position.0 - base) as usize;
+    content.get(at..at + entry.bytes.len()) == Some(&*entry.bytes)
+}
