@@ -24,6 +24,8 @@ use crate::raft::command::{Command, Commands};
 use crate::raft::membership;
 use crate::raft::repair::Repairer;
 use crate::raft::room::Room;
+#[cfg(test)]
+use crate::raft::simulation::planted::{Bug, is_planted};
 use crate::raft::type_config::{
     Ballot, Batch, LogEntry, Payload, RaftLogId, Stored, TypeConfig, ballot, entry_id, log_id,
 };
@@ -81,7 +83,11 @@ impl LogStore {
     async fn prepare(&self, entry: &LogEntry) -> io::Result<()> {
         let term = entry_id(&entry.log_id).term;
         let is_proposed = entry.stored.is_none() && matches!(entry.payload, Payload::Normal(_));
-        if is_proposed && self.0.assigned.lock().term != Some(term) {
+        let known = self.0.assigned.lock().term;
+        let is_known = known == Some(term);
+        #[cfg(test)]
+        let is_known = is_known || (is_planted(Bug::CountsWhatWasCut) && known.is_some());
+        if is_proposed && !is_known {
             let after_tail = self.after_tail().await?;
             *self.0.assigned.lock() = Assigned { term: Some(term), ..after_tail };
         }
@@ -272,6 +278,10 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn save_vote(&mut self, vote: &Ballot) -> io::Result<()> {
+        #[cfg(test)]
+        if is_planted(Bug::ForgetsVotes) {
+            return Ok(());
+        }
         let stored = store::Vote {
             term: Term(vote.leader_id.term),
             voted_for: Some(StoreId(vote.leader_id.voted_for)),
@@ -302,6 +312,11 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             self.prepare(&entry).await?;
             self.0.room.when_there_is(|| self.append_one(&entry)).await?;
         }
+        #[cfg(test)]
+        if is_planted(Bug::AcknowledgesUnsynced) {
+            flushed.io_completed(Ok(()));
+            return Ok(());
+        }
         self.0.log.sync(Box::new(move |result| {
             flushed.io_completed(result.map_err(io::Error::other));
         }));
@@ -310,6 +325,10 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 
     async fn truncate_after(&mut self, last: Option<RaftLogId>) -> io::Result<()> {
         let from = last.map_or_else(|| self.0.log.first_index(), |last| EntryIndex(last.index + 1));
+        #[cfg(test)]
+        if is_planted(Bug::CountsWhatWasCut) {
+            return self.0.log.truncate_from(from).map_err(io::Error::other);
+        }
         self.0.assigned.lock().term = None;
         self.0.log.truncate_from(from).map_err(io::Error::other)
     }

@@ -9,9 +9,9 @@ use crate::ids::{EntryIndex, PhysicalOffset, StoreId};
 use crate::raft::StartError;
 use crate::raft::applied::{AppliedState, Captured, Progress};
 use crate::raft::checkpointer::StoreParts;
+use crate::raft::dial::Links;
 #[cfg(test)]
 use crate::raft::dial::Tcp;
-use crate::raft::dial::Links;
 use crate::raft::error::StorageError;
 use crate::raft::group::GroupOptions;
 use crate::raft::introduction::Introduction;

@@ -14,7 +14,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
 use crate::store::files::{FileInfo, Fill, SegmentFile, Space};
-use crate::store::mmap::Writer;
+use crate::store::mmap::{Unpublished, Writer};
 use crate::store::simulated_disk::SimulatedDisk;
 use crate::store::store_file::StoreLock;
 use crate::store::threads::{Turn, Work, Worker};
@@ -143,6 +143,10 @@ struct Segment {
 impl SegmentFile for Segment {
     fn map(&self) -> io::Result<Writer> {
         self.file.map()
+    }
+
+    fn write(&self, bytes: Unpublished<'_>) -> io::Result<()> {
+        self.file.write(bytes)
     }
 
     fn sync(&self) -> io::Result<()> {

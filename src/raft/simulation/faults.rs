@@ -3,8 +3,9 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::World;
-use super::machine::{DISK_BYTES, Death};
+use super::machine::{DISK_BYTES, Death, Machine};
 use super::network::Weather;
+use crate::store::Durability;
 
 /// Which faults a simulation has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,11 +22,7 @@ const RARITY: u64 = 250;
 impl World {
     /// Perhaps something goes wrong now, or is mended.
     pub(super) fn go_wrong(&mut self) {
-        for index in 0..self.machines.len() {
-            if !self.machines[index].is_on() && self.returns[index] <= self.now {
-                self.start(index);
-            }
-        }
+        self.switch_on();
         if self.heals_at.take_if(|at| *at <= self.now).is_some() {
             self.note("the network heals");
             self.network.heal();
@@ -62,14 +59,17 @@ impl World {
     }
 
     fn begin_fault(&mut self) {
-        let index = self.chance.usize(0..self.machines.len());
-        match self.chance.u32(0..14) {
+        let index = self.victim();
+        match self.chance.u32(0..18) {
             0 => self.die_soon(index, Death::Kill),
             1 | 2 => self.die_soon(index, Death::PowerLoss),
             3 => {
                 let death = if self.chance.bool() { Death::Kill } else { Death::PowerLoss };
                 self.note("everybody dies");
-                (0..self.machines.len()).for_each(|index| self.die(index, death));
+                for index in 0..self.machines.len() {
+                    let death = self.allowed(death);
+                    self.die(index, death);
+                }
             }
             4 => {
                 self.note(&format!("n{index} is told to stop"));
@@ -80,7 +80,7 @@ impl World {
                 self.note(&format!("n{index} is paused until {until}"));
                 self.machines[index].paused_until = until;
             }
-            6 | 7 => self.cut(index),
+            6 | 7 | 14..=16 => self.cut(index),
             8 => {
                 let weather =
                     Weather { delay_max: self.chance.u64(2..150), lost: self.chance.u64(0..100) };
@@ -93,26 +93,38 @@ impl World {
                 self.network.reset_one();
             }
             10 => {
-                let ms = self.chance.i64(-1_000_000_000..1_000_000_000);
+                let far = if self.chance.u32(0..4) == 0 { 1_000_000_000 } else { 2000 };
+                let ms = self.chance.i64(-far..far);
                 self.note(&format!("the clock of n{index} jumps by {ms} ms"));
                 self.machines[index].skew_ms += ms;
             }
             11 => self.spoil_disk(index),
             12 => self.empty(index),
             _ => {
-                if let Some(group) = self.machines[index].group() {
-                    self.note(&format!("n{index} is asked to purge"));
-                    group.purge_now();
-                }
+                self.note("everybody is asked to purge");
+                self.machines.iter().filter_map(Machine::group).for_each(|group| group.purge_now());
             }
+        }
+    }
+
+    /// Members that acknowledge from memory survive one machine's stop at a time, no more: until
+    /// the last one has everything again, others are only killed.
+    fn allowed(&self, death: Death) -> Death {
+        match self.plan.durability {
+            Durability::PageCache if !self.is_settled() => Death::Kill,
+            Durability::PageCache | Durability::Synced => death,
         }
     }
 
     /// At one of the next steps of its disk, or now.
     fn die_soon(&mut self, index: usize, death: Death) {
+        let death = self.allowed(death);
         let machine = &mut self.machines[index];
-        if self.chance.bool() {
-            let steps = self.chance.usize(0..12);
+        let from_memory = self.plan.durability == Durability::PageCache;
+        // Until that step another machine could have stopped.
+        let is_now = from_memory && death == Death::PowerLoss;
+        if !is_now && self.chance.bool() {
+            let steps = self.chance.usize(0..20);
             machine.dies_by = death;
             machine.stored.stop_at(machine.stored.step_count() + steps);
             self.note(&format!("n{index} is about to die in {steps} steps: {death:?}"));
@@ -123,7 +135,8 @@ impl World {
 
     fn cut(&mut self, index: usize) {
         let others = (0..self.machines.len()).filter(|other| *other != index);
-        let others: Vec<usize> = others.filter(|_| self.chance.u32(0..3) > 0).collect();
+        let often = if self.chance.bool() { 100 } else { 60 };
+        let others: Vec<usize> = others.filter(|_| self.chance.u32(0..100) < often).collect();
         let (here, there) = *self
             .chance
             .choice(&[(true, true), (true, false), (false, true)])

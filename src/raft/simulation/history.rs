@@ -69,7 +69,7 @@ impl Producer {
         self.under_way = Some((now, Arc::clone(&told)));
         let (topic, queue_id) = (TOPICS[chance.usize(0..TOPICS.len())], chance.u32(0..2));
         let text = format!("{}/{}/", self.name, self.sends.len());
-        let mut body = vec![b'.'; text.len() + chance.usize(0..12_000)];
+        let mut body = vec![b'.'; text.len() + chance.usize(0..20_000)];
         body[..text.len()].copy_from_slice(text.as_bytes());
         self.sends.push(Send { topic, queue_id, known: Known::Waits });
         let mut commands = Vec::new();
@@ -115,7 +115,7 @@ impl Producer {
             Known::Waits | Known::Refused | Known::Unknown => None,
         };
         self.under_way = None;
-        self.next_at = now + chance.u64(1..if stored.is_some() { 40 } else { 100 });
+        self.next_at = now + chance.u64(1..100);
         if stored.is_none() {
             self.leader = chance.usize(0..members);
         }

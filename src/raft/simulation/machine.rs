@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 
 use super::disk::{Condition, Disk};
 use super::kernel;
@@ -200,12 +201,13 @@ async fn live(
     index: usize,
     (state, stopped): (&Mutex<State>, oneshot::Receiver<()>),
 ) -> State {
-    let opened = match open::open(disk, &options) {
+    let ending = CancellationToken::new();
+    let opened = match open::open(disk, network.links(index), &options, &ending).await {
         Ok(opened) => opened,
         Err(error) => return State::Failed(error.to_string()),
     };
     let incoming = Some(network.listen(index));
-    let member = match Member::start(&options, opened, network.links(index), incoming).await {
+    let member = match Member::start(&options, opened, incoming, ending).await {
         Ok(member) => member,
         Err(error) => return State::Failed(error.to_string()),
     };

@@ -18,6 +18,7 @@ mod kernel;
 mod machine;
 mod network;
 mod oracle;
+pub(in crate::raft) mod planted;
 mod tests;
 
 use std::path::PathBuf;
@@ -26,7 +27,9 @@ use faults::Faults;
 use history::Producer;
 use machine::{Death, Machine};
 use network::Network;
+use openraft::async_runtime::watch::WatchReceiver as _;
 use oracle::Oracle;
+use planted::Bug;
 
 use crate::clock;
 use crate::raft::{GroupOptions, Limits, PeerAddress, Peers, Role, Timing};
@@ -49,6 +52,9 @@ struct Plan {
     faults: Faults,
     /// How long things go wrong, ms.
     fault_ms: u64,
+    /// When an entry counts as stored on a member.
+    durability: Durability,
+    bug: Option<Bug>,
     /// Whether what happens is printed.
     is_told: bool,
 }
@@ -60,8 +66,16 @@ struct Outcome {
     /// Of everything that happened.
     trace: u32,
     now: u64,
+    /// Sends that were acknowledged.
     stored: usize,
     committed: u64,
+    /// Entries before this are purged somewhere.
+    purged: u64,
+    /// How often a member got a snapshot for entries that it lacked.
+    installed: u64,
+    /// Terms that had a leader.
+    terms: usize,
+    deaths: u64,
 }
 
 struct World {
@@ -76,12 +90,14 @@ struct World {
     returns: Vec<u64>,
     heals_at: Option<u64>,
     mended_at: Option<u64>,
+    deaths: u64,
     trace: u32,
 }
 
 /// Runs a simulation in this process, which is spoilt for anything else.
 fn simulate(plan: Plan) -> Result<Outcome, String> {
     kernel::simulate(plan.seed);
+    plan.bug.into_iter().for_each(planted::plant);
     let mut world = World::new(plan);
     let outcome = world.run();
     outcome.map_err(|why| format!("at {} ms: {why}", world.now))
@@ -96,7 +112,7 @@ impl World {
         let address = |host: &String| PeerAddress { host: host.clone(), port: 1 };
         let peers = Peers::new(names.clone().map(|name| (name.clone(), address(&name))));
         let machines = names.enumerate().map(|(index, name)| {
-            let options = options(name, peers.clone());
+            let options = options(name, peers.clone(), plan.durability);
             Machine::new(index, options, network.clone(), origin, chance.u64(..))
         });
         let machines: Vec<_> = machines.collect();
@@ -111,6 +127,7 @@ impl World {
             machines,
             heals_at: None,
             mended_at: None,
+            deaths: 0,
             trace: 0,
         }
     }
@@ -143,8 +160,17 @@ impl World {
             producer.check(&self.oracle.messages)?;
         }
         let stored = self.producers.iter().map(Producer::stored).sum();
-        let committed = self.oracle.committed();
-        Ok(Outcome { trace: self.trace, now: self.now, stored, committed })
+        let first = |machine: &Machine| machine.group().map(|g| g.0.log.first_index().0);
+        Ok(Outcome {
+            trace: self.trace,
+            now: self.now,
+            stored,
+            committed: self.oracle.committed(),
+            purged: self.machines.iter().filter_map(first).max().unwrap_or(0),
+            installed: self.oracle.installed,
+            terms: self.oracle.terms(),
+            deaths: self.deaths,
+        })
     }
 
     /// A millisecond passes.
@@ -153,19 +179,24 @@ impl World {
         self.network.deliver(self.now);
         self.send();
         for index in 0..self.machines.len() {
-            match self.machines[index].run_until(self.now) {
+            let ended = self.machines[index].run_until(self.now);
+            // What it told when it was about to die counts.
+            self.oracle.check(&self.machines, index)?;
+            match ended {
                 Some(Ok(death)) => self.die(index, death),
                 Some(Err(why)) => self.refused_to_start(index, &why)?,
                 None => {}
             }
-            self.oracle.check(&self.machines, index)?;
             if (self.now + index as u64).is_multiple_of(DERIVED_MS) {
                 self.oracle.check_derived(&self.machines[index])?;
             }
         }
         for index in 0..self.producers.len() {
             let (members, chance) = (self.machines.len(), &mut self.chance);
-            self.producers[index].listen(self.now, members, chance)?;
+            if let Some(place) = self.producers[index].listen(self.now, members, chance)? {
+                self.oracle.check_acknowledged(place)?;
+                self.mix(&place.physical.0.to_le_bytes());
+            }
         }
         self.trace_step();
         Ok(())
@@ -194,27 +225,28 @@ impl World {
     fn die(&mut self, index: usize, death: Death) {
         if self.machines[index].is_on() {
             self.note(&format!("n{index} dies: {death:?}"));
+            self.deaths += 1;
             self.machines[index].die(death, &mut self.chance);
             self.returns[index] = self.now + self.chance.u64(1..3000);
         }
     }
 
-    /// A member refuses its store only where the disk is full.
+    /// A member refuses its store only where the disk is full, or does not sync.
     fn refused_to_start(&mut self, index: usize, why: &str) -> Result<(), String> {
-        if !why.contains("no space") && !why.contains("no room") {
+        if !["no space", "no room", "medium error"].iter().any(|known| why.contains(known)) {
             return Err(format!("n{index} refuses its store: {why}"));
         }
         self.die(index, Death::Kill);
         Ok(())
     }
 
+    /// Switches on what is off and due, and ends what has stopped by itself.
     fn switch_on(&mut self) {
         for index in 0..self.machines.len() {
-            let stopped = self.machines[index].group().and_then(|group| group.status().stopped);
-            if let Some(why) = stopped {
-                self.note(&format!("n{index} has stopped: {why}"));
+            let group = self.machines[index].group();
+            if group.is_some_and(|g| g.0.raft.metrics().borrow_watched().running_state.is_err()) {
+                self.note(&format!("n{index} has stopped"));
                 self.die(index, Death::Kill);
-                self.returns[index] = self.now;
             }
             if !self.machines[index].is_on() && self.returns[index] <= self.now {
                 self.start(index);
@@ -232,7 +264,6 @@ impl World {
         let status = leader.status();
         let ids: Vec<u64> = groups.iter().map(|group| group.store_id().0).collect();
         let voters = {
-            use openraft::async_runtime::watch::WatchReceiver as _;
             let metrics = leader.0.raft.metrics();
             let membership = metrics.borrow_watched().membership_config.membership().clone();
             membership.voter_ids().collect::<Vec<u64>>()
@@ -269,7 +300,7 @@ impl World {
     }
 }
 
-fn options(member: String, peers: Peers) -> GroupOptions {
+fn options(member: String, peers: Peers, durability: Durability) -> GroupOptions {
     let dir = PathBuf::from("/store");
     GroupOptions {
         cluster: "C".to_owned(),
@@ -279,7 +310,7 @@ fn options(member: String, peers: Peers) -> GroupOptions {
         log_dir: dir.join("commitlog"),
         dir,
         segment_bytes: SEGMENT_BYTES,
-        durability: Durability::Synced,
+        durability,
         timing: Timing::default(),
         limits: Limits::default(),
         retention: Rules { reserved: std::time::Duration::ZERO, ..Rules::default() },

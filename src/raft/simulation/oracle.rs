@@ -51,6 +51,10 @@ pub(super) struct Oracle {
     leaders: BTreeMap<u64, u64>,
     committed: Vec<Committed>,
     pub(super) messages: Vec<Message>,
+    /// Of the last one, ms.
+    stored_ms: i64,
+    /// How often a member skipped entries because it was given a snapshot of them.
+    pub(super) installed: u64,
     seen: Vec<Seen>,
 }
 
@@ -64,12 +68,24 @@ impl Oracle {
     /// Of a group that was never started.
     pub(super) fn new(machines: usize) -> Self {
         let seen = vec![Seen::default(); machines];
-        Self { leaders: BTreeMap::new(), committed: Vec::new(), messages: Vec::new(), seen }
+        let (leaders, committed, messages) = Default::default();
+        Self { leaders, committed, messages, stored_ms: 0, installed: 0, seen }
     }
 
     /// Entries that are known to be committed.
     pub(super) fn committed(&self) -> u64 {
         self.committed.len() as u64
+    }
+
+    /// Terms that had a leader.
+    pub(super) fn terms(&self) -> usize {
+        self.leaders.len()
+    }
+
+    /// What a client is told of is applied.
+    pub(super) fn check_acknowledged(&self, place: Place) -> Checked {
+        let is_there = self.messages.iter().rev().any(|message| message.place == place);
+        must(is_there, || format!("{place:?} is acknowledged, but not committed"))
     }
 
     /// The member of `machine` starts again: all of it is compared again.
@@ -94,10 +110,13 @@ impl Oracle {
         };
         let seen = &mut self.seen[index];
         seen.store = group.store_id().0;
-        let former = std::mem::replace(&mut seen.vote, vote);
-        must(vote.0 > former.0 || vote == former || former.0 == 0, || {
-            format!("I6: n{index} voted {former:?} (term, store) and now {vote:?}")
-        })?;
+        // A vote that the disk did not take any more was not told.
+        if !machines[index].stored.has_stopped() {
+            let former = std::mem::replace(&mut seen.vote, vote);
+            must(vote.0 > former.0 || vote == former || former.0 == 0, || {
+                format!("I6: n{index} voted {former:?} (term, store) and now {vote:?}")
+            })?;
+        }
         if leads {
             let leader = *self.leaders.entry(term).or_insert(seen.store);
             must(leader == seen.store, || {
@@ -121,7 +140,9 @@ impl Oracle {
     ) -> Checked {
         let Some(committed) = committed else { return Ok(()) };
         let first = group.0.log.first_index().0;
-        let mut next = self.seen[index].compared.max(first);
+        let compared = self.seen[index].compared;
+        self.installed += u64::from(compared < first && compared > 0);
+        let mut next = compared.max(first);
         while next <= committed {
             let to = EntryIndex(committed + 1);
             let entries = group.0.log.entries(EntryIndex(next), to, 1 << 20);
@@ -195,6 +216,9 @@ impl Oracle {
                 format!("I3: {id:?} has offset {offset} of {topic} {queue_id}, {next} is next")
             })?;
             *next += 1;
+            let (before, now) = (self.stored_ms, record.store_timestamp());
+            must(before <= now, || format!("{id:?} is stored at {now}, one before at {before}"))?;
+            self.stored_ms = now;
             let place = Place {
                 physical: PhysicalOffset(record.physical()),
                 queue_offset: QueueOffset(record.queue_offset()),

@@ -1,58 +1,161 @@
 //! Seeds, each in a process of its own.
 
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
+
+use parking_lot::Mutex;
 
 use super::faults::Faults;
+use super::planted::Bug;
 use super::{Plan, simulate};
+use crate::clock;
+use crate::store::Durability;
 
-/// What the process of one simulation is told: seed, members, and whether anything goes wrong.
+/// What the process of one simulation is told: `SEED [MEMBERS [WORD...]]`.
 const PLAN: &str = "RMQ_SIMULATION";
+/// Whether it tells what happens.
+const IS_TOLD: &str = "RMQ_SIMULATION_TOLD";
+/// How long [`soak`] takes.
+const MINUTES: &str = "RMQ_SIMULATION_MINUTES";
+/// Simulations at a time.
+const AT_A_TIME: usize = 2;
 
+/// Words: `calm`, nothing goes wrong; `memory`, entries count as stored when they are in memory;
+/// or the name of a bug.
 fn plan_of(text: &str) -> Option<Plan> {
     let mut words = text.split(' ');
-    let seed = words.next()?.parse().ok()?;
-    let members = words.next().unwrap_or("3").parse().ok()?;
-    let faults = if words.next() == Some("none") { Faults::None } else { Faults::All };
-    let is_told = std::env::var_os("RMQ_SIMULATION_TOLD").is_some();
-    Some(Plan { seed, members, faults, fault_ms: 20_000, is_told })
+    let mut plan = Plan {
+        seed: words.next()?.parse().ok()?,
+        members: words.next().unwrap_or("3").parse().ok()?,
+        faults: Faults::All,
+        fault_ms: 10_000,
+        durability: Durability::Synced,
+        bug: None,
+        is_told: std::env::var_os(IS_TOLD).is_some(),
+    };
+    for word in words {
+        match word {
+            "calm" => plan.faults = Faults::None,
+            "memory" => plan.durability = Durability::PageCache,
+            name => plan.bug = Some(Bug::ALL.iter().find(|(known, _)| *known == name)?.1),
+        }
+    }
+    Some(plan)
 }
 
 /// Runs one simulation when it is told one, in a process that has nothing else to do.
 #[test]
 fn one_simulation() {
     let Ok(text) = std::env::var(PLAN) else { return };
-    let plan = plan_of(&text).expect("a seed, and perhaps the number of members");
+    let plan = plan_of(&text).expect("SEED [MEMBERS [calm] [memory] [BUG]]");
     if std::env::var_os("RUST_LOG").is_some() {
         let filter = tracing_subscriber::EnvFilter::from_default_env();
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     }
     // A thread of its own: its hash maps must not have drawn their keys yet.
-    let outcome = std::thread::spawn(move || simulate(plan)).join();
-    match outcome {
-        Ok(Ok(outcome)) => eprintln!("simulated: {outcome:?}"),
-        Ok(Err(why)) => panic!("seed {}: {why}", plan.seed),
-        Err(_) => panic!("seed {}: panicked", plan.seed),
+    match std::thread::spawn(move || simulate(plan)).join() {
+        Ok(Ok(outcome)) => eprintln!("\nsimulated: {outcome:?}"),
+        Ok(Err(why)) => panic!("broken: {why}"),
+        Err(_) => panic!("broken: it panicked"),
     }
 }
 
-fn run(plan: &str) -> Output {
+/// The line that a simulation ends with.
+fn run(plan: &str) -> Result<String, String> {
     let name = "raft::simulation::tests::one_simulation";
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", name, "--nocapture", "--test-threads=1"]);
-    command.env(PLAN, plan).stdin(Stdio::null());
-    command.output().unwrap()
-}
-
-/// The line that a simulation ends with.
-fn outcome(plan: &str) -> Result<String, String> {
-    let output = run(plan);
+    command.env(PLAN, plan).env_remove("RUST_LOG").stdin(Stdio::null());
+    let output = command.output().unwrap();
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     let line = text.lines().find(|line| line.starts_with("simulated: "));
     line.map(str::to_owned).ok_or(text)
 }
 
+/// What comes of these plans, two at a time, until `is_enough` says so.
+fn run_all(
+    plans: &(impl Fn(usize) -> Option<String> + Sync),
+    is_enough: &(impl Fn(&str, &Result<String, String>) -> bool + Sync),
+) -> Vec<(String, Result<String, String>)> {
+    let (next, done) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    std::thread::scope(|scope| {
+        for _ in 0..AT_A_TIME {
+            scope.spawn(|| {
+                while let Some(plan) = plans(next.fetch_add(1, Relaxed)) {
+                    let outcome = run(&plan);
+                    if is_enough(&plan, &outcome) {
+                        next.store(usize::MAX / 2, Relaxed);
+                    }
+                    done.lock().push((plan, outcome));
+                }
+            });
+        }
+    });
+    done.into_inner()
+}
+
+fn report(plan: &str, text: &str) -> String {
+    let why = text.lines().find(|line| line.starts_with("broken: ")).unwrap_or(text);
+    format!("{why}\nreplay with: scripts/soak-simulation --replay '{plan}'")
+}
+
+/// Every fifth group has five members, and every fourth acknowledges from memory.
+fn plan(seed: u64) -> String {
+    let members = if seed % 5 == 4 { 5 } else { 3 };
+    format!("{seed} {members}{}", if seed % 4 == 3 { " memory" } else { "" })
+}
+
 #[test]
 fn a_seed_run_twice_does_the_same() {
-    let [first, second] = [(); 2].map(|()| outcome("1 3 none").unwrap());
-    assert_eq!(first, second);
+    for plan in ["1 3", "1 3 calm"] {
+        let twice = |n| (n < 2).then(|| plan.to_owned());
+        let outcomes = run_all(&twice, &|_, _| false);
+        let lines: Vec<_> = outcomes.into_iter().map(|(_, outcome)| outcome.unwrap()).collect();
+        assert_eq!(lines[0], lines[1], "{plan}");
+    }
+}
+
+#[test]
+fn a_group_keeps_its_promises_whatever_goes_wrong() {
+    let plans = |n| (n < 10).then(|| plan(n as u64));
+    for (plan, outcome) in run_all(&plans, &|_, outcome| outcome.is_err()) {
+        outcome.unwrap_or_else(|text| panic!("{}", report(&plan, &text)));
+    }
+}
+
+#[test]
+fn bugs_that_are_put_back_are_found() {
+    for (name, bug) in Bug::ALL {
+        let memory = if bug == Bug::NeverDoubts { " memory" } else { "" };
+        let plans = |n| (n < 60).then(|| format!("{n} 3{memory} {name}"));
+        let outcomes = run_all(&plans, &|_, outcome| outcome.is_err());
+        let found =
+            outcomes.iter().find_map(|(plan, outcome)| Some((plan, outcome.as_ref().err()?)));
+        let (plan, text) = found.unwrap_or_else(|| panic!("{name} is not found"));
+        assert!(text.contains("broken: "), "{text}");
+        println!("{}", report(plan, text));
+    }
+}
+
+/// Runs new seeds for as long as `scripts/soak-simulation` tells it to.
+#[test]
+fn soak() {
+    let Ok(minutes) = std::env::var(MINUTES) else { return };
+    let limit = Duration::from_secs(60 * minutes.parse::<u64>().expect("minutes"));
+    let first = u64::try_from(clock::wall_ms()).unwrap_or(0);
+    let started = clock::now();
+    let plans = |n| (started.elapsed() < limit).then(|| plan(first + n as u64));
+    let outcomes = run_all(&plans, &|plan, outcome| match outcome {
+        Ok(line) => {
+            println!("{plan}: {line}");
+            false
+        }
+        Err(text) => {
+            println!("{plan}: {}", report(plan, text));
+            true
+        }
+    });
+    let broken = outcomes.iter().filter(|(_, outcome)| outcome.is_err()).count();
+    assert_eq!(broken, 0, "of {} simulations", outcomes.len());
 }
