@@ -8,8 +8,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::error::Error;
 use super::files::{FileInfo, Files, Fill, SegmentFile, Space};
 use super::mmap::MappedBytes;
+use super::store_file::StoreLock;
+use super::threads::{Work, Worker};
 
 /// What small files take together, at least for a while. Bytes.
 const RESERVE_BYTES_MAX: u64 = 16 << 20;
@@ -84,6 +87,18 @@ impl Files for Reserve {
     }
     fn space(&self, dir: &Path) -> io::Result<Space> {
         self.files.space(dir)
+    }
+    fn lock(&self, path: &Path) -> Result<StoreLock, Error> {
+        self.files.lock(path)
+    }
+    fn boot_id(&self) -> io::Result<String> {
+        self.files.boot_id()
+    }
+    fn draw_id(&self) -> io::Result<u64> {
+        self.files.draw_id()
+    }
+    fn start_worker(&self, name: &str, work: Work) -> io::Result<Arc<dyn Worker>> {
+        self.files.start_worker(name, work)
     }
 }
 

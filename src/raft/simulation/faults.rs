@@ -107,12 +107,16 @@ impl World {
         }
     }
 
-    /// Members that acknowledge from memory survive one machine's stop at a time, no more: until
-    /// the last one has everything again, others are only killed.
-    fn allowed(&self, death: Death) -> Death {
-        match self.plan.durability {
-            Durability::PageCache if !self.is_settled() => Death::Kill,
-            Durability::PageCache | Durability::Synced => death,
+    /// Groups that acknowledge from memory survive the stop of one machine at a time: until that one
+    /// has everything again, others are only killed.
+    fn allowed(&mut self, death: Death) -> Death {
+        match (self.plan.durability, death) {
+            (Durability::PageCache, Death::PowerLoss) => {
+                let may = !self.is_forgetful || self.is_settled();
+                self.is_forgetful |= may;
+                if may { Death::PowerLoss } else { Death::Kill }
+            }
+            (Durability::PageCache | Durability::Synced, death) => death,
         }
     }
 

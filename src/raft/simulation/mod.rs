@@ -91,6 +91,8 @@ struct World {
     heals_at: Option<u64>,
     mended_at: Option<u64>,
     deaths: u64,
+    /// Somebody may have forgotten what it vouched for.
+    is_forgetful: bool,
     trace: u32,
 }
 
@@ -128,6 +130,7 @@ impl World {
             heals_at: None,
             mended_at: None,
             deaths: 0,
+            is_forgetful: false,
             trace: 0,
         }
     }
@@ -233,7 +236,7 @@ impl World {
 
     /// A member refuses its store only where the disk is full, or does not sync.
     fn refused_to_start(&mut self, index: usize, why: &str) -> Result<(), String> {
-        if !["no space", "no room", "medium error"].iter().any(|known| why.contains(known)) {
+        if !["no space", "are free; free space", "medium error"].iter().any(|known| why.contains(known)) {
             return Err(format!("n{index} refuses its store: {why}"));
         }
         self.die(index, Death::Kill);
