@@ -107,6 +107,14 @@ impl World {
         }
     }
 
+    /// The leader, half of the time.
+    fn victim(&mut self) -> usize {
+        let any = self.chance.usize(0..self.machines.len());
+        let leads = |machine: &&Machine| machine.group().is_some_and(|g| g.role().is_leader());
+        let leader = self.machines.iter().find(leads).map(|machine| machine.index);
+        if self.chance.bool() { leader.unwrap_or(any) } else { any }
+    }
+
     /// Groups that acknowledge from memory survive the stop of one machine at a time: until that one
     /// has everything again, others are only killed.
     fn allowed(&mut self, death: Death) -> Death {

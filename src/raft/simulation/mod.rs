@@ -236,7 +236,10 @@ impl World {
 
     /// A member refuses its store only where the disk is full, or does not sync.
     fn refused_to_start(&mut self, index: usize, why: &str) -> Result<(), String> {
-        if !["no space", "are free; free space", "medium error"].iter().any(|known| why.contains(known)) {
+        if !["no space", "are free; free space", "medium error"]
+            .iter()
+            .any(|known| why.contains(known))
+        {
             return Err(format!("n{index} refuses its store: {why}"));
         }
         self.die(index, Death::Kill);
