@@ -101,19 +101,27 @@ impl Oracle {
     /// After each step of a member.
     pub(super) fn check(&mut self, machines: &[Machine], index: usize) -> Checked {
         let Some(group) = machines[index].group() else { return Ok(()) };
-        let (term, vote, leads, committed) = {
+        let (term, vote, is_leaders, leads, committed) = {
             let metrics = group.0.raft.metrics();
             let metrics = metrics.borrow_watched();
             let vote = (metrics.vote.leader_id.term, metrics.vote.leader_id.voted_for);
             let committed = metrics.local_committed.map(|id| id.index);
-            (metrics.current_term, vote, metrics.state.is_leader(), committed)
+            (
+                metrics.current_term,
+                vote,
+                metrics.vote.committed,
+                metrics.state.is_leader(),
+                committed,
+            )
         };
         let seen = &mut self.seen[index];
         seen.store = group.store_id().0;
         // A vote that the disk did not take any more was not told.
         if !machines[index].stored.has_stopped() {
             let former = std::mem::replace(&mut seen.vote, vote);
-            must(vote.0 > former.0 || vote == former || former.0 == 0, || {
+            // Whoever a majority elected is followed, whomever one voted for.
+            let may_differ = vote.0 > former.0 || (vote.0 == former.0 && is_leaders);
+            must(may_differ || vote == former || former.0 == 0, || {
                 format!("I6: n{index} voted {former:?} (term, store) and now {vote:?}")
             })?;
         }

@@ -126,9 +126,8 @@ fn a_group_keeps_its_promises_whatever_goes_wrong() {
 
 #[test]
 fn bugs_that_are_put_back_are_found() {
-    for (name, bug) in Bug::ALL {
-        let memory = if bug == Bug::NeverDoubts { " memory" } else { "" };
-        let plans = |n| (n < 60).then(|| format!("{n} 3{memory} {name}"));
+    for name in ["acknowledges-unsynced", "forgets-votes"] {
+        let plans = |n| (n < 10).then(|| format!("{n} 3 {name}"));
         let outcomes = run_all(&plans, &|_, outcome| outcome.is_err());
         let found =
             outcomes.iter().find_map(|(plan, outcome)| Some((plan, outcome.as_ref().err()?)));
