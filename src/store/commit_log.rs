@@ -216,6 +216,7 @@ impl CommitLog {
         let mut write = core.write.lock();
         let ends = core.accepts(id)?;
         let mut header = core.header_for(id, &body, &ends)?;
+        core.have_segment(&mut write, &header)?; // from here on nothing may fail but the disk
         let mut encoded = std::mem::take(&mut write.encoded);
         let total = header.total as usize;
         encoded.resize(encoded.len().max(total), 0); // what is left of others is overwritten
@@ -239,6 +240,7 @@ impl CommitLog {
         let mut write = core.write.lock();
         let ends = core.accepts(header.id())?;
         core.check_place(&header, ends.tail)?;
+        core.have_segment(&mut write, &header)?;
         core.write_entry(&mut write, header, entry.bytes())
     }
 
@@ -507,9 +509,6 @@ impl Core {
         bytes: &[u8],
     ) -> Result<StoredEntry, Error> {
         let base = base_of(header.position, self.options.segment_bytes);
-        if !write.segments.contains_key(&base) {
-            self.add_segment(write, base, &header)?;
-        }
         let Some((segment, writer)) = write.segments.get_mut(&base) else {
             return Err(not_found(header.index, header.position));
         };
@@ -533,7 +532,12 @@ impl Core {
         stored.ok_or_else(|| not_found(header.index, header.position))
     }
 
-    fn add_segment(&self, write: &mut WriteSide, base: u64, first: &Header) -> Result<(), Error> {
+    /// Adds the segment that an entry belongs to, if it is not there yet.
+    fn have_segment(&self, write: &mut WriteSide, first: &Header) -> Result<(), Error> {
+        let base = base_of(first.position, self.options.segment_bytes);
+        if write.segments.contains_key(&base) {
+            return Ok(());
+        }
         let path = segment_path(&self.options.dir, base);
         let file = self.preparer.take(base)?;
         let mut writer = file.map().map_err(|e| Error::io("map segment", &path, e))?;

@@ -526,6 +526,22 @@ fn in_the_page_cache_is_at_once_and_the_disk_follows() {
 }
 
 #[test]
+fn an_entry_without_room_takes_no_queue_offsets() {
+    let disk = Disk::new();
+    let (log, _) = disk.open(PreviousLife::New);
+    disk.files.0.full.store(true, Ordering::SeqCst);
+    let drafts = [draft(0, vec![7; 1000])];
+    let body = Body::Data { drafts: &drafts, commands: b"" };
+    let mut asked = 0;
+    let mut place = |_: &Draft| {
+        asked += 1;
+        QueueOffset(0)
+    };
+    log.append(id(0, 1), body, &mut place, 1000).unwrap_err();
+    assert_eq!(asked, 0, "they are assigned to what is written, and to nothing else");
+}
+
+#[test]
 fn a_full_disk_refuses_the_entry_and_nothing_else() {
     let disk = Disk::new();
     let (log, _) = disk.open(PreviousLife::New);
