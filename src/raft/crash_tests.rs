@@ -401,7 +401,7 @@ fn whatever_step_is_the_last_and_whatever_survives_what_was_promised_is_there() 
     let (count, steps) = steps_of_a_history();
     let (_held, dir) = dir();
     let mut failures = Vec::new();
-    for step in 0..count {
+    for (step, name) in steps.iter().enumerate().take(count) {
         let (disk, promised) = stopped_at(step, &dir);
         let part = |seed, order| Return::Part { seed: (step * 8) as u64 + seed, order };
         for how in [
@@ -413,7 +413,7 @@ fn whatever_step_is_the_last_and_whatever_survives_what_was_promised_is_there() 
             part(2, NameOrder::Any),
         ] {
             if let Err(error) = come_back(&how.disk(&disk, &dir), &dir, &promised) {
-                failures.push(format!("stopped at {step} ({}), {how:?}: {error}", steps[step]));
+                failures.push(format!("stopped at {step} ({name}), {how:?}: {error}"));
             }
         }
     }

@@ -1,6 +1,6 @@
 //! When to write a checkpoint, when to let old segments go, when to look at the disk, and when to
 //! let another one lead that has room: the raft thread's side of
-//! [`checkpointer`](super::checkpointer).
+//! `checkpointer`.
 
 use std::path::PathBuf;
 use std::sync::Arc;

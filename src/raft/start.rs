@@ -186,8 +186,8 @@ impl Member {
         let heard = Arc::new(Heard::new(clock::now()));
         let mut tasks = JoinSet::new();
         let role = watch_role(&raft, &machine, options, Arc::clone(&heard), &mut tasks);
-        let interval = options.timing.heartbeat;
-        tasks.spawn(pacemaker::run(raft.clone(), Arc::clone(&heard), doubt.clone(), interval));
+        let beat = options.timing.heartbeat;
+        tasks.spawn(pacemaker::run(raft.clone(), Arc::clone(&heard), doubt.clone(), beat));
         let departed = Arc::new(Departed::default());
         if let Some(incoming) = incoming {
             let (raft, log, room) = (raft.clone(), log.clone(), Arc::clone(&room));
@@ -196,8 +196,7 @@ impl Member {
             let departed = Arc::clone(&departed);
             let service =
                 PeerService { raft, log, applied, own, role, told, heard, doubt, room, departed };
-            let ended = ending.clone().cancelled_owned();
-            tasks.spawn(serve_peers(incoming, service, ended));
+            tasks.spawn(serve_peers(incoming, service, ending.clone().cancelled_owned()));
         }
         let (wanted_repairs, wanted) = repair::requests();
         tasks.spawn(repairs.serve(log.clone(), state, wanted));
@@ -208,28 +207,18 @@ impl Member {
             let (own, peers, network) = (name.clone(), peers.clone(), network.clone());
             let (raft, log, stamp) = (raft.clone(), log.clone(), Arc::clone(&store.stamp));
             let (files, doubt) = (Arc::clone(&parts.files), doubt.clone());
-            let resolver = Resolver { own, peers, network, raft, log, stamp, files, doubt };
-            tasks.spawn(resolver.run());
+            tasks.spawn(Resolver { own, peers, network, raft, log, stamp, files, doubt }.run());
         }
-        let succession = Succession {
-            own: name.clone(),
-            network: network.clone(),
-            raft: raft.clone(),
-            log: log.clone(),
-            departed,
-            doubt: doubt.clone(),
-        };
-        tasks.spawn(succession.run());
+        {
+            let (own, network) = (name.clone(), network.clone());
+            let (raft, log, doubt) = (raft.clone(), log.clone(), doubt.clone());
+            tasks.spawn(Succession { own, network, raft, log, departed, doubt }.run());
+        }
         let (tell, waits_for) = watch::channel(None);
-        let keeper = MemberKeeper {
-            own: (name, store_id),
-            peers,
-            network,
-            raft: raft.clone(),
-            role: role.clone(),
-            waits_for: tell,
-        };
-        tasks.spawn(keeper.run());
+        {
+            let (own, raft, role) = ((name, store_id), raft.clone(), role.clone());
+            tasks.spawn(MemberKeeper { own, peers, network, raft, role, waits_for: tell }.run());
+        }
         let housekeeping =
             Housekeeping::start(parts, machine.clone(), raft.clone(), store, room.clone(), options)
                 .map_err(|error| StartError::Core { why: error.to_string() })?;

@@ -1,4 +1,5 @@
 //! Seeds, each in a process of its own.
+#![allow(clippy::print_stdout)] // what scripts/soak-simulation shows
 
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
