@@ -2,8 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Totals since the start, except `open`, `unfinished_bytes` and `unsent_bytes`. All relaxed: each number is right,
-/// a set of them is not one moment's picture.
+/// Totals since the start, except `open`, `unfinished_bytes` and `unsent_bytes`. All relaxed: each
+/// number is right, a set of them is not one moment's picture.
 #[derive(Debug, Default)]
 pub struct Counters {
     /// Connections now open.

@@ -44,8 +44,9 @@ pub struct ServerOptions {
     /// Bytes of one frame; a longer one closes its connection. Default and most 16 MiB.
     pub frame_bytes_max: usize,
     /// Bytes that unfinished frames, and whole ones whose handler waits, may hold, all connections
-    /// together; beyond it the oldest of them are ended. Frames of which at most 16 KiB have come do not count. Default 128 MiB:
-    /// twice what a broker's log takes at a time (`inFlightBytesMax`).
+    /// together; beyond it the oldest of them are ended. Frames of which at most 16 KiB have come
+    /// do not count. Default 128 MiB: twice what a broker's log takes at a time
+    /// (`inFlightBytesMax`).
     pub unfinished_bytes_max: usize,
     /// Bytes of unsent answers above which a connection's requests are not read. Default 8 MiB.
     pub unsent_bytes_max: usize,
@@ -53,8 +54,8 @@ pub struct ServerOptions {
     /// connections whose peers do not read are ended. Up to 16 KiB of each do not count, and
     /// stored records never do. Default 128 MiB.
     pub all_unsent_bytes_max: usize,
-    /// A peer that leaves more than `unsent_bytes_max` unread, and takes nothing for so long, is closed.
-    /// Default 15 s.
+    /// A peer that leaves more than `unsent_bytes_max` unread, and takes nothing for so long, is
+    /// closed. Default 15 s.
     pub slow_reader: Duration,
     /// Calls of ours that may wait on one connection. Default 1,024.
     pub calls_max: usize,

@@ -2,8 +2,8 @@
 //!
 //! A frame of which more than [`FREE_BYTES`] have arrived is entered here, and leaves when it is
 //! whole or its connection ends. While a handler lets its connection wait, the whole frame is
-//! entered once more, with what has come behind it. When all of them hold more than the limit, those entered first
-//! are ended until the rest is within it.
+//! entered once more, with what has come behind it. When all of them hold more than the limit,
+//! those entered first are ended until the rest is within it.
 //!
 //! Why the oldest: the frame of an honest peer lasts as long as its bytes travel, whoever holds
 //! memory without finishing grows old. To push out a frame that is on its way, an attacker must

@@ -46,7 +46,8 @@ struct Store {
     parts: StoreParts,
 }
 
-fn options(dir: &Path) -> GroupOptions {
+/// A group of one in `dir`.
+pub(super) fn options(dir: &Path) -> GroupOptions {
     let address = PeerAddress { host: "127.0.0.1".to_owned(), port: 1 };
     GroupOptions {
         cluster: "C".to_owned(),

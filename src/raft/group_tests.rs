@@ -35,9 +35,9 @@ pub(super) fn until<T>(what: &str, mut check: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-pub(super) fn draft(topic: &str, queue_id: u32, body: &str) -> Draft {
+pub(super) fn draft(topic: &str, queue_id: u32, body: impl AsRef<[u8]>) -> Draft {
     let host: SocketAddr = "127.0.0.1:10911".parse().unwrap();
-    let body = Bytes::copy_from_slice(body.as_bytes());
+    let body = Bytes::copy_from_slice(body.as_ref());
     Draft {
         topic: Arc::from(topic),
         queue_id,
@@ -191,11 +191,16 @@ impl Drop for Cluster {
     }
 }
 
-#[test]
-fn a_dead_leader_is_followed_by_another_one_without_an_election_timeout() {
+/// Three members whose election timeouts nobody lives to see.
+fn cluster_without_election_timeouts() -> Cluster {
     let hour = Duration::from_secs(3600);
     let timing = Timing { election_min: hour, election_max: 2 * hour, ..Timing::default() };
-    let mut cluster = Cluster::with_timing(3, timing);
+    Cluster::with_timing(3, timing)
+}
+
+#[test]
+fn a_dead_leader_is_followed_by_another_one_without_an_election_timeout() {
+    let mut cluster = cluster_without_election_timeouts();
     let (i, leader) = cluster.leader();
     send(&leader, "T", 0, "before");
     leader.0.proposer.close(); // or the leader hands over when it stops
@@ -207,9 +212,7 @@ fn a_dead_leader_is_followed_by_another_one_without_an_election_timeout() {
 
 #[test]
 fn a_group_that_starts_again_has_a_leader_without_an_election_timeout() {
-    let hour = Duration::from_secs(3600);
-    let timing = Timing { election_min: hour, election_max: 2 * hour, ..Timing::default() };
-    let mut cluster = Cluster::with_timing(3, timing);
+    let mut cluster = cluster_without_election_timeouts();
     let (_, leader) = cluster.leader();
     send(&leader, "T", 0, "before");
     drop(leader);
@@ -419,7 +422,7 @@ fn a_leader_that_loses_its_quorum_answers_everything_and_goes_on_when_it_is_back
     send(&group, "T", 0, "before");
     (0..3).filter(|i| *i != leader).for_each(|i| cluster.stop(i));
     let answers: Vec<_> =
-        (0..200).map(|n| propose(&group, vec![draft("T", 0, &n.to_string())], vec![])).collect();
+        (0..200).map(|n| propose(&group, vec![draft("T", 0, n.to_string())], vec![])).collect();
     for answer in answers {
         // Whatever it is: nobody is left without one.
         let _ = answer.recv_timeout(PATIENCE).unwrap();
@@ -480,7 +483,7 @@ fn a_stopping_leader_is_succeeded_without_an_election_timeout() {
         let (leader, group) = cluster.leader();
         let term = group.role().term();
         let answers: Vec<_> = (0..100)
-            .map(|n| propose(&group, vec![draft("T", 0, &format!("{n}"))], vec![]))
+            .map(|n| propose(&group, vec![draft("T", 0, format!("{n}"))], vec![]))
             .collect();
         cluster.stop(leader);
         let acknowledged = answers.iter().filter(|answer| answer.recv().unwrap().is_ok()).count();

@@ -9,22 +9,21 @@ use openraft::storage::{IOFlushed, RaftLogReader, RaftLogStorage, RaftStateMachi
 
 use super::applied::{Captured, Progress};
 use super::checkpointer::StoreParts;
-use super::group::{GroupOptions, Timing};
+use super::crash_tests::options;
+use super::group::GroupOptions;
 use super::log_store::LogStore;
 use super::open;
-use super::proposer::Limits;
 use super::state_machine::StateMachine;
 use super::tables::Tables;
 use super::type_config::{
     Batch, CommittedLeaderId, LogEntry, Payload, RaftLogId, Stored, entry_id,
 };
-use super::{PeerAddress, Peers, QueueAdvance, QueueListener, snapshot};
+use super::{QueueAdvance, QueueListener, snapshot};
 use crate::ids::{EntryIndex, PhysicalOffset, QueueOffset};
 use crate::protocol::message::{self, Draft};
 use crate::store::entry::ReceivedEntry;
 use crate::store::queues::NextOffsets;
-use crate::store::retention::Rules;
-use crate::store::{Body, CommitLog, Durability, RealFiles};
+use crate::store::{Body, CommitLog, RealFiles};
 
 /// A member's store, without the member.
 struct Opened {
@@ -36,20 +35,7 @@ struct Opened {
 }
 
 fn open(dir: &Path) -> Opened {
-    let address = PeerAddress { host: "127.0.0.1".to_owned(), port: 1 };
-    let options = GroupOptions {
-        cluster: "C".to_owned(),
-        group: "G".to_owned(),
-        member: "n0".to_owned(),
-        peers: Peers::new([("n0".to_owned(), address)]),
-        dir: dir.to_owned(),
-        log_dir: dir.join("commitlog"),
-        segment_bytes: 1024 * 1024,
-        durability: Durability::Synced,
-        timing: Timing::default(),
-        limits: Limits::default(),
-        retention: Rules::default(),
-    };
+    let options = GroupOptions { segment_bytes: 1024 * 1024, ..options(dir) };
     let opened = open::open_undamaged(Arc::new(RealFiles), &options).unwrap();
     let (log, machine) = (opened.log, opened.machine);
     let state = machine.state().clone();
@@ -58,21 +44,7 @@ fn open(dir: &Path) -> Opened {
 }
 
 fn draft() -> Draft {
-    let host = "127.0.0.1:10911".parse().unwrap();
-    Draft {
-        topic: Arc::from("T"),
-        queue_id: 0,
-        flag: 0,
-        sys_flag: 0,
-        born_timestamp: 1,
-        born_host: host,
-        store_host: host,
-        reconsume_times: 0,
-        prepared_transaction_offset: 0,
-        body_crc: message::body_crc(b"body"),
-        body: Bytes::from_static(b"body"),
-        properties: Bytes::new(),
-    }
+    super::group_tests::draft("T", 0, "body")
 }
 
 fn log_id(index: u64) -> RaftLogId {

@@ -1,15 +1,13 @@
 //! What clients did and were told, and what must be true of it in the end.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::oracle::Message;
-use crate::protocol::message::{self, Draft};
 use crate::raft::command::{Command, OffsetCommit};
+use crate::raft::group_tests::draft;
 use crate::raft::{Place, Proposal, ProposeError, Receipt};
 
 /// After this long a client gives up on an answer, ms.
@@ -83,7 +81,7 @@ impl Producer {
                 offset,
             }]));
         }
-        let messages = vec![draft(topic, queue_id, body.into())].into();
+        let messages = vec![draft(topic, queue_id, body)].into();
         let done = Box::new(move |answer| told.lock().push(answer));
         Some((self.leader, Proposal { messages, commands, done }))
     }
@@ -172,23 +170,5 @@ fn verdict(error: &ProposeError) -> Known {
         ProposeError::OutcomeUnknown
         | ProposeError::NoQuorum { .. }
         | ProposeError::StoreFailed { .. } => Known::Unknown,
-    }
-}
-
-fn draft(topic: &str, queue_id: u32, body: Bytes) -> Draft {
-    let host = SocketAddr::from(([127, 0, 0, 1], 10911));
-    Draft {
-        topic: Arc::from(topic),
-        queue_id,
-        flag: 0,
-        sys_flag: 0,
-        born_timestamp: 1,
-        born_host: host,
-        store_host: host,
-        reconsume_times: 0,
-        prepared_transaction_offset: 0,
-        body_crc: message::body_crc(&body),
-        body,
-        properties: Bytes::new(),
     }
 }
