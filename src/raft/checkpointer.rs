@@ -15,6 +15,7 @@ use crate::ids::PhysicalOffset;
 use crate::raft::applied::Captured;
 use crate::raft::error::StorageError;
 use crate::raft::snapshot::{self, SnapshotFiles};
+use crate::raft::state_machine::rebuild;
 use crate::store::checkpoint;
 use crate::store::queues::Queues;
 use crate::store::threads::{Turn, Worker};
@@ -31,6 +32,8 @@ pub(super) enum Job {
     },
     /// The log starts at this position now: nothing before it is needed.
     DropBefore(PhysicalOffset),
+    /// Build derived data again that was found damaged.
+    Mend,
 }
 
 /// What the store thread works on.
@@ -102,6 +105,7 @@ fn work(parts: &StoreParts, job: Job, settled: &mut PhysicalOffset, no_room: &mu
             parts.checkpoint(&captured, &crossed).map(|()| *settled = position)
         }
         Job::DropBefore(position) => parts.drop_before(position),
+        Job::Mend => parts.mend(),
     };
     match done.and_then(|()| merge(&parts.queues, *settled)) {
         Ok(()) => *no_room = false,
@@ -159,6 +163,10 @@ impl StoreParts {
         state: &[u8],
     ) -> Result<(), StorageError> {
         Ok(checkpoint::write(&*self.files, &self.dir, position, state)?)
+    }
+
+    fn mend(&self) -> Result<(), StorageError> {
+        self.queues.mend(|queues, stretch| rebuild(&self.log, queues, stretch.start, stretch.end))
     }
 
     fn drop_before(&self, position: PhysicalOffset) -> Result<(), StorageError> {

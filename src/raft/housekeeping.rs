@@ -30,6 +30,8 @@ use crate::store::{Files, Reserve};
 const TICK: Duration = Duration::from_millis(200);
 /// Ticks between looks at the disk: one second, so that service returns soon after room does.
 const TICKS_PER_LOOK: u32 = 5;
+/// What could not be mended is tried again no sooner than after this.
+const BETWEEN_MENDS: Duration = Duration::from_secs(10);
 /// A leader that made way and leads again does so no sooner than after this.
 const BETWEEN_WAYS: Duration = Duration::from_secs(10);
 /// Looks at the disk between decisions about old segments (`cleanResourceInterval`, 10 s).
@@ -56,6 +58,8 @@ struct State {
     /// A job that the store thread had no room for.
     waiting: Option<Job>,
     last: Instant,
+    /// When damaged derived data was last built again.
+    mended: Option<Instant>,
     /// The log's first position, as far as the derived data knows.
     dropped: PhysicalOffset,
 }
@@ -76,6 +80,7 @@ impl Housekeeping {
             thread: Some(thread),
             waiting: None,
             last: Instant::now(),
+            mended: None,
             dropped: PhysicalOffset(0), // a former life may have left some
         };
         let files = Arc::clone(&parts.files);
@@ -180,6 +185,12 @@ impl Housekeeping {
         if first > state.dropped {
             state.dropped = first;
             state.offer(Job::DropBefore(first));
+            return;
+        }
+        let lately = state.mended.is_some_and(|at| at.elapsed() < BETWEEN_MENDS);
+        if !lately && self.0.parts.queues.has_damage() {
+            state.mended = Some(Instant::now());
+            state.offer(Job::Mend);
             return;
         }
         let bytes = self.0.parts.queues.unfrozen_bytes();

@@ -9,6 +9,7 @@ use super::group_tests::{Cluster, bodies, send, until};
 use super::{Group, Receipt, StartError};
 use crate::ids::{EntryIndex, PhysicalOffset, QueueOffset};
 use crate::store::entry::HEADER_BYTES;
+use crate::store::queues;
 
 impl Cluster {
     fn segment(&self, i: usize) -> PathBuf {
@@ -123,6 +124,27 @@ fn what_a_reader_met_is_repaired_under_those_who_read() {
     assert!(entries.is_ok());
     let end = usize::try_from(follower.log().tail().0).unwrap();
     assert!(cluster.log((leader + 1) % 3)[..end] == whole[..end]);
+}
+
+#[test]
+fn derived_data_that_a_reader_found_damaged_is_built_again_while_the_member_runs() {
+    let mut cluster = Cluster::new(1);
+    let (_, group) = cluster.leader();
+    let (sent, _) = send_twenty(&group);
+    drop(group);
+    cluster.stop(0); // writes what is in memory as runs
+    for run in fs::read_dir(cluster.dir.path().join("n0/consumequeue")).unwrap() {
+        let path = run.unwrap().path();
+        let mut content = fs::read(&path).unwrap();
+        content[0] ^= 1;
+        fs::write(&path, content).unwrap();
+    }
+    cluster.start(0);
+    let (_, group) = cluster.leader();
+    let first = || group.queues().unit("T", 0, QueueOffset(0));
+    assert!(matches!(first(), Err(queues::Error::Damaged { .. })));
+    until("it is built again", || first().is_ok().then_some(()));
+    assert_eq!(bodies(&group, "T", 0), sent);
 }
 
 #[test]

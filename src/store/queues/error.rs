@@ -29,9 +29,8 @@ pub enum Error {
         /// Where the entry starts.
         got: PhysicalOffset,
     },
-    /// A run file is not what was written. Restart the broker: it drops the run and builds it
-    /// again from the log.
-    #[error("derived data in {} is damaged: {what}; a restart rebuilds it from the log", path.display())]
+    /// A run file is not what was written. [`Queues::mend`](super::Queues::mend) builds it again.
+    #[error("derived data in {} is damaged: {what}; it is built again from the log", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,

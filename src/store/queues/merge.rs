@@ -25,23 +25,25 @@ const UNITS_COPIED: u64 = 3_000;
 struct Candidate {
     segment: u64,
     bytes: u64,
+    damaged: bool,
 }
 
 /// Which neighbouring runs to merge now. `runs` are the settled ones, oldest first; runs of the
-/// segment `open_segment` may still be joined by new ones.
+/// segment `open_segment` may still be joined by new ones. Damaged ones are left out, and part
+/// their neighbours.
 fn plan(runs: &[Candidate], open_segment: u64) -> Option<Range<usize>> {
     let mut start = 0;
-    for segment in runs.chunk_by(|a, b| a.segment == b.segment) {
-        let here = start..start + segment.len();
-        if segment[0].segment < open_segment && segment.len() > 1 {
+    let whole = |a: &Candidate, b: &Candidate| !a.damaged && !b.damaged;
+    for group in runs.chunk_by(|a, b| a.segment == b.segment && whole(a, b)) {
+        let here = start..start + group.len();
+        if group[0].segment < open_segment && group.len() > 1 {
             return Some(here);
         }
         start = here.end;
-        if segment[0].segment == open_segment {
-            return LEVELS
-                .iter()
-                .find_map(|&limit| small_neighbours(segment, limit))
-                .map(|found| here.start + found.start..here.start + found.end);
+        if group[0].segment == open_segment
+            && let Some(found) = LEVELS.iter().find_map(|&limit| small_neighbours(group, limit))
+        {
+            return Some(here.start + found.start..here.start + found.end);
         }
     }
     None
@@ -77,7 +79,11 @@ pub(super) fn merge_some(
     let segment = |run: &Arc<Run>| run.footer().from.0 / shared.segment_bytes;
     let candidates: Vec<_> = runs[..usable]
         .iter()
-        .map(|run| Candidate { segment: segment(run), bytes: run.file_bytes() })
+        .map(|run| Candidate {
+            segment: segment(run),
+            bytes: run.file_bytes(),
+            damaged: run.is_damaged(),
+        })
         .collect();
     let Some(chosen) = plan(&candidates, open_segment) else { return Ok(false) };
 
@@ -239,7 +245,8 @@ mod tests {
     #[test]
     fn small_neighbours_and_finished_segments_are_merged() {
         let row = |sizes: &[(u64, u64)]| -> Vec<Candidate> {
-            sizes.iter().map(|&(segment, bytes)| Candidate { segment, bytes }).collect()
+            let damaged = false;
+            sizes.iter().map(|&(segment, bytes)| Candidate { segment, bytes, damaged }).collect()
         };
         let small = [(1, 10); 7];
         let mib = 1 << 20;
@@ -260,15 +267,31 @@ mod tests {
     }
 
     #[test]
+    fn what_lies_beside_a_damaged_run_is_merged_and_the_run_is_not() {
+        let rows = [
+            (0, 3, 0, Some(1..3)), // segment, runs, the damaged one, what is merged
+            (0, 3, 1, None),
+            (0, 5, 2, Some(0..2)),
+            (1, 8, 0, None),
+            (1, 9, 0, Some(1..9)),
+        ];
+        for (segment, runs, hurt, want) in rows {
+            let runs: Vec<_> =
+                (0..runs).map(|n| Candidate { segment, bytes: 9, damaged: n == hurt }).collect();
+            assert_eq!(plan(&runs, 1), want, "{runs:?}");
+        }
+    }
+
+    #[test]
     fn few_small_runs_are_left_whatever_the_order_of_sizes() {
+        let candidate = |bytes| Candidate { segment: 1, bytes, damaged: false };
         let mut rng = fastrand::Rng::with_seed(7);
         for _ in 0..200 {
-            let mut runs: Vec<_> = (0..rng.usize(0..200))
-                .map(|_| Candidate { segment: 1, bytes: 1 << rng.u32(8..27) })
-                .collect();
+            let mut runs: Vec<_> =
+                (0..rng.usize(0..200)).map(|_| candidate(1 << rng.u32(8..27))).collect();
             while let Some(range) = plan(&runs, 1) {
                 let bytes = runs[range.clone()].iter().map(|run| run.bytes).sum();
-                runs.splice(range, [Candidate { segment: 1, bytes }]);
+                runs.splice(range, [candidate(bytes)]);
             }
             let small = |run: &Candidate| run.bytes < 64 << 20;
             let longest = runs.chunk_by(|a, b| small(a) == small(b)).filter(|g| small(&g[0]));

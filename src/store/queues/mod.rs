@@ -35,6 +35,7 @@ mod merge;
 mod next_offsets;
 mod opening;
 mod part;
+mod rebuild;
 mod run;
 mod run_format;
 mod run_writer;

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, ops::Range, path::Path, sync::Arc};
 use proptest::prelude::*;
 
 use super::{
-    Boundary, Bounds, Cut, IndexedMessage, KeyRange, NextOffsets, Options, Queues, Unit,
+    Boundary, Bounds, Cut, Error, IndexedMessage, KeyRange, NextOffsets, Options, Queues, Unit,
     faulty_files::FaultyFiles,
 };
 use crate::ids::{PhysicalOffset, QueueOffset};
@@ -175,7 +175,7 @@ impl Run<'_> {
             Step::Freeze => drop(self.queues.freeze()),
             Step::Flush => drop(self.queues.flush().unwrap()),
             Step::Checkpoint => self.write_checkpoint(),
-            Step::Merge => while self.queues.merge(self.checkpoint.position).unwrap() {},
+            Step::Merge => while self.mended(|| self.queues.merge(self.checkpoint.position)) {},
             Step::Retention => {
                 let base = self.checkpoint.position.0 / SEGMENT_BYTES * SEGMENT_BYTES;
                 let base = PhysicalOffset(base.saturating_sub(SEGMENT_BYTES));
@@ -230,6 +230,22 @@ impl Run<'_> {
         self.checkpoint = Cut { position: at, next };
     }
 
+    /// What is read once damage that it meets has been mended from the log.
+    fn mended<T>(&self, read: impl Fn() -> Result<T, Error>) -> T {
+        loop {
+            match read() {
+                Err(Error::Damaged { .. }) => self.queues.mend(|queues, stretch| {
+                    let entries = self.model.log.iter();
+                    let within = entries.filter(|entry| stretch.contains(&entry.range.start));
+                    within.for_each(|entry| apply(queues, entry, PhysicalOffset(u64::MAX)));
+                    Ok::<_, Error>(())
+                }),
+                read => return read.unwrap(),
+            }
+            .unwrap();
+        }
+    }
+
     fn check(&self) -> Result<(), TestCaseError> {
         for topic in TOPICS {
             for queue_id in QUEUE_IDS {
@@ -248,7 +264,7 @@ impl Run<'_> {
         let min = messages.first().map_or(next, |message| message.queue_offset);
         let want = Bounds { min, next };
         prop_assert_eq!(
-            self.queues.bounds(topic, queue_id).unwrap(),
+            self.mended(|| self.queues.bounds(topic, queue_id)),
             want,
             "{} {}",
             topic,
@@ -260,8 +276,11 @@ impl Run<'_> {
                 let skipped = from.checked_sub(min.0).map_or(messages.len(), |n| n as usize);
                 let want: Vec<_> =
                     messages.iter().map(|m| m.unit).skip(skipped).take(max).collect();
-                let mut got = Vec::new();
-                self.queues.units(topic, queue_id, QueueOffset(from), max, &mut got).unwrap();
+                let got = self.mended(|| {
+                    let mut got = Vec::new();
+                    let from = QueueOffset(from);
+                    self.queues.units(topic, queue_id, from, max, &mut got).map(|()| got)
+                });
                 prop_assert_eq!(got, want, "{} {} from {} max {}", topic, queue_id, from, max);
             }
         }
@@ -275,9 +294,10 @@ impl Run<'_> {
             let upper = messages.iter().rev().find(|m| m.at_ms <= timestamp);
             let upper = upper.map_or(min, |m| m.queue_offset);
             for (boundary, want) in [(Boundary::Lower, lower), (Boundary::Upper, upper)] {
-                let got =
-                    self.queues.offset_by_time(topic, queue_id, timestamp, boundary, &time_of);
-                prop_assert_eq!(got.unwrap(), want, "{} {:?}", timestamp, boundary);
+                let got = self.mended(|| {
+                    self.queues.offset_by_time(topic, queue_id, timestamp, boundary, &time_of)
+                });
+                prop_assert_eq!(got, want, "{} {:?}", timestamp, boundary);
             }
         }
         Ok(())
@@ -292,7 +312,7 @@ impl Run<'_> {
         for stored_ms in [0..=i64::MAX, self.model.now_ms / 2..=self.model.now_ms - 2] {
             for max in [1, 1000] {
                 let range = KeyRange { hash, stored_ms: stored_ms.clone(), max };
-                let mut got = self.queues.by_key(&range).unwrap();
+                let mut got = self.mended(|| self.queues.by_key(&range));
                 // candidates of a deleted topic come after all others
                 let alive_from = self.queues.alive_from(topic);
                 got.retain(|at| *at >= alive_from);
@@ -331,9 +351,8 @@ fn damage(path: &Path, bit: Option<usize>) {
         None => std::fs::remove_file(path).unwrap(),
         Some(bit) => {
             let mut content = std::fs::read(path).unwrap();
-            // The footer and the block checksums: damage there is seen when the run is opened.
-            let tail = content.len().min(90);
-            let at = content.len() - 1 - bit / 8 % tail;
+            // From the end: damage in the last 90 bytes or so is seen when the run is opened.
+            let at = content.len() - 1 - bit / 8 % content.len();
             content[at] ^= 1 << (bit % 8);
             std::fs::write(path, content).unwrap(); // in place: nobody maps it any more
         }

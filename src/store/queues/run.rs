@@ -5,7 +5,7 @@ use std::{
     cmp::Ordering,
     ops::Range,
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
 };
 
 use super::{
@@ -28,6 +28,8 @@ pub(super) struct Run {
     layout: Layout,
     /// One bit per block that was checked.
     checked: Box<[AtomicU64]>,
+    /// Something in it is not what was written.
+    damaged: AtomicBool,
 }
 
 /// Consecutive units of one queue in a run.
@@ -90,7 +92,8 @@ impl Run {
         }
         let blocks = layout.names.end.div_ceil(BLOCK_BYTES);
         let checked = (0..blocks.div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
-        Ok(Self { path: path.to_owned(), map, footer, layout, checked })
+        let damaged = AtomicBool::new(false);
+        Ok(Self { path: path.to_owned(), map, footer, layout, checked, damaged })
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -207,7 +210,14 @@ impl Run {
         Ok(())
     }
 
+    /// Whether somebody met damage in it.
+    pub(super) fn is_damaged(&self) -> bool {
+        self.damaged.load(Relaxed)
+    }
+
+    /// Notes that the run is damaged, for [`Queues::mend`](super::Queues::mend).
     pub(super) fn damaged(&self, what: impl Into<String>) -> Error {
+        self.damaged.store(true, Relaxed);
         Error::Damaged { path: self.path.clone(), what: what.into() }
     }
 }

@@ -169,8 +169,15 @@ fn a_merge_does_not_reach_beyond_the_checkpoint() {
     assert_eq!(units(&queues).unwrap(), 9);
 }
 
+/// Applies again what [`fill`] applied of a stretch.
+fn feed(queues: &Queues, stretch: Range<PhysicalOffset>) -> Result<(), Error> {
+    (stretch.start.0..stretch.end.0)
+        .step_by(200)
+        .try_for_each(|at| queues.apply(entry(at, at + 200), &[message("T", 0, at / 200, at + 64)]))
+}
+
 #[test]
-fn a_flipped_bit_is_an_error_and_never_a_wrong_unit() {
+fn a_flipped_bit_is_an_error_never_a_wrong_unit_and_mended_from_the_log() {
     let dir = tempfile::tempdir().unwrap();
     let queues = open_new(dir.path());
     fill(&queues, 5);
@@ -185,9 +192,87 @@ fn a_flipped_bit_is_an_error_and_never_a_wrong_unit() {
         fs::write(&path, flawed).unwrap();
         let (queues, opening) = open(dir.path(), &FaultyFiles::healthy(), &cut);
         match units(&queues) {
-            Err(Error::Damaged { .. }) => {}
+            Err(Error::Damaged { .. }) => {
+                assert!(queues.has_damage(), "bit {bit}");
+                queues.mend(feed).unwrap();
+                assert_eq!(units(&queues).unwrap(), 5, "bit {bit}");
+                assert!(!queues.has_damage() && fs::read(&path).unwrap() == whole, "bit {bit}");
+            }
             other => assert_eq!(opening.replay_from.0, 0, "bit {bit}: {other:?}"),
         }
+    }
+}
+
+/// Three runs of five messages, of which the second is damaged, and a reader has met it.
+fn damaged(dir: &Path, files: &Arc<FaultyFiles>) -> (Queues, Cut) {
+    let queues = open_new(dir);
+    let mut cut = queues.freeze().unwrap();
+    for _ in 0..3 {
+        fill(&queues, 5);
+        cut = queues.freeze().unwrap();
+        queues.flush().unwrap();
+    }
+    drop(queues);
+    let path = dir.join(format!("{:020}-{:020}.run", 1000, 2000));
+    let mut content = fs::read(&path).unwrap();
+    content[0] ^= 1;
+    fs::write(path, content).unwrap();
+    let (queues, _) = open(dir, files, &cut);
+    assert!(matches!(units(&queues), Err(Error::Damaged { .. })));
+    (queues, cut)
+}
+
+#[test]
+fn a_long_stretch_is_mended_as_several_runs() {
+    let dir = tempfile::tempdir().unwrap();
+    let (queues, cut) = damaged(dir.path(), &FaultyFiles::healthy());
+    let in_pieces = |queues: &Queues, stretch: Range<PhysicalOffset>| {
+        assert_eq!(stretch, entry(1000, 2000));
+        feed(queues, entry(1000, 1400))?;
+        queues.freeze();
+        queues.flush()?;
+        feed(queues, entry(1400, 2000))
+    };
+    queues.mend(in_pieces).unwrap();
+    assert_eq!(units(&queues).unwrap(), 15);
+    let (again, opening) = open(dir.path(), &FaultyFiles::healthy(), &cut);
+    assert_eq!((opening.replay_from, opening.runs), (cut.position, 4));
+    assert_eq!(units(&again).unwrap(), 15);
+}
+
+#[test]
+fn what_cannot_be_mended_is_missed_by_the_next_start() {
+    let nothing = |_: &Queues, _: Range<PhysicalOffset>| Ok(());
+    let part = |queues: &Queues, _: Range<PhysicalOffset>| feed(queues, entry(1000, 1400));
+    let too_much = |queues: &Queues, _: Range<PhysicalOffset>| feed(queues, entry(1000, 2200));
+    let feeds: [&dyn Fn(&Queues, Range<PhysicalOffset>) -> Result<(), Error>; 3] =
+        [&nothing, &part, &too_much];
+    for failing in feeds {
+        let dir = tempfile::tempdir().unwrap();
+        let (queues, cut) = damaged(dir.path(), &FaultyFiles::healthy());
+        assert!(matches!(queues.mend(failing), Err(Error::NotContiguous { .. })));
+        let (_, opening) = open(dir.path(), &FaultyFiles::healthy(), &cut);
+        assert_eq!(opening.replay_from.0, 1000);
+        // or it succeeds later on
+        queues.mend(feed).unwrap();
+        assert_eq!(units(&queues).unwrap(), 15);
+    }
+}
+
+#[test]
+fn a_crash_after_any_step_of_mending_loses_nothing() {
+    for steps in 0..3 {
+        let dir = tempfile::tempdir().unwrap();
+        let files = FaultyFiles::healthy();
+        let (queues, cut) = damaged(dir.path(), &files);
+        files.die_after(steps);
+        let _ = queues.mend(feed);
+        let (after, _) = open(dir.path(), &FaultyFiles::healthy(), &cut);
+        if units(&after).is_err() {
+            after.mend(feed).unwrap();
+        }
+        feed(&after, after.applied_to()..cut.position).unwrap();
+        assert_eq!(units(&after).unwrap(), 15, "{steps}");
     }
 }
 
