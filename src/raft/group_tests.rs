@@ -380,6 +380,21 @@ fn members_that_wait_say_for_whom() {
 }
 
 #[test]
+fn a_member_that_answers_under_another_name_is_not_the_one_that_was_asked() {
+    let mut cluster = Cluster::new(1);
+    cluster.stop(0);
+    std::fs::remove_dir_all(cluster.dir.path().join("n0")).unwrap();
+    let own = cluster.peers.address("n0").unwrap().clone();
+    cluster.peers = Peers::new(["n0", "n1"].map(|name| (name.to_owned(), own.clone())));
+    cluster.start(0);
+    let (_, group) = cluster.running().next().unwrap();
+    until("it says who answers there, and starts no group with itself", || {
+        assert!(group.status().leader.is_none(), "a group of two with one member");
+        group.status().waits_for.filter(|text| text.contains("n0 answers there"))
+    });
+}
+
+#[test]
 fn proposals_beyond_the_limit_are_refused_with_the_numbers() {
     let cluster = Cluster::new(1);
     let (_, group) = cluster.leader();

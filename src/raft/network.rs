@@ -77,7 +77,8 @@ impl Network {
         Self { own, peers, links, channels: Arc::default() }
     }
 
-    /// Asks a member who it is and how far; `callee` unknown.
+    /// Asks a member who it is and how far; `callee` unknown. Another member's answer is none: an
+    /// address may be outdated, and whoever counts answers must not count anybody twice.
     pub(super) async fn state(
         &self,
         name: &str,
@@ -86,7 +87,12 @@ impl Network {
         let address = self.address(name, "");
         let channel = self.channel(name, &address, Purpose::Control)?;
         let request = self.to_whichever(proto::StateRequest {}, limit);
-        within(limit, PeerClient::new(channel).state(request)).await
+        let answer = within(limit, PeerClient::new(channel).state(request)).await?;
+        if answer.member != name {
+            let text = format!("{} answers there", answer.member);
+            return Err(Status::failed_precondition(text));
+        }
+        Ok(answer)
     }
 
     /// Asks a member for the entries that follow `previous`.
