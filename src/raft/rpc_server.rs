@@ -9,7 +9,7 @@ use openraft::Raft;
 use openraft::raft::{AppendEntriesRequest, TransferLeaderRequest};
 use openraft::storage::{Snapshot, SnapshotMeta};
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::clock;
@@ -21,7 +21,7 @@ use crate::raft::membership;
 use crate::raft::role::Role;
 use crate::raft::room::Room;
 use crate::raft::state_machine::StateMachine;
-use crate::raft::succession::{Departed, LeaderStream};
+use crate::raft::succession::LeaderStream;
 use crate::raft::type_config::{StoredMembership, TypeConfig, entry_id};
 use crate::raft::voice::Heard;
 use crate::raft::wire::proto::peer_server::Peer;
@@ -55,7 +55,7 @@ pub(super) struct PeerService {
     /// Whether entries fit.
     pub(super) room: Arc<Room>,
     /// Learns that a leader's stream has ended.
-    pub(super) departed: Arc<Departed>,
+    pub(super) stream_ended: Arc<Notify>,
 }
 
 impl PeerService {
@@ -115,7 +115,7 @@ impl Peer for PeerService {
         });
         let answers = self.raft.stream_append(Box::pin(requests));
         let heard = Arc::clone(&self.heard);
-        let stream = LeaderStream(Arc::clone(&self.departed));
+        let stream = LeaderStream(Arc::clone(&self.stream_ended));
         let answers = answers.map(move |result| match result {
             Ok(result) => {
                 let LeaderStream(_) = &stream; // lives as long as these answers
@@ -223,7 +223,7 @@ impl Peer for PeerService {
             last: self.log.last().map(|id| proto::LogId { term: id.term.0, index: id.index.0 }),
             term: role.term().0,
             leader: leader.unwrap_or_default(),
-            leader_dead_in: self.departed.term(),
+            leader_dead_in: self.heard.dead_in().map_or(0, |term| term.0),
         }))
     }
 

@@ -12,7 +12,7 @@ use openraft::errors::Fatal;
 use openraft::{Config, Raft, SnapshotPolicy};
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::Server;
@@ -37,7 +37,7 @@ use crate::raft::role::{Role, Seen, role_of};
 use crate::raft::room::Room;
 use crate::raft::rpc_server::PeerService;
 use crate::raft::state_machine::StateMachine;
-use crate::raft::succession::{Departed, Succession};
+use crate::raft::succession::Succession;
 use crate::raft::type_config::TypeConfig;
 use crate::raft::voice::{Heard, Voice};
 use crate::raft::wire::proto::peer_server::PeerServer;
@@ -188,14 +188,24 @@ impl Member {
         let role = watch_role(&raft, &machine, options, Arc::clone(&heard), &mut tasks);
         let beat = options.timing.heartbeat;
         tasks.spawn(pacemaker::run(raft.clone(), Arc::clone(&heard), doubt.clone(), beat));
-        let departed = Arc::new(Departed::default());
+        let stream_ended = Arc::new(Notify::new());
         if let Some(incoming) = incoming {
             let (raft, log, room) = (raft.clone(), log.clone(), Arc::clone(&room));
             let (role, doubt, applied) = (role.clone(), doubt.clone(), state.clone());
             let (own, told) = (Arc::new(own), Mutex::default());
-            let departed = Arc::clone(&departed);
-            let service =
-                PeerService { raft, log, applied, own, role, told, heard, doubt, room, departed };
+            let (heard, stream_ended) = (Arc::clone(&heard), Arc::clone(&stream_ended));
+            let service = PeerService {
+                raft,
+                log,
+                applied,
+                own,
+                role,
+                told,
+                heard,
+                doubt,
+                room,
+                stream_ended,
+            };
             tasks.spawn(serve_peers(incoming, service, ending.clone().cancelled_owned()));
         }
         let (wanted_repairs, wanted) = repair::requests();
@@ -212,7 +222,8 @@ impl Member {
         {
             let (own, network) = (name.clone(), network.clone());
             let (raft, log, doubt) = (raft.clone(), log.clone(), doubt.clone());
-            tasks.spawn(Succession { own, network, raft, log, departed, doubt }.run());
+            let heard = Arc::clone(&heard);
+            tasks.spawn(Succession { own, network, raft, log, stream_ended, heard, doubt }.run());
         }
         let (tell, waits_for) = watch::channel(None);
         {

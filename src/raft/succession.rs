@@ -8,11 +8,11 @@
 //!
 //! A machine that vanished or a cut link refuses nothing: then election timeouts decide, as always.
 //! And one follower alone deposes nobody: a broken route may refuse calls to a leader that lives.
+//! Whoever hears the leader again takes back that it is dead.
 //! The election itself is an ordinary one, marked as a handover because the leader's lease is void.
 
 use std::cmp::Reverse;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -22,10 +22,12 @@ use openraft::raft::TransferLeaderRequest;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::ids::Term;
 use crate::raft::doubt::Doubt;
 use crate::raft::network::Network;
 use crate::raft::state_machine::StateMachine;
 use crate::raft::type_config::{Ballot, RaftLogId, TypeConfig, log_id};
+use crate::raft::voice::Heard;
 use crate::raft::wire;
 use crate::store::CommitLog;
 
@@ -40,27 +42,12 @@ const ASK_AGAIN: Duration = Duration::from_millis(5);
 /// How long the one whose turn it is may take to win.
 const TURN: Duration = Duration::from_millis(100);
 
-/// What this member knows about the end of its leader.
-#[derive(Debug, Default)]
-pub(super) struct Departed {
-    stream_ended: Notify,
-    /// The term whose leader was found dead; 0: none, terms count from 1.
-    term: AtomicU64,
-}
-
-impl Departed {
-    /// The term whose leader this member found dead last; 0 if it found none.
-    pub(super) fn term(&self) -> u64 {
-        self.term.load(Ordering::Acquire)
-    }
-}
-
-/// An append stream of some leader; dropped when it ends.
-pub(super) struct LeaderStream(pub Arc<Departed>);
+/// An append stream of some leader; tells when it ends.
+pub(super) struct LeaderStream(pub Arc<Notify>);
 
 impl Drop for LeaderStream {
     fn drop(&mut self) {
-        self.0.stream_ended.notify_one();
+        self.0.notify_one();
     }
 }
 
@@ -88,6 +75,12 @@ struct Followed {
     voters: usize,
 }
 
+impl Followed {
+    fn term(&self) -> Term {
+        Term(self.vote.leader_id.term)
+    }
+}
+
 /// Watches the leader that this member follows.
 pub(super) struct Succession {
     /// This member's name.
@@ -98,8 +91,10 @@ pub(super) struct Succession {
     pub raft: Raft<TypeConfig, StateMachine>,
     /// What this member has.
     pub log: CommitLog,
-    /// Where the end of streams is noted, and what was found is told.
-    pub departed: Arc<Departed>,
+    /// Told when a leader's stream has ended.
+    pub stream_ended: Arc<Notify>,
+    /// Keeps what was found, until a leader is heard.
+    pub heard: Arc<Heard>,
     /// Whether this member may campaign.
     pub doubt: Doubt,
 }
@@ -108,12 +103,12 @@ impl Succession {
     /// Runs as long as the member.
     pub(super) async fn run(self) {
         loop {
-            self.departed.stream_ended.notified().await;
+            self.stream_ended.notified().await;
             if let Some(leader) = self.followed()
                 && self.doubt.is_over()
                 && self.is_dead(&leader).await
             {
-                self.departed.term.store(leader.vote.leader_id.term, Ordering::Release);
+                self.heard.found_dead(leader.term());
                 tracing::info!(leader = leader.name, "the leader's process has ended");
                 self.succeed(&leader).await;
             }
@@ -137,9 +132,10 @@ impl Succession {
         })
     }
 
-    /// Whether that leader is still the one that this member goes by.
-    fn still_follows(&self, leader: &Followed) -> bool {
-        self.raft.metrics().borrow_watched().vote == leader.vote
+    /// Whether that leader is still the one that this member goes by, and takes for dead.
+    fn still_misses(&self, leader: &Followed) -> bool {
+        let vote = self.raft.metrics().borrow_watched().vote;
+        vote == leader.vote && self.heard.dead_in() == Some(leader.term())
     }
 
     async fn is_dead(&self, leader: &Followed) -> bool {
@@ -154,16 +150,16 @@ impl Succession {
 
     async fn succeed(&self, leader: &Followed) {
         let deadline = Instant::now() + AGREEMENT;
-        while self.still_follows(leader) && Instant::now() < deadline {
+        while self.still_misses(leader) && Instant::now() < deadline {
             let witnesses = self.witnesses(leader).await;
             match successor(&witnesses, leader.voters) {
                 Some(name) if name == self.own => return self.campaign(leader).await,
                 Some(_) => {
                     let turn = Instant::now() + TURN;
-                    while self.still_follows(leader) && Instant::now() < turn {
+                    while self.still_misses(leader) && Instant::now() < turn {
                         tokio::time::sleep(ASK_AGAIN).await;
                     }
-                    if self.still_follows(leader) {
+                    if self.still_misses(leader) {
                         return self.campaign(leader).await;
                     }
                 }
@@ -174,11 +170,11 @@ impl Succession {
 
     /// This member, and those that found out as well.
     async fn witnesses(&self, leader: &Followed) -> Vec<Witness> {
-        let term = leader.vote.leader_id.term;
+        let term = leader.term();
         let asked = leader.others.iter().map(|name| async move {
             let answer = self.network.state(name, ASK_TIMEOUT).await.ok()?;
             let last = answer.last.map(wire::to_log_id);
-            (answer.leader_dead_in == term).then(|| Witness { name: name.clone(), last })
+            (answer.leader_dead_in == term.0).then(|| Witness { name: name.clone(), last })
         });
         let others = join_all(asked).await.into_iter().flatten();
         let own = Witness { name: self.own.clone(), last: self.log.last().map(log_id) };
@@ -199,7 +195,7 @@ impl Succession {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::{EntryIndex, Term};
+    use crate::ids::EntryIndex;
     use crate::store::EntryId;
 
     #[test]
