@@ -1,11 +1,22 @@
 #!/usr/bin/env python3
-"""Figures of scripts/bench: `idle PIDS SECONDS`, `table REPORTS`, `record REPORTS COMMIT`. Standard library only."""
+"""Figures of scripts/bench. Standard library only.
+
+idle PIDS SECONDS · answers NAMESRV BROKER · caught-up LEADER FOLLOWER COMMAND...: measure, and print a report
+table REPORTS · many REPORTS · catch-up REPORTS · long REPORTS: print what reports say
+record REPORTS COMMIT: adds to history.csv
+"""
 import csv
 import json
 import os
 import platform
+import re
+import socket
+import struct
+import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 SYNCED, CACHED = "synced", "page-cache"
@@ -218,8 +229,136 @@ def idle(pids, seconds):
                       "rss_mib": after[1] // 1024, "rss_anon_mib": after[2] // 1024}))
 
 
+def call(address, code):
+    """One request without fields: its answer's code and body size, and how long it took, in ms."""
+    host, port = address.rsplit(":", 1)
+    header = json.dumps({"code": code, "flag": 0, "language": "OTHER", "opaque": 1, "version": 479,
+                         "serializeTypeCurrentRPC": "JSON", "extFields": {}}).encode()
+    with socket.create_connection((host, int(port)), timeout=30) as s, s.makefile("rb") as answers:
+        began = time.monotonic()
+        s.sendall(struct.pack(">II", 4 + len(header), len(header)) + header)
+        total, mark = struct.unpack(">II", answers.read(8))
+        rest = answers.read(total - 4)
+        took = 1000 * (time.monotonic() - began)
+    length = mark & 0xFFFFFF
+    return {"code": json.loads(rest[:length])["code"], "bytes": len(rest) - length, "ms": round(took, 2)}
+
+
+def answers(namesrv, broker):
+    print(json.dumps({
+        "broker: all topics (21)": call(broker, 21), "broker: all groups (201)": call(broker, 201),
+        "broker: runtime (28)": call(broker, 28), "name server: all topic names (206)": call(namesrv, 206),
+        "name server: cluster (106)": call(namesrv, 106)}))
+
+
+def gauge(address, name):
+    """A metric of a member, or -1 while it does not answer."""
+    try:
+        with urllib.request.urlopen(f"http://{address}/metrics", timeout=5) as answer:
+            found = re.search(rf"^{name} (\d+)", answer.read().decode(), re.M)
+            return int(found[1]) if found else -1
+    except (OSError, urllib.error.URLError):
+        return -1
+
+
+def caught_up(leader, follower, command):
+    """Runs the command that starts the follower, until that has applied what the leader had committed a moment before."""
+    began, answers_after, missed = time.time(), None, None
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    while time.time() < began + 120:
+        there = gauge(leader, "rmq_raft_committed_index")
+        here = gauge(follower, "rmq_raft_applied_index")
+        if here >= 0 and answers_after is None:
+            answers_after, missed = time.time() - began, there - here
+        if 0 < there <= here:
+            print(json.dumps({"began": began, "answers_s": round(answers_after, 3), "missed_entries": missed,
+                              "caught_up_s": round(time.time() - began, 3)}))
+            return
+        time.sleep(0.02)
+    sys.exit("the follower did not catch up within 120 s")
+
+
+def mean(values):
+    values = [v for v in values if v is not None]
+    return sum(values) / len(values) if values else None
+
+
+def stretch(seconds):
+    """The columns of several seconds of a timeline, as means; the longest latency as it is."""
+    latency = lambda q: [(s["latency_ms"] or {}).get(q) for s in seconds]
+    longest = [ms for ms in latency("max") if ms is not None]
+    return [number(mean([s["messages"] for s in seconds])), number(mean(latency("p50")), 2),
+            number(mean(latency("p99")), 2), number(max(longest, default=None), 1),
+            number(mean([s["cpu_us_per_msg"] for s in seconds])), number(mean([s["rss_anon_mib"] for s in seconds]))]
+
+
+STRETCH = ["msgs/s", "p50 ms", "mean p99 ms", "longest ms", "CPU us/msg", "own MiB"]
+
+
+def long(reports):
+    for durability in measured(reports):
+        report = load(f"{reports}/rmq-{durability}/long.json")
+        seconds, third = report["seconds"], len(report["seconds"]) // 3
+        print(f"\n{machine()}; {durability}, 1,024 in flight, {len(seconds)} s")
+        parts = [("first third", seconds[:third]), ("second third", seconds[third:2 * third]),
+                 ("last third", seconds[2 * third:])]
+        show([["", *STRETCH], *([name, *stretch(part)] for name, part in parts)])
+        print("p99.9", number(report["latency_ms"]["p99.9"], 2), "ms; longest silences",
+              ", ".join(f"{g['ms']:.0f} ms at {g['start_s']:.1f} s" for g in report["acks"]["longest_gaps_between_acks"]))
+        for n, second in enumerate(seconds):
+            print(f"  {n:3}", *(cell.rjust(9) for cell in stretch([second])))
+
+
+def catch_up(reports):
+    for durability in measured(reports):
+        of = lambda name: load(f"{reports}/rmq-{durability}/{name}.json")
+        back, others, missed = of("caught-up"), of("others"), of("missed")
+        from_s = back["began"] - (others["run"] / 1e9 + others["load"]["warmup_s"])
+        first, last = int(from_s), int(from_s + back["caught_up_s"]) + 1
+        seconds = others["seconds"]
+        print(f"\n{machine()}; {durability}, {missed['acked']:,} messages missed ({back['missed_entries']} entries)")
+        print(f"answers after {back['answers_s']} s, caught up after {back['caught_up_s']} s; others' sends, 2,000/s:")
+        parts = [("before", seconds[:first]), ("meanwhile", seconds[first:last]), ("after", seconds[last + 1:])]
+        show([["", *STRETCH], *([name, *stretch(part)] for name, part in parts)])
+        if others["failed"] or missed["failed"]:
+            print("WRONG failed sends", others["failed"], missed["failed"])
+
+
+def many(reports):
+    for durability in measured(reports):
+        of = lambda name: load(f"{reports}/rmq-{durability}/{name}.json")
+        topics, calm, crowd, loaded = of("topics"), of("idle-crowd"), of("crowd"), of("open-2000")
+        cpu = lambda report, s: 100 * report["servers"]["cpu_s"] / s
+        print(f"\n{machine()}; {durability}")
+        show([["", ""],
+              [f"{topics['topics']:,} topics x {topics['queues']} queues created, s", number(topics["created_s"], 2)],
+              ["… one creation, p50 / p99, ms", f"{topics['latency_ms']['p50']} / {topics['latency_ms']['p99']}"],
+              *([name, f"{a['bytes']:,} bytes, {a['ms']} ms"] for name, a in of("answers").items()),
+              [f"{calm['clients']:,} clients, long polls held", f"{calm['held']:,}"],
+              ["… own memory of each member at most, MiB", " / ".join(map(str, calm["most_anon_mib"].values()))],
+              ["… CPU of all members, % of a core", number(cpu(calm, calm["seconds"]), 1)],
+              ["… heartbeat p50 / p99, ms", "{p50} / {p99}".format(**calm["latency_ms"]["heartbeat"])],
+              ["… route p50 / p99, ms", "{p50} / {p99}".format(**calm["latency_ms"]["route"])],
+              ["… and 2,000 sends/s: p50 / p99, ms", "{p50} / {p99}".format(**loaded["latency_ms"])],
+              ["… own memory of each member at most, MiB", " / ".join(map(str, crowd["most_anon_mib"].values()))],
+              ["follower killed, started: accepts after, s", str(of("restart-follower")["accepting_s"][0][1])],
+              ["all killed, started: accept after, s", " / ".join(str(a[1]) for a in of("restart")["accepting_s"])],
+              ["… first acknowledged send after, s", str(of("restart")["first_ack_s"])],
+              ["… idle then: CPU of all, % of a core", number(of("idle")["cpu_percent"], 2)],
+              ["… own memory of all, MiB", str(of("idle")["rss_anon_mib"])]])
+        for name, report in (("clients", calm), ("creations", topics)):
+            if report.get("failed") or report.get("refused"):
+                print("WRONG", name, report.get("failed"), report.get("first_refusal"))
+
+
 def main(argv):
     match argv:
+        case ["answers", namesrv, broker]:
+            answers(namesrv, broker)
+        case ["caught-up", leader, follower, *command]:
+            caught_up(leader, follower, command)
+        case ["long" | "catch-up" | "many" as what, reports]:
+            {"long": long, "catch-up": catch_up, "many": many}[what](reports)
         case ["idle", pids, seconds]:
             idle(pids.split(","), float(seconds))
         case ["table", reports]:
