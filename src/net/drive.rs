@@ -12,13 +12,26 @@ use super::{
     unfinished::{Claim, Unfinished},
     watchdog::Watchdog,
 };
+use crate::clock;
 use crate::protocol::command::RemotingCommand;
 use bytes::Bytes;
-use std::{future::pending, future::poll_fn, io, pin::Pin, sync::Arc, task::Poll};
+use std::{
+    future::pending,
+    future::poll_fn,
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::Poll,
+    time::{Duration, Instant},
+};
 use tokio::{
     io::AsyncWrite,
     net::tcp::{ReadHalf, WriteHalf},
 };
+
+/// A connection whose requests take longer than this lets others have a turn.
+const TURN: Duration = Duration::from_millis(1);
+const REQUESTS_PER_LOOK: u32 = 8;
 
 /// What every connection of one server or client shares.
 pub(super) struct Shared {
@@ -101,6 +114,7 @@ async fn read_requests(
     let mut claim = Claim::new(&shared.unfinished, connection.id());
     let mut filled = Filled::Partly;
     loop {
+        let mut turn = Turn::default();
         loop {
             let frame = match intake.next_frame() {
                 Ok(Some(frame)) => frame,
@@ -120,6 +134,10 @@ async fn read_requests(
                 }
                 Err(end) => return end,
             }
+            if turn.is_over() {
+                shared.claim(&mut claim, intake.buffered().len());
+                tokio::task::yield_now().await;
+            }
         }
         // Before any wait: no connection reads twice without having claimed what it read.
         shared.claim(&mut claim, intake.buffered().len());
@@ -135,6 +153,30 @@ async fn read_requests(
             Err(End::Drained) => return pending().await, // the writer ends the connection
             Err(end) => return end,
         };
+    }
+}
+
+/// How long a connection's requests have kept its thread from other connections.
+#[derive(Default)]
+struct Turn {
+    requests: u32,
+    began: Option<Instant>,
+}
+
+impl Turn {
+    /// Counts a request. The clock is looked at now and then only: most turns are short.
+    fn is_over(&mut self) -> bool {
+        self.requests += 1;
+        if !self.requests.is_multiple_of(REQUESTS_PER_LOOK) {
+            return false;
+        }
+        let now = clock::now();
+        let began = *self.began.get_or_insert(now);
+        let over = now.duration_since(began) >= TURN;
+        if over {
+            *self = Self::default();
+        }
+        over
     }
 }
 
