@@ -194,9 +194,9 @@ pub enum RequestError {
     #[error("service not available now: {0}")]
     Unsettled(String),
     /// No more requests can wait here.
-    #[error("{held} requests wait for messages already, the limit is {held}; try again later")]
+    #[error("{held} requests wait for messages already, and no more can; try again later")]
     HeldFull {
-        /// The limit.
+        /// How many do.
         held: usize,
     },
     /// The change was not made, or may have been made: see [`ProposeError`].

@@ -27,6 +27,8 @@ pub struct Hold<P> {
     pub deadline: Instant,
     /// The connection that asked; when it closes, the request is forgotten.
     pub owner: u64,
+    /// What the payload holds beside itself.
+    pub bytes: usize,
     /// What answers it.
     pub payload: P,
 }
@@ -37,7 +39,7 @@ pub struct Full<P> {
     /// The request that found no room.
     pub hold: Hold<P>,
     /// How many the table holds.
-    pub limit: usize,
+    pub held: usize,
 }
 
 /// Requests that wait for one queue, by the offset they want.
@@ -52,11 +54,14 @@ pub struct HoldTable<P> {
     by_owner: BTreeSet<(u64, Ticket)>,
     next_ticket: u64,
     limit: usize,
+    bytes: usize,
+    bytes_max: usize,
 }
 
 impl<P> HoldTable<P> {
-    /// An empty table for at most `limit` requests.
-    pub fn new(limit: usize) -> Self {
+    /// An empty table for at most `limit` requests, whose payloads hold at most `bytes_max` bytes
+    /// beside themselves.
+    pub fn new(limit: usize, bytes_max: usize) -> Self {
         Self {
             held: HashMap::new(),
             by_queue: HashMap::new(),
@@ -64,6 +69,8 @@ impl<P> HoldTable<P> {
             by_owner: BTreeSet::new(),
             next_ticket: 0,
             limit,
+            bytes: 0,
+            bytes_max,
         }
     }
 
@@ -81,9 +88,11 @@ impl<P> HoldTable<P> {
     /// [`HoldTable::remove`] if it has grown meanwhile: a message that was applied before this call
     /// wakes nobody.
     pub fn hold(&mut self, hold: Hold<P>) -> Result<Ticket, Full<P>> {
-        if self.held.len() >= self.limit {
-            return Err(Full { hold, limit: self.limit });
+        let bytes = self.bytes.saturating_add(hold.bytes);
+        if self.held.len() >= self.limit || bytes > self.bytes_max {
+            return Err(Full { hold, held: self.held.len() });
         }
+        self.bytes = bytes;
         let ticket = Ticket(self.next_ticket);
         self.next_ticket += 1;
         self.by_queue
@@ -101,6 +110,7 @@ impl<P> HoldTable<P> {
     /// Takes one request out, if it is still held.
     pub fn remove(&mut self, ticket: Ticket) -> Option<Hold<P>> {
         let hold = self.held.remove(&ticket)?;
+        self.bytes -= hold.bytes;
         self.by_deadline.remove(&(hold.deadline, ticket));
         self.by_owner.remove(&(hold.owner, ticket));
         if let Some(queues) = self.by_queue.get_mut(&hold.topic) {
@@ -152,6 +162,7 @@ impl<P> HoldTable<P> {
         self.by_queue.clear();
         self.by_deadline.clear();
         self.by_owner.clear();
+        self.bytes = 0;
         self.held.drain().map(|(_, hold)| hold).collect()
     }
 
@@ -184,6 +195,7 @@ mod tests {
             wants: QueueOffset(wants),
             deadline,
             owner,
+            bytes: id,
             payload: id,
         }
     }
@@ -197,7 +209,7 @@ mod tests {
     #[test]
     fn a_request_is_due_when_its_queue_grows_beyond_what_it_wants() {
         let start = crate::clock::now();
-        let mut table = HoldTable::new(10);
+        let mut table = HoldTable::new(10, usize::MAX);
         for (id, (queue_id, wants)) in [(0, 5), (0, 6), (1, 5)].into_iter().enumerate() {
             table.hold(hold(queue_id, wants, start + Duration::from_secs(9), 1, id)).unwrap();
         }
@@ -214,7 +226,7 @@ mod tests {
     #[test]
     fn a_topics_requests_are_found_whatever_they_want() {
         let start = crate::clock::now();
-        let mut table = HoldTable::new(10);
+        let mut table = HoldTable::new(10, usize::MAX);
         for (id, (topic, queue_id)) in [("T", 0), ("U", 0), ("T", 9)].into_iter().enumerate() {
             let hold = Hold { topic: topic.into(), ..hold(queue_id, 5, start, 1, id) };
             table.hold(hold).unwrap();
@@ -227,7 +239,7 @@ mod tests {
     fn deadlines_are_exact() {
         let start = crate::clock::now();
         let at = |ms| start + Duration::from_millis(ms);
-        let mut table = HoldTable::new(10);
+        let mut table = HoldTable::new(10, usize::MAX);
         for (id, ms) in [30, 10, 20].into_iter().enumerate() {
             table.hold(hold(0, 0, at(ms), 1, id)).unwrap();
         }
@@ -240,7 +252,7 @@ mod tests {
     #[test]
     fn a_closed_connection_takes_its_requests_with_it() {
         let start = crate::clock::now();
-        let mut table = HoldTable::new(10);
+        let mut table = HoldTable::new(10, usize::MAX);
         for (id, owner) in [7, 8, 7].into_iter().enumerate() {
             table.hold(hold(0, 0, start, owner, id)).unwrap();
         }
@@ -252,12 +264,29 @@ mod tests {
     #[test]
     fn a_full_table_hands_the_request_back() {
         let start = crate::clock::now();
-        let mut table = HoldTable::new(1);
+        let mut table = HoldTable::new(1, usize::MAX);
         let first = table.hold(hold(0, 0, start, 1, 0)).unwrap();
         let full = table.hold(hold(0, 0, start, 1, 1)).unwrap_err();
-        assert_eq!((full.hold.payload, full.limit), (1, 1));
+        assert_eq!((full.hold.payload, full.held), (1, 1));
         assert!(table.remove(first).is_some() && table.remove(first).is_none());
         table.hold(full.hold).unwrap();
+    }
+
+    #[test]
+    fn what_requests_bring_along_is_bounded_together() {
+        let start = crate::clock::now();
+        let mut table = HoldTable::new(10, 100);
+        let of = |bytes| hold(0, bytes as u64, start, 7, bytes);
+        let first = table.hold(of(60)).unwrap();
+        assert_eq!(table.hold(of(41)).unwrap_err().held, 1);
+        table.hold(of(40)).unwrap();
+        assert!(table.hold(of(1)).is_err() && table.hold(of(0)).is_ok());
+        table.remove(first).unwrap();
+        table.hold(of(60)).unwrap();
+        assert_eq!(table.take_all().len(), 3);
+        table.hold(of(100)).unwrap();
+        assert_eq!(table.forget_owner(7), 1);
+        table.hold(of(100)).unwrap();
     }
 
     #[test]
@@ -265,7 +294,7 @@ mod tests {
         let start = crate::clock::now();
         for seed in 0..300 {
             let mut rng = fastrand::Rng::with_seed(seed);
-            let (mut table, mut answers) = (HoldTable::new(usize::MAX), [0; 200]);
+            let (mut table, mut answers) = (HoldTable::new(usize::MAX, usize::MAX), [0; 200]);
             let (mut ends, mut tickets) = ([0u64; 3], Vec::new());
             let mut count = |holds: Vec<Hold<usize>>| {
                 holds.iter().for_each(|h| answers[h.payload] += 1);

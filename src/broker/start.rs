@@ -38,7 +38,7 @@ use super::settings::LiveSettings;
 use super::stats::Stats;
 use super::system_topics::SystemTopics;
 use super::unique_ids::UniqueIds;
-use super::wakeup::{self, HELD_MAX, Wakeups};
+use super::wakeup::{self, HELD_BYTES_MAX, HELD_MAX, Wakeups};
 use super::{Broker, Identity, role_change};
 
 /// Between samples for rates.
@@ -270,7 +270,7 @@ fn broker(config: &BrokerConfig, identity: Identity, group: Group) -> Broker {
         consumers: RwLock::new(Consumers::default()),
         producers: RwLock::new(Members::default()),
         channels: Channels::default(),
-        wakeups: Arc::new(Wakeups::new(HELD_MAX)),
+        wakeups: Arc::new(Wakeups::new(HELD_MAX, HELD_BYTES_MAX)),
         offset_commits: OffsetCommits::default(),
         pull_offsets: PullOffsets::default(),
         announcer: Announcer::default(),

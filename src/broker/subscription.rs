@@ -21,6 +21,14 @@ pub enum TagFilter {
 }
 
 impl TagFilter {
+    /// What it holds beside itself.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::AnyOf(codes) if codes.spilled() => codes.capacity() * size_of::<i32>(),
+            Self::AnyOf(_) | Self::All => 0,
+        }
+    }
+
     /// Whether a message with this tag hash passes.
     pub fn passes(&self, code: i64) -> bool {
         match self {

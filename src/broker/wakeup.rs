@@ -19,6 +19,8 @@ use super::hold::{Full, Hold, HoldTable};
 
 /// Most requests held at once. One costs about half a KiB.
 pub const HELD_MAX: usize = 200_000;
+/// Most that held requests bring along, their filters: an expression may have 16 KiB.
+pub const HELD_BYTES_MAX: usize = 32 << 20;
 /// How long the task sleeps when nothing is held.
 const LONG: Duration = Duration::from_secs(3600);
 
@@ -42,10 +44,10 @@ pub struct Wakeups<P> {
 }
 
 impl<P> Wakeups<P> {
-    /// Nothing held, at most `limit` in future.
-    pub fn new(limit: usize) -> Self {
+    /// Nothing held, at most `limit` in future, which bring along `bytes_max` at most.
+    pub fn new(limit: usize, bytes_max: usize) -> Self {
         Self {
-            table: Mutex::new(HoldTable::new(limit)),
+            table: Mutex::new(HoldTable::new(limit, bytes_max)),
             held: AtomicUsize::new(0),
             due: Mutex::default(),
             wake: Notify::new(),
@@ -204,6 +206,7 @@ mod tests {
             wants: QueueOffset(wants),
             deadline: clock::now() + within,
             owner: 1,
+            bytes: 0,
             payload: wants,
         }
     }
@@ -218,7 +221,7 @@ mod tests {
 
     #[test]
     fn a_message_that_came_while_a_request_was_entered_wakes_it() {
-        let wakeups = Wakeups::new(10);
+        let wakeups = Wakeups::new(10, 10);
         wakeups.hold(hold(5, LONG), || true).unwrap();
         assert_eq!(due(&wakeups), [(5, Why::Ready)]);
         wakeups.hold(hold(6, LONG), || false).unwrap();
@@ -232,7 +235,7 @@ mod tests {
 
     #[test]
     fn requests_are_looked_at_again_when_their_topic_changes() {
-        let wakeups = Wakeups::new(10);
+        let wakeups = Wakeups::new(10, 10);
         wakeups.hold(hold(5, LONG), || false).unwrap();
         wakeups.unsettled("U");
         assert!(due(&wakeups).is_empty());
@@ -242,7 +245,7 @@ mod tests {
 
     #[test]
     fn all_requests_are_looked_at_again_after_a_snapshot() {
-        let wakeups = Wakeups::new(10);
+        let wakeups = Wakeups::new(10, 10);
         wakeups.hold(hold(5, LONG), || false).unwrap();
         wakeups.replaced();
         assert_eq!(due(&wakeups), [(5, Why::Ready)]);
@@ -251,7 +254,7 @@ mod tests {
 
     #[test]
     fn a_stop_releases_what_is_held_and_holds_nothing_more() {
-        let wakeups = Wakeups::new(10);
+        let wakeups = Wakeups::new(10, 10);
         wakeups.hold(hold(1, LONG), || false).unwrap();
         wakeups.stop();
         assert_eq!(due(&wakeups), [(1, Why::Expired)]);
@@ -261,7 +264,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_task_answers_at_the_deadline() {
-        let wakeups = Arc::new(Wakeups::new(10));
+        let wakeups = Arc::new(Wakeups::new(10, 10));
         let (answered, mut answers) = tokio::sync::mpsc::channel(4);
         let task = tokio::spawn(run(Arc::clone(&wakeups), move |request, why| {
             answered.try_send((request, why)).unwrap();

@@ -202,6 +202,7 @@ fn hold(broker: &Broker, waiting: WaitingPull, wants: QueueOffset, deadline: Ins
         wants,
         deadline,
         owner: reply.connection_id().0,
+        bytes: pull.filter.bytes(),
         payload: WaitingPull {
             pull: Pull { offset: as_i64(wants), was_held: true, ..pull },
             reply,
@@ -215,8 +216,8 @@ fn hold(broker: &Broker, waiting: WaitingPull, wants: QueueOffset, deadline: Ins
         let bounds = || broker.group.queues().bounds(&topic, queue_id);
         gone || is_reset() || bounds().map_or(true, |bounds| bounds.next > wants)
     };
-    if let Err(Full { hold, limit }) = broker.wakeups.hold(hold, is_due) {
-        hold.payload.reply.answer(RequestError::HeldFull { held: limit }.answer());
+    if let Err(Full { hold, held }) = broker.wakeups.hold(hold, is_due) {
+        hold.payload.reply.answer(RequestError::HeldFull { held }.answer());
     }
 }
 
