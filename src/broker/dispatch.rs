@@ -69,7 +69,7 @@ fn route(code: RequestCode) -> Option<Route> {
         RequestCode::LOCK_BATCH_MQ => Own(lock::lock),
         RequestCode::UNLOCK_BATCH_MQ => Own(lock::unlock),
 
-        RequestCode::QUERY_MESSAGE => Now(message::by_key),
+        RequestCode::QUERY_MESSAGE => Later(message::by_key),
         RequestCode::VIEW_MESSAGE_BY_ID => Later(message::by_id),
         RequestCode::QUERY_CONSUME_QUEUE => Now(message::consume_queue),
 

@@ -22,35 +22,25 @@ pub struct KeyQuery<'a> {
     pub key: &'a str,
     /// When they were stored. Milliseconds since the epoch.
     pub stored_ms: RangeInclusive<i64>,
-    /// Most messages returned.
+    /// Most places returned.
     pub max: usize,
-    /// Most bytes returned; the first message is returned in any case.
-    pub bytes_max: usize,
 }
 
-/// Messages with a key, newest first.
-pub fn by_key(
-    queues: &Queues,
-    log: &CommitLog,
-    query: &KeyQuery<'_>,
-) -> Result<Vec<MappedBytes>, Error> {
-    let KeyQuery { topic, key, stored_ms, max, bytes_max } = query;
+/// Where messages may be that have a key, newest first; [`KeyQuery::is_met_by`] tells whether one is.
+pub fn by_key(queues: &Queues, query: &KeyQuery<'_>) -> Result<Vec<PhysicalOffset>, Error> {
+    let KeyQuery { topic, key, stored_ms, max } = query;
     let hash = key_hash(topic, key);
-    let candidates = queues.by_key(&KeyRange { hash, stored_ms: stored_ms.clone(), max: *max })?;
-    let (alive_from, applied_to) = (queues.alive_from(topic), queues.applied_to());
-    let (mut found, mut bytes) = (Vec::new(), 0);
-    for at in candidates.into_iter().filter(|at| *at >= alive_from) {
-        let Some(stored) = at_position(log, applied_to, at) else { continue };
-        if !Record::parse(&stored).is_ok_and(|record| has_key(&record, topic, key)) {
-            continue;
-        }
-        bytes += stored.len();
-        if bytes > *bytes_max && !found.is_empty() {
-            break;
-        }
-        found.push(stored);
+    let range = KeyRange { hash, stored_ms: stored_ms.clone(), max: *max };
+    let (mut candidates, alive_from) = (queues.by_key(&range)?, queues.alive_from(topic));
+    candidates.retain(|at| *at >= alive_from);
+    Ok(candidates)
+}
+
+impl KeyQuery<'_> {
+    /// Whether a stored record is of the topic and has the key.
+    pub fn is_met_by(&self, stored: &[u8]) -> bool {
+        Record::parse(stored).is_ok_and(|record| has_key(&record, self.topic, self.key))
     }
-    Ok(found)
 }
 
 /// Whether a message is of the topic and carries the key.
@@ -186,10 +176,12 @@ mod tests {
             self.queues.apply(range, &messages).unwrap();
         }
 
-        fn found(&self, topic: &str, key: &str, max: usize, bytes_max: usize) -> Vec<u64> {
-            let query = KeyQuery { topic, key, stored_ms: 0..=i64::MAX, max, bytes_max };
-            let found = by_key(&self.queues, &self.log, &query).unwrap();
-            found.iter().map(|m| Record::parse(m).unwrap().queue_offset()).collect()
+        fn found(&self, topic: &str, key: &str, max: usize) -> Vec<u64> {
+            let query = KeyQuery { topic, key, stored_ms: 0..=i64::MAX, max };
+            let found = by_key(&self.queues, &query).unwrap();
+            let record = |at| at_position(&self.log, self.queues.applied_to(), at);
+            let records = found.into_iter().filter_map(record).filter(|m| query.is_met_by(m));
+            records.map(|m| Record::parse(&m).unwrap().queue_offset()).collect()
         }
     }
 
@@ -224,27 +216,24 @@ mod tests {
         store.append(&[("T", "KEYS\x01a b\x02UNIQ_KEY\x01U1\x02"), ("V", "KEYS\x01a\x02")], 1);
         store.append(&[("T", "KEYS\x01b b\x02UNIQ_KEY\x01b\x02")], 2);
         store.append(&[("T", "TAGS\x01a\x02")], 3);
-        let all = usize::MAX;
         let rows = [
-            (("T", "a", 9, all), vec![0]),
-            (("T", "b", 9, all), vec![1, 0]), // once each, whatever the repetition
-            (("T", "b", 1, all), vec![1]),
-            (("T", "b", 9, 1), vec![1]), // the first in any case
-            (("T", "U1", 9, all), vec![0]),
-            (("V", "a", 9, all), vec![0]),
-            (("V", "b", 9, all), vec![]),
-            (("T", "a b", 9, all), vec![]),
+            (("T", "a", 9), vec![0]),
+            (("T", "b", 9), vec![1, 0]), // once each, whatever the repetition
+            (("T", "b", 1), vec![1]),
+            (("T", "U1", 9), vec![0]),
+            (("V", "a", 9), vec![0]),
+            (("V", "b", 9), vec![]),
+            (("T", "a b", 9), vec![]),
         ];
-        for ((topic, key, max, bytes_max), want) in rows {
-            assert_eq!(store.found(topic, key, max, bytes_max), want, "{topic} {key}");
+        for ((topic, key, max), want) in rows {
+            assert_eq!(store.found(topic, key, max), want, "{topic} {key}");
         }
-        let query =
-            KeyQuery { topic: "T", key: "b", stored_ms: 0..=1, max: 9, bytes_max: usize::MAX };
-        assert_eq!(by_key(&store.queues, &store.log, &query).unwrap().len(), 1);
+        let query = KeyQuery { topic: "T", key: "b", stored_ms: 0..=1, max: 9 };
+        assert_eq!(by_key(&store.queues, &query).unwrap().len(), 1);
 
         store.queues.forget_topic("T", store.queues.applied_to());
-        assert_eq!(store.found("T", "b", 9, all), [0; 0], "of a deleted topic");
-        assert_eq!(store.found("V", "a", 9, all), [0]);
+        assert_eq!(store.found("T", "b", 9), [0; 0], "of a deleted topic");
+        assert_eq!(store.found("V", "a", 9), [0]);
     }
 
     #[test]

@@ -3,7 +3,6 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use crate::ids::{PhysicalOffset, QueueOffset};
@@ -34,35 +33,48 @@ const ANSWER_BYTES_MAX: usize = 8 * 1024 * 1024;
 const UNITS_MAX: usize = 4096;
 
 /// QUERY_MESSAGE: by one of the message's keys or by its unique key.
-pub(in crate::broker) fn by_key(broker: &Broker, request: &Request) -> Answer {
-    let header = QueryMessage::parse(&request.command)?;
-    if header.index_type.as_deref() == Some("T") {
-        return Err(RequestError::NoMessageByKey); // tags are not indexed, and a tag is no key
-    }
-    let tables = broker.tables();
+pub(in crate::broker) fn by_key(broker: Arc<Broker>, request: Request) -> Answering {
+    Box::pin(async move {
+        let header = QueryMessage::parse(&request.command)?;
+        if header.index_type.as_deref() == Some("T") {
+            return Err(RequestError::NoMessageByKey); // tags are not indexed, and a tag is no key
+        }
+        let query = KeyQuery {
+            topic: &header.topic,
+            key: &header.key,
+            stored_ms: header.begin_timestamp..=header.end_timestamp,
+            max: messages_max(&broker, &header),
+        };
+        let queues = broker.group.queues();
+        let (mut records, mut bytes) = (Vec::new(), 0);
+        for at in query::by_key(queues, &query)? {
+            let found = record_at(&broker, at, |stored| query.is_met_by(stored)).await?;
+            bytes += found.as_ref().map_or(0, |stored| stored.len());
+            if bytes > ANSWER_BYTES_MAX && !records.is_empty() {
+                break;
+            }
+            records.extend(found.map(MappedBytes::into_bytes));
+            tokio::task::yield_now().await; // a look may take as long as reading a whole entry
+        }
+        if records.is_empty() {
+            return Err(RequestError::NoMessageByKey);
+        }
+        let head = QueryMessageAnswer {
+            index_last_update_phyoffset: as_i64(queues.applied_to().0),
+            index_last_update_timestamp: crate::clock::wall_ms(),
+        };
+        Ok(net::Answer::Records { head: head.answer(), records })
+    })
+}
+
+fn messages_max(broker: &Broker, header: &QueryMessage) -> usize {
     let asked = if header.unique_key_query {
-        usize::try_from(broker.settings.policy(&tables).query_messages_max).unwrap_or(MESSAGES_MAX)
+        usize::try_from(broker.settings.policy(&broker.tables()).query_messages_max)
+            .unwrap_or(MESSAGES_MAX)
     } else {
         usize::try_from(header.max_num).unwrap_or(0)
     };
-    let query = KeyQuery {
-        topic: &header.topic,
-        key: &header.key,
-        stored_ms: header.begin_timestamp..=header.end_timestamp,
-        max: asked.min(MESSAGES_MAX),
-        bytes_max: ANSWER_BYTES_MAX,
-    };
-    let (queues, log) = (broker.group.queues(), broker.group.log());
-    let found = query::by_key(queues, log, &query)?;
-    if found.is_empty() {
-        return Err(RequestError::NoMessageByKey);
-    }
-    let records: Vec<Bytes> = found.into_iter().map(MappedBytes::into_bytes).collect();
-    let head = QueryMessageAnswer {
-        index_last_update_phyoffset: as_i64(queues.applied_to().0),
-        index_last_update_timestamp: crate::clock::wall_ms(),
-    };
-    Ok(net::Answer::Records { head: head.answer(), records })
+    asked.min(MESSAGES_MAX)
 }
 
 /// VIEW_MESSAGE_BY_ID: the record that starts at a physical offset.
@@ -82,8 +94,19 @@ pub(super) async fn at_position(
     broker: &Broker,
     position: PhysicalOffset,
 ) -> Result<Option<MappedBytes>, RequestError> {
+    record_at(broker, position, |_| true).await
+}
+
+/// The record at a position, if it is the one that is looked for. If it is not, because its entry is
+/// damaged, that is repaired first.
+async fn record_at(
+    broker: &Broker,
+    position: PhysicalOffset,
+    is_it: impl Fn(&[u8]) -> bool,
+) -> Result<Option<MappedBytes>, RequestError> {
     let (queues, log) = (broker.group.queues(), broker.group.log());
-    let look = || query::at_position(log, queues.applied_to(), position);
+    let at = || query::at_position(log, queues.applied_to(), position);
+    let look = || at().filter(|stored| is_it(stored));
     let found = look();
     if found.is_some() || log.check_at(position).is_ok() {
         return Ok(found);

@@ -46,9 +46,8 @@ async fn a_message_that_the_disk_has_changed_is_not_served() {
     use std::os::unix::fs::FileExt;
     let broker = deploy().await;
     broker.create_topic("T", 1).await;
-    for text in ["first", "second"] {
-        broker.send("T", 0, "", text).await;
-    }
+    broker.send("T", 0, "", "first").await;
+    broker.call(send("T", 0, "KEYS\x01some-key\x02", "second")).await;
     let whole = broker.call(pull("T", 0)).await;
     let second = records(&whole.body).nth(1).unwrap().unwrap().physical();
     let log = std::fs::read_dir(broker.dir.path().join("store/commitlog")).unwrap();
@@ -56,14 +55,32 @@ async fn a_message_that_the_disk_has_changed_is_not_served() {
     let file = std::fs::File::options().read(true).write(true).open(segment).unwrap();
     let mut record = vec![0; 200];
     file.read_exact_at(&mut record, second).unwrap();
-    let body = record.windows(6).position(|bytes| bytes == b"second").unwrap();
-    file.write_at(b"S", second + body as u64).unwrap();
+    let place = |part: &[u8]| {
+        let at = record.windows(part.len()).position(|bytes| bytes == part).unwrap();
+        second + at as u64
+    };
+    file.write_at(b"S", place(b"second")).unwrap();
 
     let refused = broker.call(pull("T", 0)).await;
     assert_eq!(refused.code, 1);
     assert!(remark(&refused).contains(&format!("position {second} is damaged")), "{refused:?}");
     let by_id = request(RequestCode::VIEW_MESSAGE_BY_ID, &[("offset", &second.to_string())]);
     let refused = broker.call(by_id).await;
+    assert!(remark(&refused).contains(&format!("position {second} is damaged")), "{refused:?}");
+    let end = i64::MAX.to_string();
+    let by_key = [
+        ("topic", "T"),
+        ("key", "some-key"),
+        ("maxNum", "9"),
+        ("beginTimestamp", "0"),
+        ("endTimestamp", &end),
+    ];
+    let refused = broker.ask(RequestCode::QUERY_MESSAGE, &by_key).await;
+    assert!(remark(&refused).contains(&format!("position {second} is damaged")), "{refused:?}");
+    file.write_at(b"s", place(b"second")).unwrap();
+    assert_eq!(texts(&broker.ask(RequestCode::QUERY_MESSAGE, &by_key).await), ["second"]);
+    file.write_at(b"S", place(b"some-key")).unwrap(); // only the entry's checksum covers properties
+    let refused = broker.ask(RequestCode::QUERY_MESSAGE, &by_key).await;
     assert!(remark(&refused).contains(&format!("position {second} is damaged")), "{refused:?}");
     broker.stop().await;
 }
