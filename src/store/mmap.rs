@@ -15,10 +15,14 @@
 //! Damaged bytes are replaced in the same way (`Writer::replace`): who holds them keeps them. So
 //! a slice once handed out never changes, whatever happens to the log or the file behind it.
 //!
+//! A page that the disk cannot read is zeros ([`unreadable`]), which no checksum takes for an entry.
+//!
 //! Three things are beyond this module and are kept by its users: no other process writes to or
 //! shortens a mapped file (`store.lock`), a file has one `Writer` at a time (only [`super::files`]
 //! makes them, one per opened file), and what it allows is written to its own file.
 #![allow(unsafe_code)]
+
+mod unreadable;
 
 use std::fs::File;
 use std::io;
@@ -30,10 +34,14 @@ use bytes::Bytes;
 use memmap2::{MmapMut, MmapOptions, MmapRaw};
 use rustix::mm::{MremapFlags, mremap_fixed};
 
+use unreadable::Watch;
+
 /// A multiple of every page size in use (4, 16 and 64 KiB).
 const PAGE_BYTES_MAX: usize = 64 * 1024;
 
 struct Region {
+    /// Of a file that may be damaged and repaired. Goes before the mapping does.
+    watch: Option<Watch>,
     map: MmapRaw,
     published: AtomicUsize,
 }
@@ -94,8 +102,14 @@ impl Writer {
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, text));
         }
         let map = MmapOptions::new().len(len).map_raw_read_only(file)?;
-        let region = Arc::new(Region { map, published: AtomicUsize::new(0) });
+        let watch = Some(Watch::new(map.as_ptr().expose_provenance(), map.len()));
+        let region = Arc::new(Region { watch, map, published: AtomicUsize::new(0) });
         Ok(Self { region, former: Vec::new() })
+    }
+
+    /// Pages that the disk could not read so far; they are zeros here.
+    pub fn unreadable_pages(&self) -> usize {
+        self.region.watch.as_ref().map_or(0, Watch::pages)
     }
 
     /// Bytes of the mapping.
@@ -261,7 +275,7 @@ impl MappedBytes {
             0 => MmapMut::map_anon(1)?.into(), // an empty mapping is an error
             _ => MmapOptions::new().len(len).map_raw_read_only(file)?,
         };
-        let region = Arc::new(Region { map, published: AtomicUsize::new(len) });
+        let region = Arc::new(Region { watch: None, map, published: AtomicUsize::new(len) });
         Ok(Self { region, start: 0, len })
     }
 
@@ -354,6 +368,28 @@ mod tests {
     #[test]
     fn a_file_that_is_too_short_is_refused() {
         assert!(Writer::map(&file(8191), 8192).is_err());
+    }
+
+    #[test]
+    fn pages_that_cannot_be_read_are_zeros_and_end_nobody() {
+        const PAGE: usize = PAGE_BYTES_MAX;
+        let file = file(8 * PAGE as u64);
+        file.write_all_at(&[7; 8 * PAGE], 0).unwrap();
+        let mut writer = Writer::map(&file, 8 * PAGE).unwrap();
+        assert_eq!((writer.contents()[5 * PAGE], writer.unreadable_pages()), (7, 0));
+        writer.publish(8 * PAGE);
+        let held = writer.reader().slice(0..8 * PAGE).unwrap();
+        file.set_len(6 * PAGE as u64).unwrap(); // the signal of a page behind the end is the same
+        assert!(held[..6 * PAGE].iter().all(|b| *b == 7) && writer.unreadable_pages() == 0);
+        assert!(held[6 * PAGE..7 * PAGE].iter().all(|b| *b == 0));
+        let pages = writer.unreadable_pages();
+        assert!(pages > 0);
+        file.set_len(8 * PAGE as u64).unwrap();
+        file.write_all_at(&[8; 8 * PAGE], 0).unwrap();
+        assert!(held[6 * PAGE..7 * PAGE].iter().all(|b| *b == 0), "whoever read it keeps it");
+        assert!(held[..6 * PAGE].iter().chain(&held[7 * PAGE..]).all(|b| *b == 8));
+        assert_eq!(writer.unreadable_pages(), pages);
+        assert!(Writer::map(&file, 8 * PAGE).unwrap().contents().iter().all(|b| *b == 8));
     }
 
     #[test]

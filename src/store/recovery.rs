@@ -8,6 +8,7 @@
 //! | nothing was written, and nothing follows | the log ends here |
 //! | it is known to be committed | [`Error::Damaged`]: others may have forgotten it already |
 //! | whole entries follow, and the page cache cannot have been lost | [`Error::Damaged`], too |
+//! | the disk cannot read it, and the page cache cannot have been lost | [`Error::Damaged`], too |
 //! | otherwise | a torn tail, acknowledged to nobody: it is cut |
 //!
 //! A machine that stops may leave later pages on disk without earlier ones, so whole entries after
@@ -87,6 +88,7 @@ pub(super) fn recover(
         first_base: mapped.first().map_or(0, |m| m.base),
         segment_bytes: options.segment_bytes,
         segments: mapped.iter().map(|m| m.writer.contents()).collect(),
+        unreadable_pages: &|| mapped.iter().map(|m| m.writer.unreadable_pages()).sum(),
     };
     let previous = from.previous.filter(|id| id.index.0.checked_add(1) == Some(from.index.0));
     let mut visits = Visits { segment_bytes: options.segment_bytes, ..Visits::default() };
@@ -400,6 +402,8 @@ struct Contents<'a> {
     first_base: u64,
     segment_bytes: u64,
     segments: Vec<&'a [u8]>,
+    /// How many pages of them could not be read so far.
+    unreadable_pages: &'a dyn Fn() -> usize,
 }
 
 /// What the next entry must be.
@@ -417,6 +421,8 @@ struct Scanned {
     last: Option<EntryId>,
     next: Next,
     why: Broken,
+    /// The disk could not read what is at the end.
+    unreadable: bool,
     /// A whole entry of a higher index behind the end.
     follows: Option<EntryIndex>,
 }
@@ -498,7 +504,8 @@ impl<'a> Contents<'a> {
                 }
             }
         };
-        Scanned { entries, bytes, last, next, why, follows: self.follower(next) }
+        let unreadable = (self.unreadable_pages)() > 0; // what was whole was read
+        Scanned { entries, bytes, last, next, why, unreadable, follows: self.follower(next) }
     }
 
     fn follower(&self, next: Next) -> Option<EntryIndex> {
@@ -532,13 +539,17 @@ fn verdict(
     if let Some(follows) = scanned.follows {
         why.push_str(&format!("; the whole entry {follows} follows"));
     }
+    if scanned.unreadable {
+        why.push_str("; the disk cannot read it");
+    }
     let was_committed = committed.is_some_and(|committed| index <= committed);
     let cache_was_kept = previous_life != PreviousLife::MachineStopped;
-    if was_committed || (cache_was_kept && scanned.follows.is_some()) {
+    let was_written = scanned.unreadable || scanned.follows.is_some();
+    if was_committed || (cache_was_kept && was_written) {
         let committed = Committed(committed);
         return Err(Error::Damaged { position, index, previous, committed, why });
     }
-    let ends = scanned.why.is_nothing() && scanned.follows.is_none();
+    let ends = scanned.why.is_nothing() && !was_written;
     Ok((!ends).then_some(Cut { position, index, why }))
 }
 
@@ -601,13 +612,18 @@ mod tests {
             let case = format!("{why:?} {follows:?} {committed:?} {life:?}");
             let next = Next { position: PhysicalOffset(8), index: EntryIndex(10), term: Term(1) };
             let follows = follows.map(EntryIndex);
-            let scanned = Scanned { entries: 0, bytes: 0, last: None, next, why, follows };
-            let got = match verdict(&scanned, None, committed.map(EntryIndex), life) {
-                Ok(None) => end,
-                Ok(Some(_)) => cut,
-                Err(_) => damaged,
-            };
-            assert_eq!(got, want, "{case}");
+            let (entries, bytes, last) = (0, 0, None);
+            let scanned = Scanned { entries, bytes, last, next, why, unreadable: false, follows };
+            let verdict =
+                |scanned: &Scanned| match verdict(scanned, None, committed.map(EntryIndex), life) {
+                    Ok(None) => end,
+                    Ok(Some(_)) => cut,
+                    Err(_) => damaged,
+                };
+            assert_eq!(verdict(&scanned), want, "{case}");
+            let unreadable = verdict(&Scanned { unreadable: true, ..scanned });
+            let want = if life == MachineStopped && want != damaged { cut } else { damaged };
+            assert_eq!(unreadable, want, "the disk cannot read it: {case}");
         }
     }
 }

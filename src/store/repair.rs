@@ -22,6 +22,9 @@ use super::prepare::segment_path;
 use super::segment::{base_of, place};
 use crate::ids::{EntryIndex, PhysicalOffset};
 
+/// What disks and file systems read and write at once, most of them.
+const PAGE_BYTES: usize = 4096;
+
 /// A place in the log that does not hold what it should.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Gap {
@@ -172,13 +175,19 @@ pub fn repair_files(
         segments.get(&base).map_or(&[][..], |(_, w)| &w.contents()[(at.0 - base) as usize..])
     };
     let needed = spares.needed(own)?;
-    for entry in needed {
-        let (at, bytes) = (entry.header().position, entry.bytes());
-        let base = base_of(at, segment_bytes);
-        if let Some((file, writer)) = segments.get_mut(&base) {
-            let written = file.write(writer.unpublished((at.0 - base) as usize, bytes));
-            written.map_err(|e| Error::io("write to", &segment_path(dir, base), e))?;
-        }
+    let base = |entry: &ReceivedEntry| base_of(entry.header().position, segment_bytes);
+    for run in needed.chunk_by(|a, b| base(a) == base(b)) {
+        let [first, ..] = run else { continue };
+        let base = base(first);
+        let Some((file, writer)) = segments.get_mut(&base) else { continue };
+        let at = (first.header().position.0 - base) as usize;
+        let mut bytes: Vec<u8> = run.iter().flat_map(|entry| entry.bytes()).copied().collect();
+        // Whole pages: a page that the disk cannot read can only be written as a whole.
+        let end = at + bytes.len();
+        let page_end = end.next_multiple_of(PAGE_BYTES).min(writer.len());
+        bytes.extend_from_slice(&writer.contents()[end..page_end]);
+        let written = file.write(writer.unpublished(at, &bytes));
+        written.map_err(|e| Error::io("write to", &segment_path(dir, base), e))?;
     }
     for (base, (file, _)) in &segments {
         let path = segment_path(dir, *base);

@@ -81,6 +81,9 @@ impl VoteFile {
         let file = files.segment(&path, FILE_BYTES).map_err(|e| Error::io("open", &path, e))?;
         let mut writer = file.map().map_err(|e| Error::io("map", &path, e))?;
         let mut vote = Slots::read(&path, writer.contents(), 0)?;
+        if writer.unreadable_pages() > 0 {
+            return Err(Error::bad_file(&path, "the disk cannot read it".to_owned()));
+        }
         // A commit index that cannot be read is one that is not known.
         let unknown = Slots { first_page: 2, newest: None };
         let committed = Slots::read(&path, writer.contents(), 2).unwrap_or(unknown);

@@ -19,6 +19,7 @@ pub(crate) fn entries(bytes: &[u8]) {
         first_base: 0,
         segment_bytes: SEGMENT_BYTES as u64,
         segments: log.chunks(SEGMENT_BYTES).collect(),
+        unreadable_pages: &|| 0,
     };
     let start = Next { position: PhysicalOffset(0), index: EntryIndex(1), term: Term(0) };
     let (mut visited, mut end) = (0, PhysicalOffset(0));
