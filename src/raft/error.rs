@@ -71,6 +71,12 @@ pub enum StartError {
         /// Who was asked, and what they said.
         tried: String,
     },
+    /// The log is damaged, and all others have let go what belongs there: they begin later.
+    #[error("{damage}; every other member has purged what belongs there")]
+    Outlived {
+        /// Where and how. Nothing was changed.
+        damage: store::Error,
+    },
     /// Its derived data refused.
     #[error(transparent)]
     Storage(#[from] StorageError),

@@ -101,6 +101,18 @@ fn a_member_with_room_leads_and_without_any_messages_are_refused_with_the_number
 }
 
 #[test]
+fn a_member_that_starts_on_a_full_disk_knows_it_before_it_takes_anything() {
+    let disks = Disks::new(1);
+    let mut cluster = disks.cluster();
+    send(&cluster.leader().1, "T", 0, "before");
+    cluster.stop(0);
+    disks.fill(0, MIB / 2);
+    cluster.start(0);
+    let refused = try_send(&cluster.leader().1, "too much");
+    assert!(matches!(refused, Err(ProposeError::DiskFull { .. })), "{refused:?}");
+}
+
+#[test]
 fn a_follower_without_room_takes_no_more_and_catches_up_when_there_is_some() {
     let disks = Disks::new(3);
     let cluster = disks.cluster();

@@ -21,11 +21,12 @@ use crate::raft::room::Room;
 use crate::raft::snapshot::{self, SnapshotFiles};
 use crate::raft::state_machine::{self, StateMachine};
 use crate::raft::tables::Tables;
+use crate::store;
 use crate::store::queues::{self, NextOffsets, Queues};
 use crate::store::repair::{Spares, repair_files};
 use crate::store::{
     CommitLog, Files, Identity, LogOptions, Opening, ReplayFrom, Reserve, StoreFile, StoreLock,
-    VoteFile, checkpoint, disk_space,
+    VoteFile, checkpoint, disk_space, start_over,
 };
 
 /// Everything that a member runs on.
@@ -48,8 +49,28 @@ pub(super) struct HeldStore {
 }
 
 /// Opens and recovers a store, with the others' help if it is damaged. `ending` says that the
-/// member stops.
+/// member stops. A store that only a snapshot could mend is emptied: its member comes back as a
+/// new one, which gets that.
 pub(super) async fn open(
+    files: Arc<dyn Files>,
+    links: Arc<dyn Links>,
+    options: &GroupOptions,
+    ending: &CancellationToken,
+) -> Result<Opened, StartError> {
+    start_over::finish(&*files, &options.dir, &options.log_dir)?;
+    let opened = open_store(Arc::clone(&files), Arc::clone(&links), options, ending).await;
+    let Err(StartError::Outlived { damage }) = opened else { return opened };
+    tracing::error!(
+        %damage,
+        "every other member has purged what belongs there: this one is emptied and starts over \
+         with what they have; check the disk"
+    );
+    start_over::begin(&*files, &options.dir)?;
+    start_over::finish(&*files, &options.dir, &options.log_dir)?;
+    open_store(files, links, options, ending).await
+}
+
+async fn open_store(
     files: Arc<dyn Files>,
     links: Arc<dyn Links>,
     options: &GroupOptions,
@@ -63,6 +84,7 @@ pub(super) async fn open(
         disk_space::check_new_log(&*files, &options.log_dir, options.segment_bytes)?;
     }
     let lock = StoreLock::take(&*files, &dir)?;
+    keep_room(&*files, options)?;
     let store = open_stamp(&files, options, used)?;
     let votes = VoteFile::open(&*files, &dir)?;
     let snapshots = SnapshotFiles::open(Arc::clone(&files), dir.join("snapshots"))?;
@@ -84,6 +106,7 @@ pub(super) async fn open(
         tracing::warn!(%error, dir = %options.log_dir.display(), "no room for the reserve");
     }
     let room = Arc::new(Room::new(log.clone(), options));
+    room.look_first(&*files);
     let retained = log.first_position()..start.progress.position;
     let queue_options =
         queues::Options { dir: dir.join("consumequeue"), segment_bytes: options.segment_bytes };
@@ -107,6 +130,21 @@ pub(super) async fn open(
     offer_snapshot(&parts.snapshots, &machine, log.first_position(), options)?;
     let store = HeldStore { stamp: Arc::new(store), _lock: lock };
     Ok(Opened { store, log, votes, machine, parts, room, own, network, repairs })
+}
+
+/// What is allocated for the log must be there when it is written.
+fn keep_room(files: &dyn Files, options: &GroupOptions) -> Result<(), StartError> {
+    let dir = options.log_dir.as_path();
+    files.create_dir(dir).map_err(|e| store::Error::io("create directory", dir, e))?;
+    if let Err(file_system) = files.write_in_place(dir) {
+        tracing::warn!(
+            dir = %dir.display(),
+            file_system,
+            "a write takes new room on this file system, also in files that have theirs: keep \
+             more than a segment free there"
+        );
+    }
+    Ok(())
 }
 
 /// Opens a store that needs nobody's help.
@@ -199,6 +237,7 @@ async fn open_log(
         let put = |spares: &Spares| repair_files(&**files, dir, segment_bytes, spares);
         match repairs.at_start(&gap, options.timing.repair, put).await {
             Ok(()) => repaired = Some(gap),
+            Err(tried) if tried.is_outlived() => return Err(StartError::Outlived { damage }),
             Err(tried) => {
                 return Err(StartError::Unrepaired { damage, tried: tried.to_string() });
             }

@@ -9,7 +9,8 @@
 //!
 //! While somebody may have the entry who does not answer, those who cannot do without it go on
 //! asking. Once all have answered that they do not, the member takes no part any more: as a leader
-//! it is replaced by one whose log is whole. Nothing is cut in any case.
+//! it is replaced by one whose log is whole. Nothing is cut in any case. If all of them have purged
+//! what is damaged, a start begins over as a new member ([`crate::store::start_over`]).
 //!
 //! [`Timing::repair`]: crate::raft::Timing
 
@@ -66,6 +67,8 @@ enum Refusal {
     NotYet(String),
     /// It does not have the entry, unless this member is the one it gets it from.
     Lacks(String),
+    /// Its log starts behind it.
+    Purged(String),
     /// It never will.
     Never(String),
 }
@@ -81,7 +84,12 @@ impl Tried {
 
     /// Whether the log of every other member starts behind the damage, or is damaged there.
     fn is_hopeless(&self) -> bool {
-        self.all(|refusal| matches!(refusal, Refusal::Never(_)))
+        self.all(|refusal| matches!(refusal, Refusal::Purged(_) | Refusal::Never(_)))
+    }
+
+    /// Whether all others say that they have purged it: nobody needs it any more.
+    pub(super) fn is_outlived(&self) -> bool {
+        !self.0.is_empty() && self.all(|refusal| matches!(refusal, Refusal::Purged(_)))
     }
 
     fn nobody_has_it(&self) -> bool {
@@ -96,7 +104,10 @@ impl fmt::Display for Tried {
         }
         f.write_str("no other member could repair it: ")?;
         for (at, (name, refusal)) in self.0.iter().enumerate() {
-            let (Refusal::NotYet(why) | Refusal::Lacks(why) | Refusal::Never(why)) = refusal;
+            let (Refusal::NotYet(why)
+            | Refusal::Lacks(why)
+            | Refusal::Purged(why)
+            | Refusal::Never(why)) = refusal;
             let comma = if at > 0 { ", " } else { "" };
             write!(f, "{comma}{name} ({why})")?;
         }
@@ -258,6 +269,7 @@ fn refusal(status: &Status) -> Refusal {
     let why = status.message().to_owned();
     match status.code() {
         Code::NotFound => Refusal::Lacks(why),
+        Code::OutOfRange => Refusal::Purged(why),
         Code::Unavailable | Code::Unknown | Code::Cancelled | Code::DeadlineExceeded => {
             Refusal::NotYet(why)
         }
@@ -286,6 +298,9 @@ mod tests {
             let tried = tried(codes);
             assert_eq!((tried.is_hopeless(), tried.nobody_has_it()), (hopeless, nobody), "{tried}");
         }
+        assert!(!tried([Code::OutOfRange, Code::DataLoss]).is_outlived());
+        assert!(tried([Code::OutOfRange, Code::OutOfRange]).is_outlived());
+        assert!(!Tried::default().is_outlived());
         let text = tried([Code::OutOfRange, Code::NotFound]).to_string();
         assert!(text.ends_with("repair it: nOutOfRange (why), nNotFound (why)"), "{text}");
         assert!(Tried::default().is_hopeless(), "a group of one");

@@ -148,6 +148,64 @@ fn derived_data_that_a_reader_found_damaged_is_built_again_while_the_member_runs
 }
 
 #[test]
+fn pages_that_the_disk_cannot_read_are_repaired_while_the_member_runs() {
+    let cluster = Cluster::new(3);
+    let (leader, group) = cluster.leader();
+    let hurt = (leader + 1) % 3;
+    let big = "x".repeat(100_000);
+    let receipts: Vec<Receipt> = (0..5).map(|_| send(&group, "T", 0, &big)).collect();
+    let follower = cluster.until_has(hurt, 5);
+    let whole = cluster.log(leader);
+    let place = receipts[2].places[0].physical;
+    let file = OpenOptions::new().write(true).open(cluster.segment(hurt)).unwrap();
+    let pages = place.0.next_multiple_of(65_536);
+    file.set_len(pages).unwrap(); // reading behind the end is the signal that a bad sector is
+    let end = follower.log().tail();
+    let read = follower.log().slice(PhysicalOffset(pages), (end.0 - pages) as u32).unwrap();
+    assert!(read.iter().all(|byte| *byte == 0));
+    file.set_len(whole.len() as u64).unwrap();
+    for receipt in &receipts[2..] {
+        let (done, wait) = std::sync::mpsc::sync_channel(1);
+        follower
+            .repair(receipt.places[0].physical, Box::new(move |result| done.send(result).unwrap()));
+        wait.recv().unwrap().unwrap();
+    }
+    assert_eq!(bodies(&follower, "T", 0), vec![big; 5]);
+    let end = end.0 as usize;
+    assert!(cluster.log(hurt)[..end] == whole[..end]);
+}
+
+#[test]
+fn a_member_whose_damage_all_others_have_purged_starts_over() {
+    let mut cluster = Cluster::new(3);
+    let (leader, group) = cluster.leader();
+    let hurt = (leader + 1) % 3;
+    let (_, positions) = send_twenty(&group);
+    drop(cluster.until_has(hurt, 20));
+    let stamp = cluster.dir.path().join(format!("n{hurt}/store.json"));
+    let id = || fs::read_to_string(&stamp).unwrap().lines().nth(2).unwrap().to_owned();
+    let before = id();
+    assert!(before.contains("store_id"), "{before}");
+    cluster.stop(hurt);
+    cluster.forget_checkpoints(hurt);
+    cluster.overwrite(hurt, positions[7] + HEADER_BYTES as u64 + 50, b"#");
+    let body = "x".repeat(64 * 1024);
+    (0..60).for_each(|_| drop(send(&group, "T", 0, &body)));
+    for (_, other) in cluster.running() {
+        until("the others purged what is damaged", || {
+            other.purge_now();
+            (other.status().first_position.0 > positions[7]).then_some(())
+        });
+    }
+    cluster.start(hurt);
+    let member = cluster.until_has(hurt, 80);
+    assert_ne!(id(), before, "what it vouched for is forgotten with its id");
+    let min = member.queues().bounds("T", 0).unwrap().min;
+    assert_eq!(bodies(&member, "T", 0), vec![body; 80 - min.0 as usize]);
+    send(&cluster.leader().1, "T", 0, "after");
+}
+
+#[test]
 fn damage_at_the_same_place_of_all_members_is_refused_and_nothing_is_cut() {
     let mut cluster = Cluster::new(3);
     cluster.timing.repair = Duration::from_millis(300);

@@ -28,7 +28,7 @@ use crate::store::commit_log::Fit;
 use crate::store::disk_space::{self, DiskState, Limits};
 use crate::store::files::Space;
 use crate::store::retention::Rules;
-use crate::store::{self, CommitLog};
+use crate::store::{self, CommitLog, Files};
 
 const REMEDY: &str = "free space, or let messages go earlier (fileReservedTime): writes resume by \
                       themselves";
@@ -99,6 +99,16 @@ impl Room {
     /// Whether somebody asked for that since the last call.
     pub(super) fn was_asked(&self) -> bool {
         self.asked.swap(false, Ordering::Relaxed)
+    }
+
+    /// What is known before anything is taken; [`Self::look`] is called again and again from then on.
+    pub(super) fn look_first(&self, files: &dyn Files) {
+        match files.space(&self.log_dir) {
+            Ok(space) => self.look(space),
+            Err(error) => {
+                tracing::warn!(%error, dir = %self.log_dir.display(), "cannot see the disk space");
+            }
+        }
     }
 
     /// Decides by the disk as it is now.

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
-use rustix::fs::FallocateFlags;
+use rustix::fs::{FallocateFlags, IFlags};
 use rustix::io::Errno;
 
 use super::error::Error;
@@ -77,6 +77,11 @@ pub trait Files: Send + Sync {
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// Makes creations and deletions in a directory durable.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+    /// Has files that are made in `dir` from now on written where they have been allocated. If that
+    /// cannot be had: the name of the file system.
+    fn write_in_place(&self, _dir: &Path) -> Result<(), &'static str> {
+        Ok(())
+    }
     /// Size and rest of the file system that holds `dir`.
     fn space(&self, dir: &Path) -> io::Result<Space>;
 
@@ -205,6 +210,14 @@ impl Files for RealFiles {
         File::open(dir)?.sync_all()
     }
 
+    fn write_in_place(&self, dir: &Path) -> Result<(), &'static str> {
+        let of_dir = rustix::fs::statfs(dir).map_or(0, |stat| i64::from(stat.f_type));
+        match COPY_ON_WRITE.iter().find(|(number, _)| *number == of_dir) {
+            Some((_, name)) => turn_off_copying(dir).map_err(|_| *name),
+            None => Ok(()),
+        }
+    }
+
     fn space(&self, dir: &Path) -> io::Result<Space> {
         let stat = rustix::fs::statvfs(dir)?;
         let used = stat.f_blocks.saturating_sub(stat.f_bfree);
@@ -214,6 +227,20 @@ impl Files for RealFiles {
             free: stat.f_bavail.saturating_mul(stat.f_frsize),
         })
     }
+}
+
+/// File systems that write to another place than before, by the number that `statfs` has for them.
+const COPY_ON_WRITE: [(i64, &str); 3] =
+    [(0x9123_683E, "btrfs"), (0x2FC1_2FC1, "ZFS"), (0xCA45_1A4E, "bcachefs")];
+
+/// Turns copying off for new files of a directory, where that can be done (btrfs).
+fn turn_off_copying(dir: &Path) -> io::Result<()> {
+    let dir = File::open(dir)?;
+    let flags = rustix::fs::ioctl_getflags(&dir)?;
+    if flags.contains(IFlags::NOCOW) {
+        return Ok(());
+    }
+    Ok(rustix::fs::ioctl_setflags(&dir, flags | IFlags::NOCOW)?)
 }
 
 /// Allocates `from..to` as zeros. Blocks are taken now: a disk that fills up meanwhile must not

@@ -23,6 +23,7 @@ pub mod retention;
 mod segment;
 #[cfg(test)]
 pub mod simulated_disk;
+pub mod start_over;
 pub mod store_file;
 pub mod threads;
 pub mod vote_file;

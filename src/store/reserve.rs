@@ -85,6 +85,9 @@ impl Files for Reserve {
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         self.files.sync_dir(dir)
     }
+    fn write_in_place(&self, dir: &Path) -> Result<(), &'static str> {
+        self.files.write_in_place(dir)
+    }
     fn space(&self, dir: &Path) -> io::Result<Space> {
         self.files.space(dir)
     }
