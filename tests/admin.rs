@@ -531,6 +531,35 @@ async fn name_servers_keep_values_and_take_permissions() {
 }
 
 #[tokio::test]
+async fn lists_from_a_file_go_to_each_leader_as_one_request() {
+    let mut site = Site::start();
+    let topics = RequestCode::UPDATE_AND_CREATE_TOPIC_LIST;
+    let groups = RequestCode::UPDATE_AND_CREATE_SUBSCRIPTIONGROUP_LIST;
+    let leader = site.broker(0, &["T"], &[(topics, done()), (groups, done())]).await;
+    let dir = tempfile::tempdir().unwrap();
+    let rows = [
+        ("updateTopicList", topics, "topic", r#"[{"topicName":"A","perm":4},{"topicName":"B"}]"#),
+        ("updateSubGroupList", groups, "subscription group", r#"[{"groupName":"G"}]"#),
+    ];
+    for (command, code, what, content) in rows {
+        let path = dir.path().join(command);
+        let words = [command, "-c", "RaftCluster", "-f", path.to_str().unwrap()];
+        for unusable in ["", "{}", "[]", "[{}]"] {
+            std::fs::write(&path, unusable).unwrap();
+            let ran = site.run(&words).await;
+            assert!(ran.code != 0 && ran.err.contains(command), "{unusable}: {ran:?}");
+        }
+        std::fs::write(&path, content).unwrap();
+        let ran = site.run(&words).await;
+        assert_eq!((ran.code, ran.err.as_str()), (0, ""), "{ran:?}");
+        assert!(ran.out.starts_with(&format!("submit batch of {what} config to ")), "{}", ran.out);
+        let [asked] = leader.asked_for(code).try_into().unwrap();
+        let body = String::from_utf8(asked.body.to_vec()).unwrap();
+        assert!(body.contains(content.split('"').nth(3).unwrap()), "{body}");
+    }
+}
+
+#[tokio::test]
 async fn a_deleted_topic_is_gone_from_brokers_and_name_servers() {
     let mut site = Site::start();
     let answers = [(RequestCode::DELETE_TOPIC_IN_BROKER, done())];

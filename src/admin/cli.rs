@@ -15,8 +15,8 @@ use clap::{
 
 use super::{
     commands::{
-        broker, cluster, connection, consumer, group, message, namesrv, offset, pull, query, stats,
-        topic,
+        broker, cluster, connection, consumer, from_file, group, message, namesrv, offset, pull,
+        query, stats, topic,
     },
     help,
     output::Format,
@@ -43,10 +43,14 @@ struct Cli {
 pub(super) enum Command {
     /// Create or change a topic
     UpdateTopic(topic::UpdateTopic),
+    /// Create or change the topics that a file lists
+    UpdateTopicList(from_file::FromFile),
     /// Delete a topic from brokers and name servers
     DeleteTopic(topic::DeleteTopic),
     /// Create or change a consumer group
     UpdateSubGroup(group::UpdateSubGroup),
+    /// Create or change the consumer groups that a file lists
+    UpdateSubGroupList(from_file::FromFile),
     /// Delete a consumer group
     DeleteSubGroup(group::DeleteSubGroup),
     /// Change a setting of brokers
@@ -75,6 +79,8 @@ pub(super) enum Command {
     ConsumerConnection(connection::ConsumerConnections),
     /// Show how far consumer groups have got
     ConsumerProgress(consumer::ConsumerProgress),
+    /// Show what the consumer groups of a broker have before them
+    BrokerConsumeStats(consumer::of_broker::BrokerConsumeStats),
     /// Copy the offsets of a consumer group to another
     CloneGroupOffset(offset::CloneOffset),
     /// Show all producers that are connected to a broker

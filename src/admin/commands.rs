@@ -6,6 +6,7 @@ mod brokers;
 pub(super) mod cluster;
 pub(super) mod connection;
 pub(super) mod consumer;
+pub(super) mod from_file;
 mod given;
 pub(super) mod group;
 pub(super) mod message;
@@ -50,6 +51,8 @@ pub(super) async fn run(session: &mut Session<'_>, command: Command) -> Result<(
     match command {
         Command::UpdateTopic(args) => topic::update(on, args).await,
         Command::DeleteTopic(args) => topic::delete(on, &args).await,
+        Command::UpdateTopicList(args) => from_file::topics(on, &args).await,
+        Command::UpdateSubGroupList(args) => from_file::groups(on, &args).await,
         Command::UpdateSubGroup(args) => group::update(on, &args).await,
         Command::DeleteSubGroup(args) => group::delete(on, &args).await,
         Command::UpdateBrokerConfig(args) => broker::update_config(on, &args).await,
@@ -65,6 +68,7 @@ pub(super) async fn run(session: &mut Session<'_>, command: Command) -> Result<(
         Command::ProducerConnection(args) => connection::producers(on, &args).await,
         Command::ConsumerConnection(args) => connection::consumers(on, &args).await,
         Command::ConsumerProgress(args) => consumer::progress(on, &args).await,
+        Command::BrokerConsumeStats(args) => consumer::of_broker::show(on, &args).await,
         Command::CloneGroupOffset(args) => offset::clone(on, &args).await,
         Command::Producer(args) => connection::all_producers(on, &args).await,
         Command::ClusterList(args) => cluster::list(on, &args).await,

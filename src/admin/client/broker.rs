@@ -9,15 +9,15 @@ use crate::{
     admin::error::Error,
     protocol::{
         bodies::{
-            self, BrokerData, BrokerStatsData, ConsumeQueueBody, ConsumeStats, ConsumerConnection,
-            GroupList, KVTable, ProducerConnection, ProducerTable, QueueKey, QueueOffsets,
-            SubscriptionGroupConfig, SubscriptionGroupTable, TopicConfig, TopicConfigTable,
-            TopicStatsTable,
+            self, BrokerData, BrokerStatsData, ConsumeQueueBody, ConsumeStats, ConsumeStatsList,
+            ConsumerConnection, GroupConfigList, GroupList, KVTable, ProducerConnection,
+            ProducerTable, QueueKey, QueueOffsets, SubscriptionGroupConfig, SubscriptionGroupTable,
+            TopicConfig, TopicConfigList, TopicConfigTable, TopicStatsTable,
         },
         codes::{RequestCode, ResponseCode},
         command::RemotingCommand,
         headers::{
-            admin::ViewBrokerStats,
+            admin::{GetBrokerConsumeStats, ViewBrokerStats},
             client::GetConsumerRunningInfo,
             group::{
                 CloneGroupOffset, DeleteGroup, GetAllGroups, GetConsumeStats,
@@ -112,6 +112,37 @@ impl AdminClient {
             }
             found => found,
         }
+    }
+
+    /// Creates or changes topics, all or none.
+    pub(in crate::admin) async fn put_topics(
+        &self,
+        broker: &str,
+        topics: &TopicConfigList,
+    ) -> Result<(), Error> {
+        let request = RemotingCommand::request(RequestCode::UPDATE_AND_CREATE_TOPIC_LIST);
+        self.ask(broker, request.with_body(bodies::encode(topics))).await.map(|_| ())
+    }
+
+    /// Creates or changes consumer groups, all or none.
+    pub(in crate::admin) async fn put_groups(
+        &self,
+        broker: &str,
+        groups: &GroupConfigList,
+    ) -> Result<(), Error> {
+        let code = RequestCode::UPDATE_AND_CREATE_SUBSCRIPTIONGROUP_LIST;
+        let request = RemotingCommand::request(code).with_body(bodies::encode(groups));
+        self.ask(broker, request).await.map(|_| ())
+    }
+
+    /// Progress of all consumer groups, or of the orderly ones.
+    pub(in crate::admin) async fn broker_consume_stats(
+        &self,
+        broker: &str,
+        only_orderly: bool,
+    ) -> Result<ConsumeStatsList, Error> {
+        let header = GetBrokerConsumeStats { is_order: only_orderly };
+        self.read(broker, header.request()).await
     }
 
     /// Creates or changes a consumer group.

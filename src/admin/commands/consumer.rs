@@ -1,6 +1,8 @@
 //! consumerProgress: how far consumer groups have got, one of them by queue or all in a list.
+//! brokerConsumeStats: all of a broker, by queue.
 
 mod groups;
+pub(in crate::admin) mod of_broker;
 mod queues;
 
 use std::collections::BTreeMap;
