@@ -101,7 +101,8 @@ impl Room {
         self.asked.swap(false, Ordering::Relaxed)
     }
 
-    /// What is known before anything is taken; [`Self::look`] is called again and again from then on.
+    /// What is known before anything is taken; [`Self::look`] is called again and again from then
+    /// on.
     pub(super) fn look_first(&self, files: &dyn Files) {
         match files.space(&self.log_dir) {
             Ok(space) => self.look(space),

@@ -26,7 +26,8 @@ pub struct KeyQuery<'a> {
     pub max: usize,
 }
 
-/// Where messages may be that have a key, newest first; [`KeyQuery::is_met_by`] tells whether one is.
+/// Where messages may be that have a key, newest first; [`KeyQuery::is_met_by`] tells whether one
+/// is there.
 pub fn by_key(queues: &Queues, query: &KeyQuery<'_>) -> Result<Vec<PhysicalOffset>, Error> {
     let KeyQuery { topic, key, stored_ms, max } = query;
     let hash = key_hash(topic, key);

@@ -97,8 +97,8 @@ pub(super) async fn at_position(
     record_at(broker, position, |_| true).await
 }
 
-/// The record at a position, if it is the one that is looked for. If it is not, because its entry is
-/// damaged, that is repaired first.
+/// The record at a position, if it is the one that is looked for. If it is not, because its entry
+/// is damaged, that is repaired first.
 async fn record_at(
     broker: &Broker,
     position: PhysicalOffset,

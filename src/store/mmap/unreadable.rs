@@ -3,7 +3,8 @@
 //! Reading one through memory is a signal (SIGBUS) that ends the process, at every start again as
 //! long as somebody reads there. Here a page of zeros takes the place of it. Nothing of the log is
 //! believed without its checksum: zeros are damage like any other, repaired from another member or
-//! told. Only mappings that are watched are treated so; elsewhere the signal does what it always did.
+//! told. Only mappings that are watched are treated so; elsewhere the signal does what it always
+//! did.
 //!
 //! A page can be read, forgotten, and be unreadable when it is read again: who holds a slice of it
 //! then finds zeros where bytes were. That is the one exception to the rule that slices never
@@ -35,7 +36,9 @@ impl Slot {
 
     fn holds(&self, address: usize) -> bool {
         let start = self.start.load(Ordering::Acquire);
-        start > TAKEN && (start..self.end.load(Ordering::Relaxed)).contains(&address)
+        let is_within =
+            start > TAKEN && (start..self.end.load(Ordering::Acquire)).contains(&address);
+        is_within && self.start.load(Ordering::Relaxed) == start // or the slot changed hands
     }
 }
 
@@ -110,9 +113,9 @@ fn put_zeros(address: usize) -> bool {
     let Some((_, page_bytes)) = BEFORE.get() else { return false };
     let page = ptr::with_exposed_provenance_mut(address - address % page_bytes);
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED;
-    // SAFETY: the page lies in a mapping that lives: whoever reads there, and waits for us, holds it.
-    // It cannot be read, so nobody has a reference to what is in it, but for the case above. `errno`
-    // is the interrupted code's and left as it was.
+    // SAFETY: the page lies in a mapping that lives: whoever reads there, and waits for us, holds
+    // it. It cannot be read, so nobody has a reference to what is in it, but for the case above.
+    // `errno` is the interrupted code's and left as it was.
     let put = unsafe {
         let errno = libc::__errno_location();
         let kept = *errno;
