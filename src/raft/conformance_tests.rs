@@ -18,20 +18,17 @@ use openraft::testing::log::{StoreBuilder, Suite};
 use openraft::{EntryPayload, LogId, OptionalSend, StorageError};
 use tempfile::TempDir;
 
-use super::group::{GroupOptions, Timing};
+use super::group_tests::options_alone;
 use super::log_store::LogStore;
 use super::membership;
 use super::open;
-use super::proposer::Limits;
 use super::state_machine::StateMachine;
 use super::type_config::{
     Ballot, CommittedLeaderId, LogEntry, RaftLogId, Stored, StoredMembership, TypeConfig, entry_id,
 };
-use super::{PeerAddress, Peers};
 use crate::ids::{PhysicalOffset, StoreId};
 use crate::store::entry::{HEADER_BYTES, Header, Kind, crc32c, total_bytes};
-use crate::store::retention::Rules;
-use crate::store::{Durability, RealFiles, ReceivedEntry};
+use crate::store::{RealFiles, ReceivedEntry};
 
 /// The suite applies entries that it never appended. A group does not: so this gives them the
 /// bytes that append would have given them, and leaves everything else to the state machine.
@@ -206,20 +203,7 @@ impl StoreBuilder<TypeConfig, Padded, Storing, (TempDir, open::HeldStore)> for B
         &self,
     ) -> Result<((TempDir, open::HeldStore), Padded, Storing), StorageError<TypeConfig>> {
         let dir = tempfile::tempdir().unwrap();
-        let address = PeerAddress { host: "127.0.0.1".to_owned(), port: 1 };
-        let options = GroupOptions {
-            cluster: "C".to_owned(),
-            group: "G".to_owned(),
-            member: "n0".to_owned(),
-            peers: Peers::new([("n0".to_owned(), address)]),
-            dir: dir.path().to_owned(),
-            log_dir: dir.path().join("commitlog"),
-            segment_bytes: 1024 * 1024,
-            durability: Durability::PageCache,
-            timing: Timing::default(),
-            limits: Limits::default(),
-            retention: Rules::default(),
-        };
+        let options = options_alone(dir.path());
         let opened = open::open_undamaged(Arc::new(RealFiles), &options).unwrap();
         let state = opened.machine.state().clone();
         let log_store = LogStore::new(opened.log, opened.votes, state, opened.room, opened.repairs);

@@ -16,17 +16,15 @@ use openraft::storage::{
 
 use super::applied::Captured;
 use super::checkpointer::StoreParts;
-use super::group::{GroupOptions, Timing};
-use super::group_tests::{draft, until};
+use super::group::GroupOptions;
+use super::group_tests::{draft, options_alone, until};
 use super::log_store::LogStore;
-use super::proposer::Limits;
 use super::state_machine::StateMachine;
 use super::type_config::{Batch, LogEntry, Payload, RaftLogId, ballot, log_id};
-use super::{PeerAddress, Peers, StartError, open, snapshot};
+use super::{StartError, open, snapshot};
 use crate::ids::{EntryIndex, PhysicalOffset, QueueOffset, StoreId, Term};
 use crate::protocol::message::records;
 use crate::store::entry::Header;
-use crate::store::retention::Rules;
 use crate::store::simulated_disk::{NameOrder, SimulatedDisk};
 use crate::store::{self, CommitLog, Durability, EntryId, Files};
 
@@ -47,21 +45,9 @@ struct Store {
 }
 
 /// A group of one in `dir`.
-pub(super) fn options(dir: &Path) -> GroupOptions {
-    let address = PeerAddress { host: "127.0.0.1".to_owned(), port: 1 };
-    GroupOptions {
-        cluster: "C".to_owned(),
-        group: "G".to_owned(),
-        member: "n0".to_owned(),
-        peers: Peers::new([("n0".to_owned(), address)]),
-        dir: dir.to_owned(),
-        log_dir: dir.join("commitlog"),
-        segment_bytes: SEGMENT,
-        durability: Durability::Synced,
-        timing: Timing::default(),
-        limits: Limits::default(),
-        retention: Rules::default(),
-    }
+fn options(dir: &Path) -> GroupOptions {
+    let group = options_alone(dir);
+    GroupOptions { segment_bytes: SEGMENT, durability: Durability::Synced, ..group }
 }
 
 impl Store {

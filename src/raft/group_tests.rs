@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::Duration;
@@ -99,10 +100,38 @@ fn recorded(group: &Group) -> BTreeMap<StoreId, bool> {
     membership.nodes().map(|(id, _)| (StoreId(*id), voters.contains(id))).collect()
 }
 
+/// The member `member` of a test's group, with its store in `dir`.
+pub(super) fn options(dir: &Path, member: &str, peers: Peers) -> GroupOptions {
+    GroupOptions {
+        cluster: "C".to_owned(),
+        group: "G".to_owned(),
+        member: member.to_owned(),
+        peers,
+        dir: dir.to_owned(),
+        log_dir: dir.join("commitlog"),
+        segment_bytes: 1024 * 1024,
+        durability: Durability::PageCache,
+        timing: Timing::default(),
+        limits: Limits::default(),
+        retention: Rules { reserved: Duration::ZERO, ..Rules::default() },
+    }
+}
+
+/// The member of a group of one that nobody calls.
+pub(super) fn options_alone(dir: &Path) -> GroupOptions {
+    let address = PeerAddress { host: "127.0.0.1".to_owned(), port: 1 };
+    options(dir, "n0", Peers::new([("n0".to_owned(), address)]))
+}
+
+fn real_files(members: usize) -> Vec<Arc<dyn Files>> {
+    (0..members).map(|_| Arc::new(RealFiles) as Arc<dyn Files>).collect()
+}
+
 pub(super) struct Cluster {
     pub(super) dir: TempDir,
     peers: Peers,
     pub(super) timing: Timing,
+    limits: Limits,
     /// Of each member.
     files: Vec<Arc<dyn Files>>,
     pub(super) members: Vec<Option<Group>>,
@@ -114,12 +143,22 @@ impl Cluster {
     }
 
     fn with_timing(size: usize, timing: Timing) -> Self {
-        let files = (0..size).map(|_| Arc::new(RealFiles) as Arc<dyn Files>);
-        Self::on_disks(files.collect(), timing)
+        Self::on_disks(real_files(size), timing)
+    }
+
+    /// Whose members may stand still for as long as a busy machine lets them, without telling
+    /// clients that no quorum answers.
+    fn patient(size: usize) -> Self {
+        let limits = Limits { patience: PATIENCE, ..Limits::default() };
+        Self::with_limits(real_files(size), Timing::default(), limits)
     }
 
     /// A member on each of `files`.
     pub(super) fn on_disks(files: Vec<Arc<dyn Files>>, timing: Timing) -> Self {
+        Self::with_limits(files, timing, Limits::default())
+    }
+
+    fn with_limits(files: Vec<Arc<dyn Files>>, timing: Timing, limits: Limits) -> Self {
         let size = files.len();
         let holders: Vec<TcpListener> =
             (0..size).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
@@ -129,7 +168,7 @@ impl Cluster {
         }));
         drop(holders);
         let dir = tempfile::tempdir().unwrap();
-        let mut cluster = Self { dir, peers, timing, files, members: vec![] };
+        let mut cluster = Self { dir, peers, timing, limits, files, members: vec![] };
         cluster.members.resize_with(size, || None);
         (0..size).for_each(|i| cluster.start(i));
         cluster
@@ -137,20 +176,8 @@ impl Cluster {
 
     pub(super) fn options(&self, i: usize) -> GroupOptions {
         let member = format!("n{i}");
-        let dir = self.dir.path().join(&member);
-        GroupOptions {
-            cluster: "C".to_owned(),
-            group: "G".to_owned(),
-            member,
-            peers: self.peers.clone(),
-            log_dir: dir.join("commitlog"),
-            dir,
-            segment_bytes: 1024 * 1024,
-            durability: Durability::PageCache,
-            timing: self.timing,
-            limits: Limits::default(),
-            retention: Rules { reserved: Duration::ZERO, ..Rules::default() },
-        }
+        let options = options(&self.dir.path().join(&member), &member, self.peers.clone());
+        GroupOptions { timing: self.timing, limits: self.limits, ..options }
     }
 
     pub(super) fn start(&mut self, i: usize) {
@@ -175,6 +202,19 @@ impl Cluster {
 
     pub(super) fn running(&self) -> impl Iterator<Item = (usize, &Group)> {
         self.members.iter().enumerate().filter_map(|(i, m)| Some((i, m.as_ref()?)))
+    }
+
+    /// Sends to whoever leads, again if it did not any more: nothing was appended then. A leader
+    /// that stood still for a second, as on a busy machine, says so.
+    fn send(&self, topic: &str, queue_id: u32, body: &str) -> Receipt {
+        until("a send is stored", || {
+            let (_, group) = self.leader();
+            let sent = propose(&group, vec![draft(topic, queue_id, body)], vec![]);
+            match sent.recv_timeout(PATIENCE).unwrap() {
+                Err(ProposeError::NotLeader { .. }) => None,
+                answer => Some(answer.unwrap()),
+            }
+        })
     }
 
     pub(super) fn leader(&self) -> (usize, Group) {
@@ -273,14 +313,13 @@ fn a_deleted_topic_starts_again_at_offset_0() {
 
 #[test]
 fn three_members_hold_the_same_and_survive_their_leader() {
-    let mut cluster = Cluster::new(3);
-    let (first, group) = cluster.leader();
-    (0..50).for_each(|n| drop(send(&group, "T", 0, &format!("a{n}"))));
-    drop(group);
+    let mut cluster = Cluster::patient(3);
+    let (first, _) = cluster.leader();
+    (0..50).for_each(|n| drop(cluster.send("T", 0, &format!("a{n}"))));
     cluster.stop(first);
-    let (second, group) = cluster.leader();
+    let (second, _) = cluster.leader();
     assert_ne!(first, second);
-    (0..50).for_each(|n| drop(send(&group, "T", 0, &format!("b{n}"))));
+    (0..50).for_each(|n| drop(cluster.send("T", 0, &format!("b{n}"))));
     cluster.start(first);
     let want: Vec<String> =
         (0..50).map(|n| format!("a{n}")).chain((0..50).map(|n| format!("b{n}"))).collect();

@@ -9,8 +9,7 @@ use openraft::storage::{IOFlushed, RaftLogReader, RaftLogStorage, RaftStateMachi
 
 use super::applied::{Captured, Progress};
 use super::checkpointer::StoreParts;
-use super::crash_tests::options;
-use super::group::GroupOptions;
+use super::group_tests::options_alone;
 use super::log_store::LogStore;
 use super::open;
 use super::state_machine::StateMachine;
@@ -35,8 +34,7 @@ struct Opened {
 }
 
 fn open(dir: &Path) -> Opened {
-    let options = GroupOptions { segment_bytes: 1024 * 1024, ..options(dir) };
-    let opened = open::open_undamaged(Arc::new(RealFiles), &options).unwrap();
+    let opened = open::open_undamaged(Arc::new(RealFiles), &options_alone(dir)).unwrap();
     let (log, machine) = (opened.log, opened.machine);
     let state = machine.state().clone();
     let storage = LogStore::new(log.clone(), opened.votes, state, opened.room, opened.repairs);
