@@ -233,6 +233,9 @@ impl Link {
         conn.fill()?;
         let mut again = Vec::new();
         while let Some(answer) = conn.next_frame()? {
+            if !answer.is_answer {
+                continue; // the broker tells that its group has changed
+            }
             let Some((kind, sent)) = self.under_way.remove(&answer.opaque) else { continue };
             // 19: nothing came while the pull was held
             let fine = answer.code == 0 || answer.code == 19;
