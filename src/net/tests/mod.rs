@@ -33,8 +33,6 @@ const BIG: RequestCode = RequestCode(9003);
 const ORDERED: RequestCode = RequestCode(9004);
 /// Asks the peer back, and answers with what the peer said, or with the error.
 const ASK_BACK: RequestCode = RequestCode(9005);
-/// Like `ECHO`, but keeps the thread for a millisecond.
-const SLOW: RequestCode = RequestCode(9007);
 /// Panics.
 const PANIC: RequestCode = RequestCode(9006);
 
@@ -69,10 +67,6 @@ impl Handler for Script {
         let reply = ReplyTo::new(connection, &request);
         match RequestCode(request.code) {
             ECHO => reply.answer(echo(request.body)),
-            SLOW => {
-                std::thread::sleep(Duration::from_millis(1));
-                reply.answer(echo(request.body));
-            }
             HOLD => self.held.lock().push(reply),
             BIG => reply.answer(big()),
             ORDERED => {

@@ -65,23 +65,6 @@ async fn waiting_keeps_the_order_of_one_connection_and_holds_up_nothing_else() {
 }
 
 #[tokio::test]
-async fn expensive_requests_of_one_connection_let_others_have_a_turn() {
-    const MANY: usize = 300;
-    let running = run(ServerOptions::default());
-    let mut other = Peer::connect(running.address).await;
-    other.assert_works(1).await;
-    let mut peer = Peer::connect(running.address).await;
-    let burst: Vec<u8> = (0..MANY as i32).flat_map(|n| bytes_of(&request(SLOW, n))).collect();
-    assert!(burst.len() < 64 << 10, "they fit into what is read at once");
-    let (_, taken) = tokio::join!(peer.send_bytes(&burst), async {
-        eventually("the first are taken", || running.script.taken() > 1).await;
-        other.assert_works(2).await;
-        running.script.taken()
-    });
-    assert!(taken < MANY / 4, "{taken} came first");
-}
-
-#[tokio::test]
 async fn oneway_requests_are_executed_and_never_answered() {
     let running = run(ServerOptions::default());
     let mut peer = Peer::connect(running.address).await;
