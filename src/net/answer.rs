@@ -113,6 +113,15 @@ impl ReplyTo {
         }
     }
 
+    /// The same, written by this thread if the socket takes it. For an answer that comes alone:
+    /// one that is one of many is cheaper in their midst.
+    pub fn answer_now(mut self, answer: impl Into<Answer>) {
+        self.answered = true;
+        if !self.oneway {
+            self.connection.answer_now(answer.into().answering(self.opaque));
+        }
+    }
+
     /// The connection that the request came over.
     pub fn connection(&self) -> &Arc<Connection> {
         &self.connection

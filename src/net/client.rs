@@ -248,9 +248,8 @@ async fn open(address: &str, within: Duration) -> io::Result<TcpStream> {
 }
 
 /// One connection that we made, until it ends.
-async fn exchange(mut stream: TcpStream, mut entered: Entered) {
-    let (read, write) = stream.split();
-    let end = entered.drive(read, write, Intake::new(FRAME_BYTES_MAX)).await;
+async fn exchange(stream: TcpStream, mut entered: Entered) {
+    let end = entered.drive(&Arc::new(stream), Intake::new(FRAME_BYTES_MAX)).await;
     let connection = entered.connection();
     let end = connection.end().unwrap_or(&end);
     if let End::BadBytes(_) = end {

@@ -9,6 +9,7 @@ use super::{
     pending::{Pending, Refusal},
     unsent::Unsent,
     watchdog::{Activity, CoarseClock, Fullness},
+    writer::Writer,
 };
 use crate::protocol::command::RemotingCommand;
 use parking_lot::Mutex;
@@ -135,6 +136,7 @@ pub struct Connection {
     /// The address that a client was asked to call; `None` on accepted connections.
     dialled: Option<Box<str>>,
     outbox: Outbox,
+    writer: Writer,
     pending: Mutex<Pending>,
     activity: Activity,
     clock: Arc<CoarseClock>,
@@ -161,6 +163,7 @@ impl Connection {
             local,
             dialled,
             outbox: Outbox::new(bounds.unsent_bytes, bounds.together),
+            writer: Writer::default(),
             pending: Mutex::new(Pending::new(bounds.calls)),
             activity: Activity::new(clock.now_ms()),
             clock: Arc::clone(clock),
@@ -198,6 +201,13 @@ impl Connection {
     /// and keeps quiet for oneway requests.
     pub fn answer(&self, answer: Answer) {
         self.outbox.push(answer);
+    }
+
+    /// The same, written at once if nobody else writes and the socket takes it.
+    pub(super) fn answer_now(&self, answer: Answer) {
+        if let Err(answer) = self.writer.write_now(self, answer) {
+            self.outbox.push(answer);
+        }
     }
 
     /// Sends a request that nobody answers. Refused when the connection has ended, or when the
@@ -274,6 +284,7 @@ impl Connection {
     /// Tells everybody who waits that nothing more will come. Called once, by the task's end.
     pub(super) fn settle(&self) {
         self.pending.lock().close();
+        self.writer.close();
         self.outbox.close();
     }
 
@@ -320,6 +331,10 @@ impl Connection {
 
     pub(super) fn outbox(&self) -> &Outbox {
         &self.outbox
+    }
+
+    pub(super) fn writer(&self) -> &Writer {
+        &self.writer
     }
 
     pub(super) fn activity(&self) -> &Activity {

@@ -5,29 +5,23 @@
 
 use super::{
     Handled, Handler,
-    batch::Batch,
     connection::{Connection, End},
     counters::{add, minus_one},
     intake::{Filled, Intake},
     unfinished::{Claim, Unfinished},
     watchdog::Watchdog,
+    writer::Written,
 };
 use crate::clock;
 use crate::protocol::command::RemotingCommand;
 use bytes::Bytes;
 use std::{
     future::pending,
-    future::poll_fn,
     io,
-    pin::Pin,
     sync::Arc,
-    task::Poll,
     time::{Duration, Instant},
 };
-use tokio::{
-    io::AsyncWrite,
-    net::tcp::{ReadHalf, WriteHalf},
-};
+use tokio::net::TcpStream;
 
 /// A connection whose requests take longer than this lets others have a turn.
 const TURN: Duration = Duration::from_millis(1);
@@ -74,20 +68,16 @@ impl Entered {
     }
 
     /// Reads requests and writes answers until the connection ends, and says why it did.
-    pub(super) async fn drive(
-        &mut self,
-        read: ReadHalf<'_>,
-        write: WriteHalf<'_>,
-        mut intake: Intake,
-    ) -> End {
+    pub(super) async fn drive(&mut self, socket: &Arc<TcpStream>, mut intake: Intake) -> End {
         self.spoken = true;
         let Self { connection, shared, .. } = self;
+        connection.writer().open(socket);
         // All branches are dropped with the connection, so none needs to be cancel-safe.
         tokio::select! {
             biased;
             () = connection.ended() => End::ByUs, // the reason is in the connection
-            end = read_requests(read, &mut intake, connection, shared) => end,
-            end = write_answers(write, connection) => end,
+            end = read_requests(socket, &mut intake, connection, shared) => end,
+            end = write_answers(socket, connection) => end,
         }
     }
 }
@@ -106,7 +96,7 @@ impl Drop for Entered {
 
 /// The read half. Ends with the reason for which the connection ends.
 async fn read_requests(
-    mut read: ReadHalf<'_>,
+    socket: &TcpStream,
     intake: &mut Intake,
     connection: &Arc<Connection>,
     shared: &Shared,
@@ -148,7 +138,7 @@ async fn read_requests(
             // A peer that sends faster than we read must not keep the writer from running.
             tokio::task::yield_now().await;
         }
-        filled = match fill(&mut read, intake, connection).await {
+        filled = match fill(socket, intake, connection).await {
             Ok(filled) => filled,
             Err(End::Drained) => return pending().await, // the writer ends the connection
             Err(end) => return end,
@@ -203,7 +193,7 @@ async fn take_frame(
 /// Waits for bytes and reads them; `Drained` when nothing more is to be read. While it waits,
 /// nothing is allocated that the frame at hand does not need.
 pub(super) async fn fill(
-    read: &mut ReadHalf<'_>,
+    socket: &TcpStream,
     intake: &mut Intake,
     connection: &Connection,
 ) -> Result<Filled, End> {
@@ -218,11 +208,11 @@ pub(super) async fn fill(
         tokio::select! {
             biased;
             () = connection.draining() => return Err(End::Drained),
-            ready = read.readable() => ready?,
+            ready = socket.readable() => ready?,
         };
         let buffer = intake.make_room();
         let offered = buffer.capacity() - buffer.len();
-        match read.try_read_buf(buffer) {
+        match socket.try_read_buf(buffer) {
             Ok(bytes) => break (bytes, offered),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {} // nothing there after all
             Err(error) => return Err(error.into()),
@@ -236,54 +226,24 @@ pub(super) async fn fill(
     Ok(intake.took(bytes, offered))
 }
 
-/// The write half: takes everything queued, writes it, again. Ends when the socket fails or the
+/// The write half: writes everything queued, again and again. Ends when the socket fails or the
 /// connection has drained.
-async fn write_answers(mut write: WriteHalf<'_>, connection: &Connection) -> End {
-    let outbox = connection.outbox();
-    let mut batch = Batch::default();
+async fn write_answers(socket: &TcpStream, connection: &Connection) -> End {
     loop {
-        // Read before the queue: whoever settles a request pushes its answer first.
+        // Read before the queue: whoever settles a request has given its answer first.
         let drained = connection.is_drained();
-        outbox.take_all(batch.queue());
-        let frames = batch.encode();
-        if batch.is_written() {
-            if drained {
-                return End::Drained;
+        match connection.writer().write_queued(connection) {
+            Ok(Written::All) if drained => return End::Drained,
+            Ok(Written::All) => {
+                connection.writer().rest(connection);
+                connection.outbox().woken().await;
             }
-            batch.rest();
-            outbox.rest(batch.queue());
-            outbox.woken().await;
-            continue;
-        }
-        while !batch.is_written() {
-            if let Err(error) = write_once(&mut write, &mut batch, connection).await {
-                return End::Io(error);
+            Ok(Written::Blocked) => {
+                if let Err(error) = socket.writable().await {
+                    return End::Io(error);
+                }
             }
+            Err(error) => return End::Io(error),
         }
-        add(&connection.counters().frames_out, frames);
-        outbox.written(batch.finish());
     }
-}
-
-/// One vectored write, as soon as the socket takes anything.
-async fn write_once(
-    write: &mut WriteHalf<'_>,
-    batch: &mut Batch,
-    connection: &Connection,
-) -> io::Result<()> {
-    let bytes = poll_fn(|context| {
-        let written = Pin::new(&mut *write).poll_write_vectored(context, &batch.slices());
-        if written.is_pending() {
-            connection.activity().write_blocked(connection.now_ms());
-        }
-        match written {
-            Poll::Ready(Ok(0)) => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-            written => written,
-        }
-    })
-    .await?;
-    batch.advance(bytes);
-    connection.activity().wrote(connection.now_ms());
-    add(&connection.counters().bytes_out, bytes);
-    Ok(())
 }

@@ -38,7 +38,8 @@
 //!   no timers, no clock calls.
 //! - **Wake-ups**: answers given inside `handle` are written in the poll that read their requests
 //!   (the task is then polled once more, in vain). Answers from other threads wake the
-//!   connection's task once per batch: only a push to an empty outbox notifies.
+//!   connection's task once per batch: only a push to an empty outbox notifies. A lone answer may
+//!   be written by the thread that has it ([`ReplyTo::answer_now`]).
 //! - **Locks**: the outbox's, once per answer and once per batch; no lock is held across an await.
 
 mod answer;
@@ -58,6 +59,7 @@ mod server;
 mod unfinished;
 mod unsent;
 mod watchdog;
+mod writer;
 
 pub use answer::{Answer, ReplyTo};
 pub use client::{Client, ClientOptions};

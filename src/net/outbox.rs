@@ -82,9 +82,7 @@ impl Outbox {
             if queue.closed {
                 return;
             }
-            self.unsent.fetch_add(cost.unsent, Ordering::Relaxed);
-            let held = self.memory.fetch_add(cost.memory, Ordering::Relaxed);
-            self.together.changed(held, held + cost.memory);
+            self.unwritten(cost);
             queue.answers.push_back(answer);
             queue.answers.len() == 1
         };
@@ -97,6 +95,13 @@ impl Outbox {
     pub(super) fn take_all(&self, into: &mut VecDeque<Answer>) {
         debug_assert!(into.is_empty(), "answers would be lost");
         std::mem::swap(&mut self.queue.lock().answers, into);
+    }
+
+    /// Notes answers of this cost that are to be written.
+    pub(super) fn unwritten(&self, cost: Cost) {
+        self.unsent.fetch_add(cost.unsent, Ordering::Relaxed);
+        let held = self.memory.fetch_add(cost.memory, Ordering::Relaxed);
+        self.together.changed(held, held + cost.memory);
     }
 
     /// Notes that answers of this cost have been written.

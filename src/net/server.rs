@@ -23,7 +23,7 @@ use parking_lot::Mutex;
 use std::{fmt, io, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream, tcp::ReadHalf},
+    net::{TcpListener, TcpStream},
     sync::watch,
     task::{JoinHandle, JoinSet},
     time::Instant,
@@ -358,35 +358,40 @@ fn canonical(address: SocketAddr) -> SocketAddr {
 }
 
 /// One accepted connection, from its first byte to its end.
-async fn serve(mut stream: TcpStream, mut entered: Entered, gate: Arc<Gate>) {
-    let end = speak(&mut stream, &mut entered, &gate).await;
-    let connection = Arc::clone(entered.connection());
-    if matches!(end, End::Drained) {
-        part(&mut stream).await;
-    }
-    gate.report(&connection, connection.end().unwrap_or(&end));
+async fn serve(stream: TcpStream, mut entered: Entered, gate: Arc<Gate>) {
+    let end = speak(stream, &mut entered, &gate).await;
+    let connection = entered.connection();
+    gate.report(connection, connection.end().unwrap_or(&end));
 }
 
 /// Finds out what the peer speaks, and speaks it.
-async fn speak(stream: &mut TcpStream, entered: &mut Entered, gate: &Gate) -> End {
-    let (mut read, write) = stream.split();
+async fn speak(mut stream: TcpStream, entered: &mut Entered, gate: &Gate) -> End {
     let mut intake = Intake::new(gate.options.frame_bytes_max);
     let connection = Arc::clone(entered.connection());
     // Both branches end the connection, or the reading is complete: nothing is lost.
     let first = tokio::select! {
         biased;
         () = connection.ended() => return End::ByUs, // the reason is in the connection
-        first = first_bytes(&mut read, &mut intake, &connection) => first,
+        first = first_bytes(&stream, &mut intake, &connection) => first,
     };
     match first {
         Err(end) => end,
         Ok(Opening::Tls) => End::Tls,
-        Ok(Opening::Undecided | Opening::Remoting) => entered.drive(read, write, intake).await,
+        Ok(Opening::Undecided | Opening::Remoting) => {
+            let stream = Arc::new(stream);
+            let end = entered.drive(&stream, intake).await;
+            if matches!(end, End::Drained) {
+                connection.writer().close(); // nobody else has the stream then
+                part(Arc::into_inner(stream)).await;
+            }
+            end
+        }
         Ok(Opening::Http) => {
             let Some(handler) = gate.options.plain_http.clone() else { return End::HttpRefused };
             add(&gate.counters.http_requests, 1);
             let first = intake.take_all();
             // Boxed: hyper's state is larger than all of ours, and few connections need it.
+            let (read, write) = stream.split();
             let exchange = http::answer(first, read, write, handler, gate.options.http_time);
             let mut exchange = Box::pin(exchange);
             tokio::select! {
@@ -403,13 +408,13 @@ async fn speak(stream: &mut TcpStream, entered: &mut Entered, gate: &Gate) -> En
 
 /// Reads until it is clear what the peer speaks.
 async fn first_bytes(
-    read: &mut ReadHalf<'_>,
+    stream: &TcpStream,
     intake: &mut Intake,
     connection: &Connection,
 ) -> Result<Opening, End> {
     loop {
         match opening(intake.buffered()) {
-            Opening::Undecided => drive::fill(read, intake, connection).await?,
+            Opening::Undecided => drive::fill(stream, intake, connection).await?,
             decided => return Ok(decided),
         };
     }
@@ -417,7 +422,8 @@ async fn first_bytes(
 
 /// Closes our side and gives the peer a moment to close its own. A plain close with requests
 /// unread would be a reset, which can overtake the last answers.
-async fn part(stream: &mut TcpStream) {
+async fn part(stream: Option<TcpStream>) {
+    let Some(mut stream) = stream else { return };
     let parting = async {
         stream.shutdown().await?;
         let mut unread = [0; 1024];

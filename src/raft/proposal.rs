@@ -51,6 +51,9 @@ pub struct Receipt {
     pub places: SmallVec<[Place; 1]>,
     /// What each command decided, in the order proposed.
     pub outcomes: Vec<Outcome>,
+    /// Whether few share its log entry: then a client is answered sooner and for less by this
+    /// thread than by another that must be woken.
+    pub few: bool,
 }
 
 /// Where a message lies.

@@ -34,6 +34,8 @@ const ENTRY_PROPOSALS: usize = 4096;
 const ENTRIES_UNDER_WAY: usize = 4;
 /// Proposals that may wait for the proposer; bytes are bounded by [`Limits::waiting_bytes`].
 const INBOX: usize = 64 * 1024;
+/// Proposals of an entry that are answered one by one.
+const FEW: usize = 2;
 /// Before a postponed entry is tried again.
 const POSTPONED: Duration = Duration::from_millis(10);
 /// How often unanswered proposals are looked at.
@@ -371,6 +373,7 @@ fn settle(entry: Entry, result: ClientWriteResult<TypeConfig>, again: &mpsc::Sen
 }
 
 fn answer(shares: Vec<Share>, applied: Applied) {
+    let few = shares.len() <= FEW;
     let mut places = applied.places.into_iter();
     let mut outcomes = applied.outcomes.into_iter();
     for share in shares {
@@ -378,6 +381,7 @@ fn answer(shares: Vec<Share>, applied: Applied) {
             store_timestamp: applied.store_timestamp,
             places: places.by_ref().take(share.messages).collect(),
             outcomes: outcomes.by_ref().take(share.commands).collect(),
+            few,
         }));
     }
 }

@@ -173,7 +173,7 @@ impl Answer {
         let system = names::is_system_topic(&self.topic);
         stats.stored(&self.topic, system, receipt.places.len() as u64, self.bytes as u64);
         stats.put_times.add(clock::now().saturating_duration_since(self.started));
-        self.reply.answer(SendResponse {
+        let response = SendResponse {
             code: ResponseCode::SUCCESS,
             queue_id: self.queue_id,
             queue_offset: first.queue_offset.0,
@@ -185,7 +185,8 @@ impl Answer {
             region: Arc::clone(&self.settings.region),
             trace_on: self.settings.config.policy.trace_on,
             recall_handle: None,
-        });
+        };
+        if receipt.few { self.reply.answer_now(response) } else { self.reply.answer(response) }
     }
 }
 

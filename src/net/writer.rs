@@ -1,0 +1,107 @@
+//! The write half of a connection. Its task writes what is queued; whoever has a lone answer on
+//! another thread may write it at once instead: waking the task costs more than writing.
+
+use super::{answer::Answer, batch::Batch, connection::Connection, counters::add, outbox::Cost};
+use parking_lot::Mutex;
+use std::{io, sync::Arc};
+use tokio::net::TcpStream;
+
+/// The socket, while answers may be written, and what is half written.
+#[derive(Debug, Default)]
+pub(super) struct Writer(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    socket: Option<Arc<TcpStream>>,
+    batch: Batch,
+}
+
+/// What became of the answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Written {
+    /// Everything is written.
+    All,
+    /// The socket takes no more for the time being.
+    Blocked,
+}
+
+impl Writer {
+    /// From here on answers can be written.
+    pub(super) fn open(&self, socket: &Arc<TcpStream>) {
+        self.0.lock().socket = Some(Arc::clone(socket));
+    }
+
+    /// Nothing is written any more; the socket is let go.
+    pub(super) fn close(&self) {
+        *self.0.lock() = State::default();
+    }
+
+    /// Writes what is queued on `connection`, until there is nothing more or the socket is full.
+    pub(super) fn write_queued(&self, connection: &Connection) -> io::Result<Written> {
+        let state = &mut *self.0.lock();
+        loop {
+            if state.write(connection)? == Written::Blocked {
+                return Ok(Written::Blocked);
+            }
+            connection.outbox().take_all(state.batch.queue());
+            if state.batch.queue().is_empty() {
+                return Ok(Written::All);
+            }
+        }
+    }
+
+    /// Writes one answer, before those that are queued. Gives it back if somebody else is writing
+    /// or the socket is full. An error is the task's to find.
+    pub(super) fn write_now(&self, connection: &Connection, answer: Answer) -> Result<(), Answer> {
+        let Some(mut state) = self.0.try_lock() else { return Err(answer) };
+        if state.socket.is_none() || !state.batch.is_written() {
+            return Err(answer);
+        }
+        let mut cost = Cost::default();
+        cost.add(&answer);
+        connection.outbox().unwritten(cost);
+        state.batch.queue().push_back(answer);
+        if !matches!(state.write(connection), Ok(Written::All)) {
+            connection.outbox().wake();
+        }
+        Ok(())
+    }
+
+    /// Gives back what a burst has grown, when nothing waits.
+    pub(super) fn rest(&self, connection: &Connection) {
+        let mut state = self.0.lock();
+        if state.batch.is_written() {
+            state.batch.rest();
+            connection.outbox().rest(state.batch.queue());
+        }
+    }
+}
+
+impl State {
+    /// Writes the batch, and what was put into it and is not yet encoded.
+    fn write(&mut self, connection: &Connection) -> io::Result<Written> {
+        let Self { socket: Some(socket), batch } = self else { return Ok(Written::Blocked) };
+        if batch.is_written() {
+            let frames = batch.encode();
+            add(&connection.counters().frames_out, frames);
+        }
+        while !batch.is_written() {
+            let written = socket.try_write_vectored(&batch.slices());
+            match written {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(bytes) => {
+                    batch.advance(bytes);
+                    connection.activity().wrote(connection.now_ms());
+                    add(&connection.counters().bytes_out, bytes);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    connection.activity().write_blocked(connection.now_ms());
+                    return Ok(Written::Blocked);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        connection.outbox().written(batch.finish());
+        Ok(Written::All)
+    }
+}
