@@ -95,6 +95,49 @@ async fn answers_from_other_threads_all_arrive() {
 }
 
 #[tokio::test]
+async fn a_lone_answer_is_on_its_way_before_the_connections_task_runs() {
+    let running = run(ServerOptions::default());
+    let mut peer = Peer::connect(running.address).await;
+    peer.send(HOLD, 1).await;
+    eventually("it is held", || running.script.held.lock().len() == 1).await;
+    let reply = running.script.held.lock().pop().unwrap();
+    let mut socket = peer.stream.into_std().unwrap();
+    socket.set_nonblocking(false).unwrap();
+    // From here on this thread, and with it the server's runtime, does nothing else.
+    reply.answer_now(echo(Bytes::from_static(b"at once")));
+    let mut frame = vec![0; bytes_of(&echo(Bytes::from_static(b"at once"))).len()];
+    std::io::Read::read_exact(&mut socket, &mut frame).unwrap();
+    assert!(frame.ends_with(b"at once"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn answers_of_many_threads_to_a_peer_that_reads_late_arrive_whole() {
+    let running = run(ServerOptions::default());
+    let mut peer = Peer::connect(running.address).await;
+    for opaque in 0..100 {
+        peer.send(HOLD, opaque).await;
+    }
+    eventually("all are held", || running.script.held.lock().len() == 100).await;
+    let answering = (0..4).map(|_| {
+        let script = Arc::clone(&running.script);
+        std::thread::spawn(move || {
+            while let Some(reply) = { script.held.lock().pop() } {
+                reply.answer_now(big());
+            }
+        })
+    });
+    answering.collect::<Vec<_>>().into_iter().for_each(|thread| thread.join().unwrap());
+    let mut seen = vec![];
+    for _ in 0..100 {
+        let answer = peer.receive().await.unwrap();
+        assert!(is_big(&answer.body));
+        seen.push(answer.opaque);
+    }
+    seen.sort_unstable();
+    assert_eq!(seen, (0..100).collect::<Vec<_>>());
+}
+
+#[tokio::test]
 async fn an_answer_after_the_end_is_dropped_quietly() {
     let running = run(ServerOptions::default());
     let mut peer = Peer::connect(running.address).await;
@@ -104,7 +147,7 @@ async fn an_answer_after_the_end_is_dropped_quietly() {
     eventually("the handler hears of the end", || running.script.closed.lock().len() == 1).await;
     let reply = running.script.held.lock().pop().unwrap();
     assert!(reply.connection().is_closed());
-    reply.answer(big());
+    reply.answer_now(big());
 }
 
 #[tokio::test]
