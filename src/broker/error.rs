@@ -199,6 +199,9 @@ pub enum RequestError {
         /// How many do.
         held: usize,
     },
+    /// No more requests can wait for the disk.
+    #[error("too many requests for old messages wait for the disk; try again later")]
+    ReadersBusy,
     /// The change was not made, or may have been made: see [`ProposeError`].
     #[error("{}", propose_remark(.0))]
     Propose(#[from] ProposeError),
@@ -266,7 +269,7 @@ impl RequestError {
             Self::ConsumersOffline { .. } => ResponseCode::CONSUMER_NOT_ONLINE,
             Self::ClientSilent { .. } => ResponseCode::CONSUME_MSG_TIMEOUT,
             Self::NotLeader { .. } | Self::Unsettled(_) => ResponseCode::SERVICE_NOT_AVAILABLE,
-            Self::HeldFull { .. } => ResponseCode::SYSTEM_BUSY,
+            Self::HeldFull { .. } | Self::ReadersBusy => ResponseCode::SYSTEM_BUSY,
             Self::Propose(error) => propose_code(error),
         }
     }

@@ -24,6 +24,7 @@ pub mod members;
 mod observed;
 pub mod offset_commits;
 pub mod pull_offsets;
+pub mod readers;
 pub mod registration;
 pub mod role_change;
 pub mod settings;
@@ -56,6 +57,7 @@ use handlers::pull::WaitingPull;
 use members::Members;
 use offset_commits::OffsetCommits;
 use pull_offsets::PullOffsets;
+use readers::Readers;
 use settings::LiveSettings;
 use stats::Stats;
 use system_topics::SystemTopics;
@@ -91,6 +93,7 @@ pub struct Broker {
     producers: RwLock<Members>,
     channels: Channels,
     wakeups: Arc<Wakeups<WaitingPull>>,
+    readers: Arc<Readers<WaitingPull>>,
     offset_commits: OffsetCommits,
     pull_offsets: PullOffsets,
     stats: Stats,

@@ -33,6 +33,7 @@ use super::members::Members;
 use super::observed::Observer;
 use super::offset_commits::OffsetCommits;
 use super::pull_offsets::PullOffsets;
+use super::readers::{self, Readers};
 use super::registration::{Registration, RegistrationOptions};
 use super::settings::LiveSettings;
 use super::stats::Stats;
@@ -94,15 +95,26 @@ pub struct Running {
 }
 
 /// Starts a broker. Must be called on the runtime that shall run its connections.
-pub async fn start(mut config: BrokerConfig) -> Result<Running, StartError> {
+pub async fn start(config: BrokerConfig) -> Result<Running, StartError> {
+    start_on(config, machine_memory_bytes()).await
+}
+
+/// Starts a broker on a machine with so much memory.
+pub(super) async fn start_on(
+    mut config: BrokerConfig,
+    memory_bytes: u64,
+) -> Result<Running, StartError> {
     let Ports { clients, vip, peers } = ports(&config)?;
     let identity = identity(&mut config)?;
     let options = group_options(&config);
     let group = tokio::task::spawn_blocking(move || Group::start(options, peers)).await.map_err(
         |error| StartError::System { what: "opening the store", why: error.to_string() },
     )??;
-    let broker = Arc::new(broker(&config, identity, group));
+    let broker = Arc::new(broker(&config, identity, group, memory_bytes));
     broker.group.set_listener(Arc::clone(&broker.wakeups) as _);
+    let reading = Arc::clone(&broker);
+    readers::start(&broker.readers, move |waiting| pull::read(&reading, waiting))
+        .map_err(|error| StartError::System { what: "starting readers", why: error.to_string() })?;
     let observer = Arc::new(Observer::new(Arc::clone(&broker), clock::now()));
     let server = Arc::new(
         Server::start(
@@ -146,6 +158,7 @@ impl Running {
         self.broker.group.retire().await;
         self.broker.wakeups.stop();
         tokio::join!(self.registration.stop(), self.server.stop(self.grace));
+        self.broker.readers.close();
         self.tasks.abort_all();
         while self.tasks.join_next().await.is_some() {}
         let group = self.broker.group.clone();
@@ -250,7 +263,7 @@ fn retention_rules(retention: &Retention) -> Rules {
     }
 }
 
-fn broker(config: &BrokerConfig, identity: Identity, group: Group) -> Broker {
+fn broker(config: &BrokerConfig, identity: Identity, group: Group, memory_bytes: u64) -> Broker {
     let settings = LiveSettings::new(config.clone(), &group.tables());
     let policy = settings.policy(&group.tables());
     let system_topics = SystemTopics {
@@ -271,12 +284,13 @@ fn broker(config: &BrokerConfig, identity: Identity, group: Group) -> Broker {
         producers: RwLock::new(Members::default()),
         channels: Channels::default(),
         wakeups: Arc::new(Wakeups::new(HELD_MAX, HELD_BYTES_MAX)),
+        readers: Arc::new(Readers::new(readers::WAITING_MAX)),
         offset_commits: OffsetCommits::default(),
         pull_offsets: PullOffsets::default(),
         announcer: Announcer::default(),
         stats: Stats::default(),
         booted_ms: clock::wall_ms(),
-        memory_bytes: machine_memory_bytes(),
+        memory_bytes,
         store_dir: config.store.root.clone(),
     }
 }

@@ -7,6 +7,9 @@
 //!       queue grew or changed, group reset ──┴─ hold ── deadline ─► answered
 //! ```
 //!
+//! What is far behind the end of the log has probably left memory: such a pull is handed to
+//! [`Readers`](crate::broker::readers::Readers), so that no connection waits for the disk.
+//!
 //! A message that the disk has changed is not served: it is repaired from another member, and the
 //! pull goes on then, or is told why not.
 //!
@@ -35,7 +38,7 @@ use crate::broker::subscription::TagFilter;
 use crate::broker::wakeup::Why;
 
 use check::{Checked, check};
-use find::{Found, find, head};
+use find::{Found, Reader, find, head, may_need_disk};
 
 /// A checked pull.
 #[derive(Debug)]
@@ -124,8 +127,26 @@ fn start(broker: &Arc<Broker>, waiting: WaitingPull, commit: Option<OffsetCommit
     });
 }
 
-/// Answers a pull, or holds it.
+/// Goes on with a pull that may wait for the disk, on a thread that may.
+pub(in crate::broker) fn read(broker: &Broker, waiting: WaitingPull) {
+    serve_by(broker, waiting, Reader::Patient);
+}
+
+/// Answers a pull, or holds it, or lets somebody else read for it.
 fn serve(broker: &Broker, waiting: WaitingPull) {
+    if may_need_disk(broker, &waiting.pull) {
+        return hand_to_readers(broker, waiting);
+    }
+    serve_by(broker, waiting, Reader::Connection);
+}
+
+fn hand_to_readers(broker: &Broker, waiting: WaitingPull) {
+    if let Err(WaitingPull { reply, .. }) = broker.readers.take(waiting) {
+        reply.answer(RequestError::ReadersBusy.answer());
+    }
+}
+
+fn serve_by(broker: &Broker, waiting: WaitingPull, reader: Reader) {
     let WaitingPull { pull, reply } = waiting;
     // A follower interrupts only whom it held: a consumer that knows no leader would ask again at
     // once, and for ever. Others are told by the leader, where their next pull goes.
@@ -134,8 +155,9 @@ fn serve(broker: &Broker, waiting: WaitingPull) {
     {
         return tell_reset(broker, &pull, reply, offset);
     }
-    match find(broker, &pull, reply.connection().peer()) {
+    match find(broker, &pull, reply.connection().peer(), reader) {
         Ok(Found::Answer(answer)) => reply.answer(answer),
+        Ok(Found::Old) => hand_to_readers(broker, WaitingPull { pull, reply }),
         Ok(Found::Later { wants, nothing }) => match pull.deadline {
             Some(deadline) => hold(broker, WaitingPull { pull, reply }, wants, deadline),
             None => {

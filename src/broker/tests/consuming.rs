@@ -86,6 +86,22 @@ async fn a_message_that_the_disk_has_changed_is_not_served() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_memory_has_probably_lost_is_not_read_by_the_threads_of_connections() {
+    let broker = deploy_on(TempDir::new().unwrap(), "", 0).await;
+    broker.create_topic("T", 1).await;
+    for text in ["first", "second"] {
+        broker.send("T", 0, "x", text).await;
+    }
+    assert_eq!(texts(&broker.call(pull("T", 0)).await), ["first", "second"]);
+    broker.running.broker().readers.close();
+    let refused = broker.call(pull("T", 0)).await;
+    assert_eq!(refused.code, 2, "{refused:?}");
+    assert_eq!(broker.call(pull("T", 2)).await.code, 19, "nothing to read");
+    broker.send("T", 0, "x", "third").await;
+    broker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn senseless_pulls_are_told_what_is_wrong() {
     let broker = deploy().await;
     broker.create_topic("T", 1).await;

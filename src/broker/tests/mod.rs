@@ -40,6 +40,11 @@ async fn deploy() -> Deployed {
 
 /// Starts a broker in a directory, with additional settings.
 async fn deploy_in(dir: TempDir, settings: &str) -> Deployed {
+    deploy_on(dir, settings, 1 << 30).await
+}
+
+/// The same on a machine with so much memory.
+async fn deploy_on(dir: TempDir, settings: &str, memory_bytes: u64) -> Deployed {
     let port = free_port();
     let text = format!(
         "brokerClusterName=C\nbrokerName=B\nbrokerIP1=127.0.0.1\nbindAddress=127.0.0.1\n\
@@ -49,7 +54,7 @@ async fn deploy_in(dir: TempDir, settings: &str) -> Deployed {
     );
     let file = FileText { name: "test.conf".into(), text };
     let config = load::broker(Some(&file), &Inputs::default()).unwrap().config;
-    let running = start::start(config).await.unwrap();
+    let running = start::start_on(config, memory_bytes).await.unwrap();
     let mut role = running.broker().group.watch_role();
     tokio::time::timeout(WITHIN, role.wait_for(|role| role.is_leader())).await.unwrap().unwrap();
     until(|| running.broker().tables().topic("TBW102").is_some()).await;

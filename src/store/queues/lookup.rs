@@ -122,6 +122,28 @@ impl Queues {
         Ok(())
     }
 
+    /// About where in the log the units of a queue from `from` on lie, if runs must be read for
+    /// them or for the bounds; `None` if memory has it all. Never waits for the disk: the place is
+    /// where the queue was read last, which is where a backlog that is being drained goes on.
+    pub fn place_in_runs(
+        &self,
+        topic: &str,
+        queue_id: u32,
+        from: QueueOffset,
+    ) -> Option<PhysicalOffset> {
+        let state = self.0.state.read();
+        let (of_topic, queue) = state.queue(topic, queue_id)?;
+        let Some(min) = state.known_min(of_topic, queue) else {
+            return Some(state.alive_from_of(of_topic));
+        };
+        let key = ListKey { topic_number: of_topic.number, queue_id };
+        let parts = std::iter::once(&state.active);
+        let mut parts = parts.chain(state.frozen.iter().map(|part| &**part));
+        let is_there = (min..queue.next).contains(&from);
+        let mut is_in_memory = || parts.any(|part| part.list(key).is_some_and(|l| l.has(from)));
+        (is_there && !is_in_memory()).then(|| queue.hint())
+    }
+
     /// The unit at one offset.
     pub fn unit(&self, topic: &str, queue_id: u32, at: QueueOffset) -> Result<Option<Unit>, Error> {
         let mut found = Vec::with_capacity(1);

@@ -129,6 +129,11 @@ impl List {
         QueueOffset(self.first.0 + self.units.len() as u64)
     }
 
+    /// Whether the unit at that offset is one of them.
+    pub(super) fn has(&self, at: QueueOffset) -> bool {
+        (self.first..self.end()).contains(&at)
+    }
+
     /// Up to `max` units from `from` on, if `from` is one of them.
     pub(super) fn from(&self, from: QueueOffset, max: usize) -> Option<&[Unit]> {
         let at = usize::try_from(from.0.checked_sub(self.first.0)?).ok()?;

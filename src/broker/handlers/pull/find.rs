@@ -25,8 +25,19 @@ use crate::broker::subscription::TagFilter;
 /// Broker id of whoever leads.
 const LEADER_ID: u64 = 0;
 
+/// Who reads for a pull.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reader {
+    /// A thread of the connections, which must not wait for the disk.
+    Connection,
+    /// One that may.
+    Patient,
+}
+
 /// What reading comes to.
 pub(super) enum Found {
+    /// The messages are so old that a [`Reader::Patient`] is to read them.
+    Old,
     /// Send this.
     Answer(net::Answer),
     /// Nothing yet: look again when the queue has grown beyond the offset `wants`.
@@ -42,6 +53,7 @@ pub(super) fn find(
     broker: &Broker,
     pull: &Pull,
     consumer: SocketAddr,
+    reader: Reader,
 ) -> Result<Found, RequestError> {
     let tables = broker.tables();
     let topic = topic_of(&tables, &pull.topic, pull.queue_id.into(), consumer)?; // as of now
@@ -51,6 +63,9 @@ pub(super) fn find(
     let at = |next| PullAnswer { next_begin_offset: next, ..head };
     match verdict(read.outcome, pull, broker.is_leader()) {
         Verdict::Messages { units, next } => {
+            if reader == Reader::Connection && are_old(broker, &settings, &units) {
+                return Ok(Found::Old);
+            }
             messages(broker, pull, &settings, head, units, next).map(Found::Answer)
         }
         Verdict::Nothing { code, status, next } => {
@@ -65,6 +80,15 @@ pub(super) fn find(
             Ok(Found::Later { wants, nothing })
         }
     }
+}
+
+/// Whether reading for a pull may need the disk, as far as that is known without it.
+pub(super) fn may_need_disk(broker: &Broker, pull: &Pull) -> bool {
+    let from = QueueOffset(u64::try_from(pull.offset).unwrap_or(0));
+    let Some(place) = broker.group.queues().place_in_runs(&pull.topic, pull.queue_id, from) else {
+        return false;
+    };
+    is_far_behind(broker, &broker.settings.current(&broker.tables()), place)
 }
 
 fn read(broker: &Broker, pull: &Pull, settings: &Current) -> Result<Read, RequestError> {
@@ -103,7 +127,7 @@ fn messages(
 ) -> Result<net::Answer, RequestError> {
     let policy = &settings.config.policy.pull;
     let (mut next, mut suggested) = (next, LEADER_ID);
-    if is_far_behind(broker, policy.memory_percent, &units) {
+    if are_old(broker, settings, &units) {
         // With a filter, where the consumer goes on is not known for a part of the messages.
         if pull.filter == TagFilter::All {
             let count = affordable(&units, policy.old_messages_max, policy.old_bytes_max.into());
@@ -128,11 +152,16 @@ fn messages(
     Ok(net::Answer::Records { head: head.answer(ResponseCode::SUCCESS, "FOUND"), records })
 }
 
-/// Whether messages are so far behind the end of the log that memory has probably lost them.
-fn is_far_behind(broker: &Broker, memory_percent: u32, units: &[Unit]) -> bool {
+/// Whether a place is so far behind the end of the log that memory has probably lost it.
+fn is_far_behind(broker: &Broker, settings: &Current, place: PhysicalOffset) -> bool {
+    let memory_percent = settings.config.policy.pull.memory_percent;
     let kept = broker.memory_bytes / 100 * u64::from(memory_percent);
     let tail = broker.group.log().tail().0;
-    units.first().is_some_and(|unit| tail.saturating_sub(unit.physical.0) > kept)
+    tail.saturating_sub(place.0) > kept
+}
+
+fn are_old(broker: &Broker, settings: &Current, units: &[Unit]) -> bool {
+    units.first().is_some_and(|unit| is_far_behind(broker, settings, unit.physical))
 }
 
 /// How many messages are given at once when each may cost a read from the disk; at least one.
