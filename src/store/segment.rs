@@ -5,8 +5,8 @@
 //! that were written in an earlier life are noted as walks pass by.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 
@@ -64,6 +64,7 @@ pub(super) struct Segment {
     /// First entry in this file that belongs to the log.
     pub(super) first: EntryIndex,
     points: Mutex<Vec<Point>>, // never empty; the first one is `first`
+    first_store_ms: OnceLock<i64>,
 }
 
 impl Segment {
@@ -77,7 +78,8 @@ impl Segment {
     ) -> Self {
         let start = Point { entries: 0, offset: units(position.0 - base) };
         let points = Mutex::new(vec![start]);
-        Self { base, path, file, reader, dirty: AtomicBool::new(false), first, points }
+        let (dirty, first_store_ms) = (AtomicBool::new(false), OnceLock::new());
+        Self { base, path, file, reader, dirty, first, points, first_store_ms }
     }
 
     /// The same file, mapped again after everything from `end` on was taken back.
@@ -94,6 +96,7 @@ impl Segment {
             dirty: AtomicBool::new(true),
             first: self.first,
             points: Mutex::new(points),
+            first_store_ms: OnceLock::new(),
         }
     }
 
@@ -214,8 +217,18 @@ impl Segment {
         self.reader.slice(at..at.checked_add(bytes as usize)?)
     }
 
-    /// When its first message was stored; `None` if there is none near its start.
+    /// When its first message was stored; `None` if there is none near its start. Looked for until
+    /// it is found: who asks does so every few seconds, and is not to wait for the disk each time.
     pub(super) fn first_store_ms(&self) -> Option<i64> {
+        if self.first_store_ms.get().is_none()
+            && let Some(found) = self.find_first_store_ms()
+        {
+            return Some(*self.first_store_ms.get_or_init(|| found));
+        }
+        self.first_store_ms.get().copied()
+    }
+
+    fn find_first_store_ms(&self) -> Option<i64> {
         let (mut index, mut at) = (self.first, self.start());
         for _ in 0..ENTRIES_TO_FIRST_MESSAGE_MAX {
             let header = self.header_at(at, index).ok()?;
