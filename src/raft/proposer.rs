@@ -32,7 +32,8 @@ const ENTRY_PROPOSALS: usize = 4096;
 /// Entries that may be under way at once. More than one keeps the disk and the network busy
 /// together; the measured gain ends near four.
 const ENTRIES_UNDER_WAY: usize = 4;
-/// Proposals that may wait for the proposer; bytes are bounded by [`Limits::waiting_bytes`].
+/// Proposals that may wait for the proposer, and as many again that it has taken out to see how
+/// late they are; bytes are bounded by [`Limits::waiting_bytes`].
 const INBOX: usize = 64 * 1024;
 /// Proposals of an entry that are answered one by one.
 const FEW: usize = 2;
@@ -269,7 +270,9 @@ pub(super) async fn run(mut inbox: Inbox, raft: Raft<TypeConfig, StateMachine>) 
 
 /// Refuses what has waited too long for its turn: nothing of it was appended.
 fn expire(backlog: &mut VecDeque<Admitted>, inbox: &mut Inbox) {
-    while let Ok(admitted) = inbox.receiver.try_recv() {
+    while backlog.len() < INBOX
+        && let Ok(admitted) = inbox.receiver.try_recv()
+    {
         backlog.push_back(admitted);
     }
     let now = Instant::now();
@@ -412,5 +415,30 @@ async fn sweep(waiting: Arc<WaitingEntries>, patience: Duration) {
         for entry in late {
             refuse(entry.shares, &ProposeError::NoQuorum { waited: patience });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::AtomicUsize;
+
+    #[test]
+    fn a_proposer_that_gets_no_turn_holds_a_bounded_number_of_proposals() {
+        let limits = Limits { patience: Duration::from_secs(3600), ..Limits::default() };
+        let (proposer, mut inbox) = Proposer::new(limits);
+        let refused = Arc::new(AtomicUsize::new(0));
+        let mut backlog = VecDeque::new();
+        for _ in 0..4 * INBOX {
+            if inbox.receiver.len() == INBOX {
+                expire(&mut backlog, &mut inbox);
+            }
+            let refused = Arc::clone(&refused);
+            proposer.propose(Proposal::of_commands(Vec::new(), move |_| {
+                refused.fetch_add(1, Ordering::Relaxed);
+            }));
+        }
+        assert!(backlog.len() <= INBOX, "{}", backlog.len());
+        assert_eq!(refused.load(Ordering::Relaxed), 2 * INBOX);
     }
 }
