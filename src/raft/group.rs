@@ -14,6 +14,7 @@ use openraft::async_runtime::watch::WatchReceiver as _;
 use parking_lot::Mutex;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
 
 use crate::ids::{EntryIndex, PhysicalOffset, QueueOffset, StoreId, Term};
 use crate::raft::applied::{AppliedState, QueueListener};
@@ -24,7 +25,7 @@ use crate::raft::log_store::LogStore;
 use crate::raft::peers::Peers;
 use crate::raft::proposal::Proposal;
 use crate::raft::proposer::{Limits, Proposer};
-use crate::raft::repair::{RepairDone, Wanted};
+use crate::raft::repair::{READER_PATIENCE, RepairDone, Wanted};
 use crate::raft::role::Role;
 use crate::raft::room::Room;
 use crate::raft::start;
@@ -235,9 +236,10 @@ impl Group {
     /// Repairs what is damaged at a position of the log, from another member; `done` is called
     /// exactly once, here or on the raft thread, within a few seconds.
     pub fn repair(&self, position: PhysicalOffset, done: RepairDone) {
-        if let Err(refused) = self.0.repairs.try_send((position, done)) {
-            let (TrySendError::Full((_, done)) | TrySendError::Closed((_, done))) = refused;
-            done(Err("too many wait for repairs, or this member stops".to_owned()));
+        let deadline = Instant::now() + READER_PATIENCE;
+        if let Err(refused) = self.0.repairs.try_send(Wanted { position, deadline, done }) {
+            let (TrySendError::Full(wanted) | TrySendError::Closed(wanted)) = refused;
+            (wanted.done)(Err("too many wait for repairs, or this member stops".to_owned()));
         }
     }
 

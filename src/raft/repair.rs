@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
 
@@ -35,16 +36,23 @@ const ASK_TIMEOUT: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(200);
 /// Between two lines about damage that nobody could repair so far.
 const TELL_AGAIN: Duration = Duration::from_secs(10);
-/// How long a pull waits for the repair of what it wants.
-const READER_PATIENCE: Duration = Duration::from_secs(2);
+/// How long a pull waits for the repair of what it wants, from when it asked.
+pub(super) const READER_PATIENCE: Duration = Duration::from_secs(2);
 /// Readers that may wait for a repair.
 const WAITING_MAX: usize = 256;
 
 /// Told when what a reader wanted is whole again, or why it is not.
 pub type RepairDone = Box<dyn FnOnce(Result<(), String>) + Send>;
 
-/// A reader that met damage at a position.
-pub(super) type Wanted = (PhysicalOffset, RepairDone);
+/// A reader that met damage.
+pub(super) struct Wanted {
+    /// Where.
+    pub position: PhysicalOffset,
+    /// Until when it waits.
+    pub deadline: Instant,
+    /// What it waits with.
+    pub done: RepairDone,
+}
 
 /// Asks other members. Cloning shares it.
 #[derive(Clone)]
@@ -236,13 +244,13 @@ impl Repairer {
                 wanted = inbox.recv() => wanted,
                 () = self.0.ending.cancelled() => None,
             };
-            let Some((position, done)) = wanted else { break };
-            let whole =
-                tokio::time::timeout(READER_PATIENCE, self.make_whole(&log, &applied, position));
+            let Some(Wanted { position, deadline, done }) = wanted else { break };
+            // Who waited behind others until it was too late still hears of what they had repaired.
+            let whole = timeout_at(deadline, self.make_whole(&log, &applied, position));
             done(whole.await.unwrap_or_else(|_| Err("the others do not answer yet".to_owned())));
         }
         inbox.close();
-        while let Some((_, done)) = inbox.recv().await {
+        while let Some(Wanted { done, .. }) = inbox.recv().await {
             done(Err("this member is shutting down".to_owned()));
         }
     }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::group_tests::{Cluster, bodies, send, until};
+use super::repair::READER_PATIENCE;
 use super::{Group, Receipt, StartError};
 use crate::ids::{EntryIndex, PhysicalOffset, QueueOffset};
 use crate::store::entry::HEADER_BYTES;
@@ -203,6 +204,28 @@ fn a_member_whose_damage_all_others_have_purged_starts_over() {
     let min = member.queues().bounds("T", 0).unwrap().min;
     assert_eq!(bodies(&member, "T", 0), vec![body; 80 - min.0 as usize]);
     send(&cluster.leader().1, "T", 0, "after");
+}
+
+#[test]
+fn readers_that_wait_one_behind_the_other_are_all_answered_within_the_patience_of_one() {
+    let mut cluster = Cluster::new(3);
+    let (leader, group) = cluster.leader();
+    let (_, positions) = send_twenty(&group);
+    let reader = (leader + 1) % 3;
+    let follower = cluster.until_has(reader, 20);
+    cluster.stop(leader);
+    cluster.stop((leader + 2) % 3);
+    cluster.overwrite(reader, positions[7] + HEADER_BYTES as u64 + 50, b"#");
+    let (done, wait) = std::sync::mpsc::channel();
+    let asked = crate::clock::now();
+    for _ in 0..5 {
+        let done = done.clone();
+        let position = PhysicalOffset(positions[7] + HEADER_BYTES as u64);
+        follower.repair(position, Box::new(move |result| done.send(result).unwrap()));
+    }
+    (0..5).for_each(|_| assert!(wait.recv().unwrap().is_err()));
+    let took = asked.elapsed();
+    assert!(took < 3 * READER_PATIENCE, "{took:?}");
 }
 
 #[test]
