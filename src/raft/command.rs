@@ -12,7 +12,8 @@ use crate::raft::codec::Stored;
 /// The commands of one log entry.
 #[derive(Debug, Clone, PartialEq, Encode, Decode)]
 pub struct Commands {
-    /// The proposing leader's wall clock, ms since the epoch.
+    /// The proposing leader's clock, ms since the epoch: the wall clock's when it began to lead,
+    /// and counted from there, whatever the wall clock does.
     pub at_ms: i64,
     /// Applied in order, after the entry's messages.
     pub list: Vec<Command>,

@@ -10,6 +10,7 @@ use std::fmt::Debug;
 use std::io;
 use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use openraft::OptionalSend;
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
@@ -33,6 +34,9 @@ use crate::store::entry::{EntryId, Header, Kind};
 use crate::store::queues::NextOffsets;
 use crate::store::{self, Body, CommitLog, StoredEntry, VoteFile};
 
+/// How long a leader's first append may wait for the repair of what lies before it: nothing else
+/// goes on here meanwhile.
+const REPAIR_PATIENCE: Duration = Duration::from_secs(10);
 /// Bytes handed to replication at once.
 const READ_BYTES_MAX: u64 = 2 * 1024 * 1024;
 
@@ -56,6 +60,18 @@ struct Assigned {
     next: NextOffsets,
     /// Of the last message: the next one is not stored before.
     store_ms: i64,
+    /// Of the last commands before this leader's; of its own ones, where its clock started.
+    commands_ms: i64,
+    /// When that was.
+    since: Option<Instant>,
+}
+
+/// What an entry says about when it was proposed, ms since the epoch.
+struct Times {
+    /// Of its messages.
+    store_ms: i64,
+    /// Of its commands.
+    at_ms: i64,
 }
 
 impl LogStore {
@@ -116,20 +132,21 @@ impl LogStore {
     }
 
     fn append_batch(&self, id: EntryId, batch: &Batch) -> io::Result<()> {
-        let now_ms = clock::wall_ms();
+        // Locked for moments only, though nobody else writes: the threads of connections read
+        // here, and an append may wait for the disk.
+        let assigned = &self.0.assigned;
+        let Times { store_ms, at_ms } = assigned.lock().times(clock::wall_ms(), clock::now());
         let commands = if batch.commands.is_empty() {
             Vec::new()
         } else {
-            codec::encode(&Commands { at_ms: now_ms, list: batch.commands.clone() })
+            codec::encode(&Commands { at_ms, list: batch.commands.clone() })
         };
-        let mut assigned = self.0.assigned.lock();
-        let Assigned { next, store_ms, .. } = &mut *assigned;
-        *store_ms = now_ms.max(*store_ms);
         let body = Body::Data { drafts: &batch.messages, commands: &commands };
-        let mut place = |draft: &Draft| next.assign(&draft.topic, draft.queue_id);
-        let stored =
-            self.0.log.append(id, body, &mut place, *store_ms).map_err(io::Error::other)?;
-        forget_deleted(next, &stored.header, &batch.commands);
+        let mut place = |draft: &Draft| assigned.lock().next.assign(&draft.topic, draft.queue_id);
+        let stored = self.0.log.append(id, body, &mut place, store_ms).map_err(io::Error::other)?;
+        if !batch.commands.is_empty() {
+            forget_deleted(&mut assigned.lock().next, &stored.header, &batch.commands);
+        }
         Ok(())
     }
 
@@ -147,11 +164,12 @@ impl LogStore {
     async fn after_tail(&self) -> io::Result<Assigned> {
         let (next, from) = self.0.applied.next_offsets();
         let store_ms = self.0.applied.queues().last_stored_ms().unwrap_or(0);
-        let mut after = Assigned { term: None, next, store_ms };
+        let commands_ms = self.0.applied.tables().changed_ms();
+        let mut after = Assigned { term: None, next, store_ms, commands_ms, since: None };
         let to = self.0.log.last().map_or(from, |last| EntryIndex(last.index.0 + 1));
         let mut at = from;
         while at < to {
-            let entries = self.entries(at, to, READ_BYTES_MAX).await?;
+            let entries = self.entries(at, to, READ_BYTES_MAX, REPAIR_PATIENCE).await?;
             let Some(last) = entries.last() else { break };
             at = EntryIndex(last.header.index.0 + 1);
             for entry in &entries {
@@ -161,19 +179,21 @@ impl LogStore {
         Ok(after)
     }
 
-    /// Entries as [`CommitLog::entries`] gives them. What is damaged is repaired first: openraft
-    /// ends with the first read that fails.
+    /// Entries as [`CommitLog::entries`] gives them. What is damaged is repaired first, if that
+    /// takes no longer than `patience`: openraft ends with the first read that fails.
     async fn entries(
         &self,
         from: EntryIndex,
         to: EntryIndex,
         bytes_max: u64,
+        patience: Duration,
     ) -> io::Result<Vec<StoredEntry>> {
         let Shared { log, applied, repairs, .. } = &*self.0;
         loop {
             match log.entries(from, to, bytes_max) {
                 Err(damage @ store::Error::Damaged { .. }) => {
-                    repairs.repair(log, applied, damage).await.map_err(io::Error::other)?;
+                    let repaired = repairs.repair_within(log, applied, damage, patience).await;
+                    repaired.map_err(io::Error::other)?;
                 }
                 read => return read.map_err(io::Error::other),
             }
@@ -186,7 +206,8 @@ impl LogStore {
         if from >= to {
             return Ok(Vec::new());
         }
-        let entries = self.entries(EntryIndex(from), EntryIndex(to), bytes_max).await?;
+        let (from, to) = (EntryIndex(from), EntryIndex(to));
+        let entries = self.entries(from, to, bytes_max, Duration::MAX).await?;
         entries.into_iter().map(to_log_entry).collect()
     }
 }
@@ -200,6 +221,20 @@ fn to_log_entry(entry: StoredEntry) -> io::Result<LogEntry> {
 }
 
 impl Assigned {
+    /// The times of an entry that is proposed now. Messages have the wall clock's, which may jump
+    /// ahead. Commands have it only where a leader starts to count: the age of queue locks is the
+    /// time between two of theirs. Neither goes back.
+    fn times(&mut self, wall_ms: i64, now: Instant) -> Times {
+        self.store_ms = wall_ms.max(self.store_ms);
+        if self.since.is_none() {
+            self.commands_ms = wall_ms.max(self.commands_ms);
+        }
+        let since = *self.since.get_or_insert(now);
+        let elapsed = now.saturating_duration_since(since).as_millis();
+        let elapsed = i64::try_from(elapsed).unwrap_or(i64::MAX);
+        Times { store_ms: self.store_ms, at_ms: self.commands_ms.saturating_add(elapsed) }
+    }
+
     /// Moves past the messages and deletions of one stored entry.
     fn advance(&mut self, entry: &StoredEntry) -> io::Result<()> {
         if entry.header.kind != Kind::Data {
@@ -223,6 +258,7 @@ impl Assigned {
         if !commands.is_empty() {
             let commands: Commands = codec::decode(&commands).map_err(io::Error::other)?;
             forget_deleted(&mut self.next, &entry.header, &commands.list);
+            self.commands_ms = self.commands_ms.max(commands.at_ms);
         }
         Ok(())
     }
@@ -344,5 +380,25 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         self.0.assigned.lock().term = None;
         let reset = || self.0.log.reset(position, upto).map_err(io::Error::other);
         self.0.room.when_there_is(reset).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wall_clock_that_jumps_makes_no_lock_older() {
+        let (mut assigned, start) = (Assigned::default(), clock::now());
+        let mut at = |wall_ms, ms| {
+            let times = assigned.times(wall_ms, start + Duration::from_millis(ms));
+            (times.store_ms, times.at_ms)
+        };
+        assert_eq!(at(1_000_000, 0), (1_000_000, 1_000_000));
+        assert_eq!(at(1_000_020, 20), (1_000_020, 1_000_020));
+        assert_eq!(at(1_061_030, 30), (1_061_030, 1_000_030), "a minute ahead");
+        assert_eq!(at(900_000, 40), (1_061_030, 1_000_040), "and back");
+        let mut after = Assigned { commands_ms: 2_000_000, ..Assigned::default() };
+        assert_eq!(after.times(1_000_000, start).at_ms, 2_000_000, "of a former leader");
     }
 }

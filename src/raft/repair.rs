@@ -4,7 +4,8 @@
 //! | who meets the damage | meanwhile |
 //! |---|---|
 //! | a start | it waits, for [`Timing::repair`] at most; without success it is refused |
-//! | apply, replication, a new leader's first append | they wait, all else goes on |
+//! | apply, replication | they wait, all else goes on |
+//! | a new leader's first append | nothing goes on: after 10 s it takes no part any more |
 //! | a pull | it is answered when the entry is whole again, or told why it is not |
 //!
 //! While somebody may have the entry who does not answer, those who cannot do without it go on
@@ -160,7 +161,18 @@ impl Repairer {
         applied: &AppliedState,
         damage: store::Error,
     ) -> Result<(), store::Error> {
-        let mut told = None;
+        self.repair_within(log, applied, damage, Duration::MAX).await
+    }
+
+    /// The same for who cannot wait longer than `patience`, and a last round of questions.
+    pub(super) async fn repair_within(
+        &self,
+        log: &CommitLog,
+        applied: &AppliedState,
+        damage: store::Error,
+        patience: Duration,
+    ) -> Result<(), store::Error> {
+        let (mut told, start) = (None, Instant::now());
         loop {
             let Some(gap) = log.gap(&damage) else { return Err(damage) };
             let tried = {
@@ -176,7 +188,8 @@ impl Repairer {
                 };
                 tried
             };
-            if tried.nobody_has_it() || log.check().is_err() {
+            let is_late = start.elapsed() >= patience;
+            if tried.nobody_has_it() || is_late || log.check().is_err() {
                 tracing::error!(%damage, %tried, "the log is damaged");
                 return Err(damage);
             }

@@ -9,6 +9,9 @@ use openraft::storage::{IOFlushed, RaftLogReader, RaftLogStorage, RaftStateMachi
 
 use super::applied::{Captured, Progress};
 use super::checkpointer::StoreParts;
+use super::codec;
+use super::command::{Command, Commands};
+use super::group::GroupOptions;
 use super::group_tests::options_alone;
 use super::log_store::LogStore;
 use super::open;
@@ -17,7 +20,7 @@ use super::tables::Tables;
 use super::type_config::{
     Batch, CommittedLeaderId, LogEntry, Payload, RaftLogId, Stored, entry_id,
 };
-use super::{QueueAdvance, QueueListener, snapshot};
+use super::{PeerAddress, Peers, QueueAdvance, QueueListener, snapshot};
 use crate::ids::{EntryIndex, PhysicalOffset, QueueOffset};
 use crate::protocol::message::{self, Draft};
 use crate::store::entry::ReceivedEntry;
@@ -34,7 +37,11 @@ struct Opened {
 }
 
 fn open(dir: &Path) -> Opened {
-    let opened = open::open_undamaged(Arc::new(RealFiles), &options_alone(dir)).unwrap();
+    open_as(&options_alone(dir))
+}
+
+fn open_as(options: &GroupOptions) -> Opened {
+    let opened = open::open_undamaged(Arc::new(RealFiles), options).unwrap();
     let (log, machine) = (opened.log, opened.machine);
     let state = machine.state().clone();
     let storage = LogStore::new(log.clone(), opened.votes, state, opened.room, opened.repairs);
@@ -160,6 +167,70 @@ async fn a_log_that_ends_before_a_snapshot_starts_behind_it_whenever_the_process
     append_blank(&mut opened, 21..23).await;
     drop(opened);
     assert_eq!(stands(&open(dir.path())), (21, Some(22), Some(20)));
+}
+
+/// Appends commands as a leader does, and returns their time.
+async fn change(opened: &mut Opened, index: u64) -> i64 {
+    let batch = Batch { messages: vec![], commands: vec![setting()] };
+    let entry = LogEntry::new(log_id(index), Payload::Normal(Arc::new(batch)));
+    opened.storage.append([entry], IOFlushed::noop()).await.unwrap();
+    opened.log.sync_now().unwrap();
+    let index = EntryIndex(index);
+    let stored = opened.log.entries(index, index.next(), 1).unwrap();
+    codec::decode::<Commands>(&stored[0].commands()).unwrap().at_ms
+}
+
+fn setting() -> Command {
+    Command::PutSetting { key: "k".to_owned(), value: "v".to_owned() }
+}
+
+/// Commands as another leader stored them at `at_ms`: the entry 0.
+fn commands_of_another(at_ms: i64) -> LogEntry {
+    let dir = tempfile::tempdir().unwrap();
+    let other = open(dir.path());
+    let commands = codec::encode(&Commands { at_ms, list: vec![setting()] });
+    let body = Body::Data { drafts: &[], commands: &commands };
+    let id = entry_id(&log_id(0));
+    let stored = other.log.append(id, body, &mut |_| QueueOffset(0), at_ms).unwrap();
+    let received = ReceivedEntry::take_from(&mut Bytes::copy_from_slice(&stored.bytes)).unwrap();
+    LogEntry::from_stored(Stored::Received(received)).unwrap()
+}
+
+#[tokio::test]
+async fn times_of_commands_never_go_back_whatever_the_clocks_of_former_leaders_said() {
+    let ahead = crate::clock::wall_ms() + 3_600_000;
+    for is_applied in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut opened = open(dir.path());
+        opened.storage.append([commands_of_another(ahead)], IOFlushed::noop()).await.unwrap();
+        if is_applied {
+            apply_and_checkpoint(&mut opened).await;
+        }
+        let first = change(&mut opened, 1).await;
+        let second = change(&mut opened, 2).await;
+        assert!(ahead <= first && first <= second, "{ahead} {first} {second}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_first_append_does_not_wait_for_ever_for_who_may_repair_what_is_before_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let address = PeerAddress { host: "127.0.0.1".to_owned(), port: 1 }; // nobody listens
+    let peers = ["n0", "n1"].map(|name| (name.to_owned(), address.clone()));
+    let options = GroupOptions { peers: Peers::new(peers), ..options_alone(dir.path()) };
+    let mut opened = open_as(&options);
+    for index in 0..3 {
+        send(&mut opened, index).await;
+    }
+    let at = opened.log.header_of(EntryIndex(1)).unwrap().unwrap().position.0;
+    let segment = options.log_dir.join(format!("{:020}", 0));
+    let file = std::fs::File::options().write(true).open(segment).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, b"#", at + 100).unwrap();
+    let batch = Batch { messages: vec![draft()], commands: vec![] };
+    let id = RaftLogId::new(CommittedLeaderId::new(2), 3);
+    let entry = LogEntry::new(id, Payload::Normal(Arc::new(batch)));
+    let failed = opened.storage.append([entry], IOFlushed::noop()).await.unwrap_err();
+    assert!(failed.to_string().contains("damaged"), "{failed}");
 }
 
 #[derive(Default)]

@@ -142,6 +142,15 @@ impl Tables {
         self.locks.get(group).is_some_and(|held| held.values().any(|lock| is_held(lock, now_ms)))
     }
 
+    /// The latest time that a command left here, ms; 0 if none did.
+    pub(super) fn changed_ms(&self) -> i64 {
+        let (topics, groups) = (self.topics_version, self.groups_version);
+        let versions = [topics, groups, self.offsets_version, self.settings_version];
+        let locks = self.locks.values().flat_map(|held| held.values());
+        let times = versions.iter().map(|version| version.at_ms);
+        times.chain(locks.map(|lock| lock.renewed_ms)).max().unwrap_or(0)
+    }
+
     /// Settings changed over the network: key, value.
     pub fn settings(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<str>)> {
         self.settings.iter()
