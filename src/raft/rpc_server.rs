@@ -2,10 +2,12 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt};
 use openraft::Raft;
+use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::raft::{AppendEntriesRequest, TransferLeaderRequest};
 use openraft::storage::{Snapshot, SnapshotMeta};
 use parking_lot::Mutex;
@@ -20,9 +22,10 @@ use crate::raft::introduction::{Introduction, Refusal, Told};
 use crate::raft::membership;
 use crate::raft::role::Role;
 use crate::raft::room::Room;
+use crate::raft::snapshot;
 use crate::raft::state_machine::StateMachine;
 use crate::raft::succession::LeaderStream;
-use crate::raft::type_config::{StoredMembership, TypeConfig, entry_id};
+use crate::raft::type_config::{Ballot, RaftLogId, StoredMembership, TypeConfig, entry_id};
 use crate::raft::voice::Heard;
 use crate::raft::wire::proto::peer_server::Peer;
 use crate::raft::wire::{self, proto};
@@ -30,6 +33,9 @@ use crate::store::{self, CommitLog, EntryId, StoredEntry};
 
 /// Largest snapshot taken from a peer, bytes. Tables, not messages: a million groups fit.
 const SNAPSHOT_BYTES_MAX: u64 = 512 * 1024 * 1024;
+
+/// A snapshot whose next piece does not come for so long is given up, or nobody else could send one.
+const CHUNK_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Bytes of entries sent for a repair at once; one entry is sent whatever it has.
 const REPAIR_BYTES: u64 = 4 * 1024 * 1024;
@@ -56,6 +62,8 @@ pub(super) struct PeerService {
     pub(super) room: Arc<Room>,
     /// Learns that a leader's stream has ended.
     pub(super) stream_ended: Arc<Notify>,
+    /// A snapshot is coming in: one at a time, for each may be large.
+    pub(super) installing: tokio::sync::Mutex<()>,
 }
 
 impl PeerService {
@@ -170,15 +178,34 @@ impl Peer for PeerService {
         request: Request<Streaming<proto::SnapshotChunk>>,
     ) -> Result<Response<proto::SnapshotResponse>, Status> {
         let caller = self.check(&request)?;
-        let (head, snapshot) = collect(request.into_inner()).await?;
+        let Ok(_installing) = self.installing.try_lock() else {
+            return Err(Status::resource_exhausted("another snapshot is coming in"));
+        };
+        let mut chunks = request.into_inner();
+        let head = head_of(&mut chunks).await?;
+        let vote = wire::to_vote(head.ballot).map_err(|error| malformed(&error))?;
+        let (own, committed) = {
+            let metrics = self.raft.metrics().borrow_watched().clone();
+            (metrics.vote, metrics.local_committed)
+        };
+        if vote < own {
+            return Ok(Response::new(proto::SnapshotResponse { ballot: Some(wire::vote(&own)) }));
+        }
         let last = head.last.map(wire::to_log_id);
+        is_possible(last, &vote, committed)?;
+        let snapshot = collect(&head, chunks).await?;
+        let state = snapshot::decode(&snapshot)
+            .map_err(|error| Status::invalid_argument(error.to_string()))?;
+        if state.progress.last != last.as_ref().map(entry_id) {
+            return Err(Status::invalid_argument("a snapshot of another entry than its head says"));
+        }
+        drop(state);
         tracing::info!(
             from = caller.member,
             ?last,
             bytes = snapshot.len(),
             "installing a snapshot"
         );
-        let vote = wire::to_vote(head.ballot).map_err(|error| malformed(&error))?;
         let members = membership::decode(&head.membership)
             .map_err(|error| Status::invalid_argument(error.to_string()))?;
         let membership_id = head.membership_log_id.map(wire::to_log_id);
@@ -276,11 +303,36 @@ fn readable(message: proto::AppendRequest) -> Option<AppendEntriesRequest<TypeCo
         .ok()
 }
 
-async fn collect(
-    mut chunks: Streaming<proto::SnapshotChunk>,
-) -> Result<(proto::SnapshotHead, Bytes), Status> {
-    let first = chunks.message().await?;
-    let head = first
+/// Refuses what no leader of `vote` sends: openraft takes it for granted, and panics.
+fn is_possible(
+    last: Option<RaftLogId>,
+    vote: &Ballot,
+    committed: Option<RaftLogId>,
+) -> Result<(), Status> {
+    let Some(last) = last else {
+        return Err(Status::invalid_argument("a snapshot of nothing"));
+    };
+    if last.leader_id.term > vote.leader_id.term {
+        return Err(Status::invalid_argument("a snapshot of a later term than its leader's"));
+    }
+    if committed.is_some_and(|own| last > own && last.index <= own.index) {
+        return Err(Status::invalid_argument("a snapshot that contradicts what is committed"));
+    }
+    Ok(())
+}
+
+async fn next_chunk(
+    chunks: &mut Streaming<proto::SnapshotChunk>,
+) -> Result<Option<proto::SnapshotChunk>, Status> {
+    let chunk = tokio::time::timeout(CHUNK_PATIENCE, chunks.message()).await;
+    chunk.map_err(|_| Status::deadline_exceeded("a snapshot does not go on"))?
+}
+
+async fn head_of(
+    chunks: &mut Streaming<proto::SnapshotChunk>,
+) -> Result<proto::SnapshotHead, Status> {
+    let head = next_chunk(chunks)
+        .await?
         .and_then(|chunk| chunk.head)
         .ok_or_else(|| Status::invalid_argument("a snapshot starts with its head"))?;
     if head.bytes > SNAPSHOT_BYTES_MAX {
@@ -288,8 +340,15 @@ async fn collect(
         let text = format!("a snapshot of {bytes} bytes is larger than the limit of {limit}");
         return Err(Status::invalid_argument(text));
     }
+    Ok(head)
+}
+
+async fn collect(
+    head: &proto::SnapshotHead,
+    mut chunks: Streaming<proto::SnapshotChunk>,
+) -> Result<Bytes, Status> {
     let mut data = BytesMut::new();
-    while let Some(chunk) = chunks.message().await? {
+    while let Some(chunk) = next_chunk(&mut chunks).await? {
         if (data.len() + chunk.data.len()) as u64 > head.bytes {
             return Err(Status::invalid_argument("a snapshot is longer than its head says"));
         }
@@ -299,5 +358,30 @@ async fn collect(
         let text = format!("a snapshot of {} bytes arrived with {}", head.bytes, data.len());
         return Err(Status::invalid_argument(text));
     }
-    Ok((head, data.freeze()))
+    Ok(data.freeze())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::{StoreId, Term};
+    use crate::raft::type_config::{ballot, log_id};
+
+    #[test]
+    fn a_snapshot_that_no_leader_sends_is_refused() {
+        let id = |term, index| log_id(EntryId { term: Term(term), index: EntryIndex(index) });
+        let rows = [
+            (Some(id(3, 9)), 3, None, true),
+            (Some(id(2, 9)), 3, Some(id(2, 5)), true),
+            (Some(id(2, 5)), 3, Some(id(2, 5)), true),
+            (None, 3, None, false),
+            (Some(id(4, 9)), 3, None, false),
+            (Some(id(3, 5)), 3, Some(id(2, 5)), false),
+        ];
+        for (last, term, committed, want) in rows {
+            let vote = ballot(Term(term), StoreId(1), true);
+            let got = is_possible(last, &vote, committed).is_ok();
+            assert_eq!(got, want, "{last:?} {term} {committed:?}");
+        }
+    }
 }

@@ -205,6 +205,7 @@ impl Member {
                 doubt,
                 room,
                 stream_ended,
+                installing: tokio::sync::Mutex::default(),
             };
             tasks.spawn(serve_peers(incoming, service, ending.clone().cancelled_owned()));
         }

@@ -20,6 +20,7 @@ use super::tables::Tables;
 use super::type_config::{
     Batch, CommittedLeaderId, LogEntry, Payload, RaftLogId, Stored, entry_id,
 };
+use super::wire::{self, proto};
 use super::{PeerAddress, Peers, QueueAdvance, QueueListener, snapshot};
 use crate::ids::{EntryIndex, PhysicalOffset, QueueOffset};
 use crate::protocol::message::{self, Draft};
@@ -167,6 +168,37 @@ async fn a_log_that_ends_before_a_snapshot_starts_behind_it_whenever_the_process
     append_blank(&mut opened, 21..23).await;
     drop(opened);
     assert_eq!(stands(&open(dir.path())), (21, Some(22), Some(20)));
+}
+
+#[tokio::test]
+async fn an_append_whose_entries_do_not_follow_is_no_message() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut opened = open(dir.path());
+    append_blank(&mut opened, 0..4).await;
+    let entries = opened.log.entries(EntryIndex(0), EntryIndex(4), u64::MAX).unwrap();
+    let is_taken = |term, previous: Option<(u64, u64)>, which: &[usize]| {
+        let ballot = Some(proto::Ballot { term, candidate: 1, committed: true });
+        let previous = previous.map(|(term, index)| proto::LogId { term, index });
+        let runs = which.iter().map(|n| Bytes::copy_from_slice(&entries[*n].bytes)).collect();
+        let request = proto::AppendRequest { ballot, previous, committed: None, runs };
+        wire::to_append_request(request).is_ok()
+    };
+    let rows: [(u64, Option<(u64, u64)>, &[usize], bool); 11] = [
+        (1, None, &[0, 1, 2], true),
+        (2, Some((1, 0)), &[1, 2], true),
+        (1, Some((0, 1)), &[2], true),
+        (1, Some((1, 3)), &[], true),
+        (1, None, &[1], false),
+        (1, Some((1, 0)), &[2], false),
+        (1, Some((1, 0)), &[1, 3], false),
+        (1, Some((1, 0)), &[1, 1], false),
+        (2, Some((2, 0)), &[1], false),
+        (0, None, &[0], false),
+        (1, Some((1, u64::MAX)), &[0], false),
+    ];
+    for (term, previous, which, want) in rows {
+        assert_eq!(is_taken(term, previous, which), want, "{term} {previous:?} {which:?}");
+    }
 }
 
 /// Appends commands as a leader does, and returns their time.

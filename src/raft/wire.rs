@@ -24,6 +24,9 @@ pub(super) enum Malformed {
     /// A field that every such message has is missing.
     #[error("{0} is missing")]
     Missing(&'static str),
+    /// An entry that does not follow what is before it, or is of a later term than its sender.
+    #[error("entry {0} does not follow what is before it, or is of a later term than its leader")]
+    OutOfOrder(RaftLogId),
     /// Bytes that should be log entries are not.
     #[error("not log entries: {0}")]
     Entries(String),
@@ -123,12 +126,32 @@ pub(super) fn to_append_request(
             .map_err(|error| Malformed::Entries(error.to_string()))
     });
     let entries = entries.collect::<Result<_, _>>()?;
-    Ok(AppendEntriesRequest {
+    let request = AppendEntriesRequest {
         vote: to_vote(request.ballot)?,
         prev_log_id: request.previous.map(to_log_id),
         entries,
         leader_commit: request.committed.map(to_log_id),
-    })
+    };
+    in_order(&request).map(|()| request)
+}
+
+/// openraft takes for granted that entries follow each other and what is before them. What did not
+/// would get as far as the log, where it is a failure of this member's store.
+fn in_order(request: &AppendEntriesRequest<TypeConfig>) -> Result<(), Malformed> {
+    let mut before = request.prev_log_id;
+    for entry in &request.entries {
+        let id = entry.log_id;
+        let next = before.map_or(Some(0), |before| before.index.checked_add(1));
+        let is_earlier = before.is_some_and(|before| before.leader_id.term > id.leader_id.term);
+        if next != Some(id.index) || is_earlier {
+            return Err(Malformed::OutOfOrder(id));
+        }
+        before = Some(id);
+    }
+    match before.filter(|last| last.leader_id.term > request.vote.leader_id.term) {
+        Some(last) => Err(Malformed::OutOfOrder(last)),
+        None => Ok(()),
+    }
 }
 
 /// openraft → wire, and why this member has no room, if so.

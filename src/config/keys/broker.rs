@@ -109,7 +109,7 @@ const GROUP: &[Key] = &[
         "",
         "",
         "all members, `n0-host:port;n1-host:port`, equal on all of them: names resolved at each \
-         connect, IPv6 in brackets; the port is for peers, not for clients",
+         connect, IPv6 in brackets; the port is for peers only: let nobody else reach it",
     ),
     key("dLegerSelfId", Kind::Member, "", "", "which of `dLegerPeers` this broker is"),
     key("preferredLeaderId", Kind::Member, "", "", "member that leads whenever it has all entries")
