@@ -12,13 +12,14 @@ use rmq::{
     broker::{
         announcement::{Announcement, Registrant},
         registration::{Announcements, Registration, RegistrationOptions},
+        topics::plain,
     },
     config::{load, settings::Inputs},
     ids::{BrokerId, Term},
     namesrv::start::{Running, start},
     net::{Client, ClientOptions},
     protocol::{
-        bodies::{self, TopicConfig, TopicRouteData},
+        bodies::{self, TopicRouteData},
         codes::RequestCode,
         command::RemotingCommand,
     },
@@ -53,7 +54,8 @@ fn is(id: u64, term: u64, counter: i64, topics: &[&str]) -> Option<Arc<Announcem
         term: Term(term),
         counter,
         changed_ms: 1,
-        topics: topics.iter().map(|topic| TopicConfig::new(*topic, 4)).collect(),
+        topics: topics.iter().map(|name| ((*name).into(), Arc::new(plain(name, 4, 6)))).collect(),
+        permission: 6,
     }))
 }
 

@@ -1,20 +1,26 @@
 //! What name servers are told about this broker, decided from its role and its tables. Pure.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 
+use super::topics;
 use crate::{
     ids::{BrokerId, LEADER_BROKER_ID, Term},
     protocol::{
         bodies::{self, DataVersion, RegisterBrokerBody, TopicConfig, TopicConfigTable},
         command::RemotingCommand,
         headers::namesrv::{BrokerHeartbeat, RegisterBroker, UnregisterBroker},
-        message,
+        message, perm,
     },
+    raft::{command::Topic, tables::Topics},
 };
 
-/// Ext field: the registration holds all topics, what is not in it does not exist.
+/// Ext field. True: the registration holds all topics, what is not in it does not exist. False: it
+/// holds only those that have changed since the last one.
 const TOPICS_COMPLETE: &str = "topicsComplete";
 /// Ext field: the answer shall say, in the field of the same name, whether the broker is known on
 /// this connection. RocketMQ's name servers ignore it and answer success in any case.
@@ -46,8 +52,10 @@ pub struct Announcement {
     pub counter: i64,
     /// Time of the last one, in ms.
     pub changed_ms: i64,
-    /// All topics, with the permission that the broker allows.
-    pub topics: Vec<TopicConfig>,
+    /// All topics.
+    pub topics: Topics,
+    /// What the broker allows of their permissions.
+    pub permission: u32,
 }
 
 impl Announcement {
@@ -56,9 +64,38 @@ impl Announcement {
         (self.broker_id, self.term) == (other.broker_id, other.term)
     }
 
-    /// REGISTER_BROKER. One for all name servers: the body is shared.
+    /// The topics that are new or different since `told`. `None`: that is not all there is to say.
+    pub fn changes_since(&self, told: &Self) -> Option<Vec<Arc<Topic>>> {
+        if !self.same_role(told) || self.permission != told.permission {
+            return None;
+        }
+        let (mut before, mut changed) = (told.topics.values().peekable(), Vec::new());
+        for topic in self.topics.values() {
+            match before.next_if(|before| before.name <= topic.name) {
+                Some(same) if Arc::ptr_eq(same, topic) => {}
+                Some(before) if before.name < topic.name => return None, // it was deleted
+                Some(_) | None => changed.push(Arc::clone(topic)),
+            }
+        }
+        before.peek().is_none().then_some(changed)
+    }
+
+    /// REGISTER_BROKER with all topics.
     pub fn request(&self, registrant: &Registrant) -> RemotingCommand {
-        let body = self.body();
+        self.registration(registrant, self.topics.values()).with_field(TOPICS_COMPLETE, true)
+    }
+
+    /// REGISTER_BROKER with what [`Self::changes_since`] says, for a name server that knows it.
+    pub fn changes(&self, registrant: &Registrant, changed: &[Arc<Topic>]) -> RemotingCommand {
+        self.registration(registrant, changed.iter()).with_field(TOPICS_COMPLETE, false)
+    }
+
+    fn registration<'a>(
+        &self,
+        registrant: &Registrant,
+        topics: impl Iterator<Item = &'a Arc<Topic>>,
+    ) -> RemotingCommand {
+        let body = self.body(topics);
         let header = RegisterBroker {
             broker_name: registrant.group.clone(),
             broker_addr: registrant.address.clone(),
@@ -71,15 +108,14 @@ impl Announcement {
             body_crc32: i32::try_from(message::body_crc(&body)).unwrap_or(0),
             zone_name: None,
         };
-        header
-            .request()
-            .with_field(TOPICS_COMPLETE, true)
-            .with_field(TELL_ENTERED, true)
-            .with_body(body)
+        header.request().with_field(TELL_ENTERED, true).with_body(body)
     }
 
-    fn body(&self) -> Bytes {
-        let named = |topic: &TopicConfig| (topic.topic_name.clone(), topic.clone());
+    fn body<'a>(&self, topics: impl Iterator<Item = &'a Arc<Topic>>) -> Bytes {
+        let named = |topic: &Arc<Topic>| {
+            let perm = allowed(topic.perm, self.permission);
+            (topic.name.clone(), TopicConfig { perm, ..topics::to_config(topic) })
+        };
         bodies::encode(&RegisterBrokerBody {
             filter_server_list: Vec::new(),
             topic_config_serialize_wrapper: TopicConfigTable {
@@ -88,11 +124,17 @@ impl Announcement {
                     state_version: i64::try_from(self.term.0).unwrap_or(i64::MAX),
                     timestamp: self.changed_ms,
                 },
-                topic_config_table: self.topics.iter().map(named).collect(),
+                topic_config_table: topics.map(named).collect(),
                 ..TopicConfigTable::default()
             },
         })
     }
+}
+
+/// A topic's permission on a broker that may itself be read-only or write-only.
+fn allowed(topic: u32, broker: u32) -> u32 {
+    let both = perm::READ | perm::WRITE;
+    if broker & both == both { topic } else { topic & broker }
 }
 
 impl Registrant {
@@ -122,6 +164,12 @@ impl Registrant {
         }
         .request()
     }
+}
+
+/// Whether an answer says if this broker is in the name server's table: those that do also take
+/// topics that changed alone for what they are.
+pub fn says_entered(answer: &RemotingCommand) -> bool {
+    answer.ext.get(TELL_ENTERED).is_some()
 }
 
 /// Whether an answer says that this broker is not in the name server's table.
@@ -169,6 +217,60 @@ mod tests {
         }
     }
 
+    fn plain(name: &str) -> Arc<Topic> {
+        Arc::new(topics::plain(name, 4, perm::READ | perm::WRITE))
+    }
+
+    fn announcement(topics: impl IntoIterator<Item = Arc<Topic>>) -> Announcement {
+        let named = |topic: Arc<Topic>| (topic.name.as_str().into(), topic);
+        Announcement {
+            broker_id: BrokerId(0),
+            term: Term(7),
+            counter: 2,
+            changed_ms: 1_795_224_858_244,
+            topics: topics.into_iter().map(named).collect(),
+            permission: perm::READ | perm::WRITE,
+        }
+    }
+
+    #[test]
+    fn what_has_changed_is_said_alone_where_it_says_all() {
+        let [a, b, c, d] = ["A", "B", "C", "D"].map(plain);
+        let other_b = Arc::new(Topic { read_queues: 9, ..Topic::clone(&b) });
+        let told = announcement([a.clone(), b.clone(), c.clone()]);
+        let rows = [
+            (vec![&a, &b, &c], Some(vec![])),
+            (vec![&a, &b, &c, &d], Some(vec!["D"])),
+            (vec![&a, &other_b, &c, &d], Some(vec!["B", "D"])),
+            (vec![&b, &c], None),
+            (vec![&a, &c, &d], None),
+            (vec![&a, &b], None),
+            (vec![&a, &b, &d], None),
+            (vec![], None),
+        ];
+        for (topics, want) in rows {
+            let names: Vec<_> = topics.iter().map(|t| t.name.clone()).collect();
+            let changes = announcement(topics.into_iter().cloned()).changes_since(&told);
+            let got = changes
+                .as_ref()
+                .map(|changed| changed.iter().map(|t| t.name.as_str()).collect::<Vec<_>>());
+            assert_eq!(got, want, "{names:?}");
+        }
+        let first = announcement([a.clone()]);
+        let late = Announcement { term: Term(8), ..announcement([a.clone(), b.clone()]) };
+        assert_eq!(late.changes_since(&first), None, "another role");
+        let read_only = Announcement { permission: perm::READ, ..announcement([a, b]) };
+        assert_eq!(read_only.changes_since(&first), None, "another permission");
+    }
+
+    #[test]
+    fn permissions_are_limited_by_the_brokers() {
+        let rows = [((6, 6), 6), ((7, 6), 7), ((6, 4), 4), ((7, 4), 4), ((6, 2), 2), ((4, 6), 4)];
+        for ((topic, broker), want) in rows {
+            assert_eq!(allowed(topic, broker), want, "topic {topic} broker {broker}");
+        }
+    }
+
     #[test]
     fn ids_follow_the_role_and_the_place_in_the_peer_list() {
         // (leads, term, place, members), id
@@ -188,13 +290,7 @@ mod tests {
 
     #[test]
     fn a_registration_is_what_java_sends_and_two_fields() {
-        let announcement = Announcement {
-            broker_id: BrokerId(0),
-            term: Term(7),
-            counter: 2,
-            changed_ms: 1_795_224_858_244,
-            topics: vec![TopicConfig::new("VecTopic", 4)],
-        };
+        let announcement = announcement([plain("VecTopic")]);
         let request = announcement.request(&registrant());
         let body = r#"{"filterServerList":[],"topicConfigSerializeWrapper":{"dataVersion":{"counter":2,"stateVersion":7,"timestamp":1795224858244},"mappingDataVersion":{"counter":0,"stateVersion":0,"timestamp":0},"topicConfigTable":{"VecTopic":{"attributes":{},"order":false,"perm":6,"readQueueNums":4,"topicFilterType":"SINGLE_TAG","topicName":"VecTopic","topicSysFlag":0,"writeQueueNums":4}},"topicQueueMappingDetailMap":{},"topicQueueMappingInfoMap":{}}}"#;
         assert_eq!(std::str::from_utf8(&request.body), Ok(body));
@@ -219,7 +315,8 @@ mod tests {
     #[test]
     fn answers_are_read() {
         let answer = || RemotingCommand::response(crate::protocol::codes::ResponseCode::SUCCESS);
-        assert!(!says_unknown(&answer()));
+        assert!(!says_unknown(&answer()) && !says_entered(&answer()));
+        assert!(says_entered(&answer().with_field("tellEntered", true)));
         assert!(!says_unknown(&answer().with_field("tellEntered", true)));
         assert!(says_unknown(&answer().with_field("tellEntered", false)));
         let table = ordered_topics(&answer().with_body(r#"{"table":{"T":"b:4","U":"b:1"}}"#));

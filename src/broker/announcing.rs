@@ -17,15 +17,11 @@ use super::{
     Broker,
     announcement::{Announcement, broker_id},
     registration::{Announcements, Progress},
-    topics,
 };
-use crate::{
-    protocol::{bodies::TopicConfig, perm},
-    raft::{
-        Role,
-        command::{Command, Topic},
-        tables::Tables,
-    },
+use crate::raft::{
+    Role,
+    command::{Command, Topic},
+    tables::Tables,
 };
 
 /// How late a change of topics is noticed that nobody has pointed out.
@@ -158,16 +154,13 @@ pub fn announcement(
 ) -> Option<Announcement> {
     let term = role.term();
     let broker_id = broker_id(role.is_leader(), term, place.index, place.members)?;
-    let topics = tables.topics().map(|topic| {
-        let perm = allowed(topic.perm, permission);
-        TopicConfig { perm, ..topics::to_config(topic) }
-    });
     Some(Announcement {
         broker_id,
         term,
         counter: counter(tables),
         changed_ms: tables.topics_version().at_ms.max(tables.settings_version().at_ms),
-        topics: topics.collect(),
+        topics: tables.all_topics(),
+        permission,
     })
 }
 
@@ -176,12 +169,6 @@ pub fn announcement(
 fn counter(tables: &Tables) -> i64 {
     let counter = tables.topics_version().counter + tables.settings_version().counter;
     i64::try_from(counter).unwrap_or(i64::MAX)
-}
-
-/// A topic's permission on a broker that may itself be read-only or write-only.
-fn allowed(topic: u32, broker: u32) -> u32 {
-    let both = perm::READ | perm::WRITE;
-    if broker & both == both { topic } else { topic & broker }
 }
 
 /// Topics whose `order` flag differs from what name servers say, as they should be.
@@ -194,7 +181,11 @@ pub fn order_changes(tables: &Tables, ordered: &BTreeSet<String>) -> Vec<Topic> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::{BrokerId, Term};
+    use crate::{
+        broker::topics,
+        ids::{BrokerId, Term},
+        protocol::perm,
+    };
 
     const PLACE: Place = Place { index: 1, members: 3 };
 
@@ -222,14 +213,6 @@ mod tests {
     }
 
     #[test]
-    fn permissions_are_limited_by_the_brokers() {
-        let rows = [((6, 6), 6), ((7, 6), 7), ((6, 4), 4), ((7, 4), 4), ((6, 2), 2), ((4, 6), 4)];
-        for ((topic, broker), want) in rows {
-            assert_eq!(allowed(topic, broker), want, "topic {topic} broker {broker}");
-        }
-    }
-
-    #[test]
     fn a_changed_permission_is_another_version() {
         let mut tables = tables(&["T"]);
         let leader = Role::Leader { term: Term(3) };
@@ -238,7 +221,8 @@ mod tests {
         tables.apply(setting, 9);
         let after = announcement(&leader, PLACE, &tables, 4).unwrap();
         assert!(after.counter > before.counter);
-        assert_eq!(after.topics[0].perm, 4);
+        assert_eq!(after.permission, 4);
+        assert_eq!(after.changes_since(&before), None);
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! Keeps this broker registered with every name server.
 //!
 //! One task per name server, so that a slow or dead one delays nobody. Each keeps its connection,
-//! registers at once when the role changes, a moment later when topics do, every
-//! `registerNameServerPeriod` in any case, and sends heartbeats in between. It registers again when
+//! registers at once when the role changes, every `registerNameServerPeriod` in any case, and sends
+//! heartbeats in between. Topics that come or change are told alone to a name server of ours; to
+//! others, or when topics go, all of them are told again, a moment later. It registers again when
 //! the connection ends or the name server says that it does not know this broker: a name server
 //! that was restarted is complete within a second.
 //!
@@ -26,16 +27,17 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
-use super::announcement::{Announcement, Registrant, ordered_topics, says_unknown};
+use super::announcement::{Announcement, Registrant, ordered_topics, says_entered, says_unknown};
 use crate::{
     net::{CallError, Client, ClientOptions, Connection, Handled, Handler, ReplyTo},
     protocol::{codes::ResponseCode, command::RemotingCommand},
+    raft::command::Topic,
 };
 
 /// Between heartbeats, and how long their answers may take.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 const HEARTBEAT_ANSWER: Duration = Duration::from_secs(3);
-/// Topics that change one after the other are told together; the first one at once.
+/// Between two registrations with all topics, however often these change.
 const GATHER: Duration = Duration::from_millis(200);
 /// Between attempts to reach a name server.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(500));
@@ -122,6 +124,8 @@ impl Registration {
                 connection_ended,
                 told: sender,
                 standing: None,
+                takes_changes: false,
+                all_due: Instant::now(),
             };
             tasks.spawn(link.run(stop.clone()));
         }
@@ -174,6 +178,17 @@ struct Link {
     told: watch::Sender<Told>,
     /// For logging changes only; `None`: not tried yet.
     standing: Option<Standing>,
+    /// It takes topics that changed without the others.
+    takes_changes: bool,
+    /// When all topics are to be told again.
+    all_due: Instant,
+}
+
+/// What is to be told next.
+struct Next {
+    announcement: Arc<Announcement>,
+    /// Topics that changed since what it has, where they are all there is to say.
+    changed: Option<Vec<Arc<Topic>>>,
 }
 
 /// What became of the last registration.
@@ -213,29 +228,33 @@ impl Link {
 
     /// Ends when nothing will ever be announced again.
     async fn keep_registered(&mut self) {
-        let mut retry = RETRY.0;
+        let (mut retry, mut next) = (RETRY.0, None);
         loop {
-            let current = self.announcements.borrow_and_update().clone();
-            let Some(current) = current else {
+            let all = || Some(Next { announcement: self.newest()?, changed: None });
+            let Some(now) = next.take().or_else(all) else {
                 if self.announcements.changed().await.is_err() {
                     return;
                 }
                 continue;
             };
-            match self.register(&current).await {
+            let current = &now.announcement;
+            match self.register(&now).await {
                 None => retry = RETRY.0, // the role has changed meanwhile
                 Some(Ok(ordered_topics)) => {
                     retry = RETRY.0;
-                    self.note_registered(&current);
+                    if now.changed.is_none() {
+                        self.all_due = Instant::now() + self.period;
+                    }
+                    self.note_registered(current);
                     self.told
                         .send_replace(Told { announced: Some(current.clone()), ordered_topics });
-                    self.stay_registered(&current).await;
+                    next = self.stay_registered(current).await;
                 }
                 Some(Err(failure)) => {
                     self.note_failure(&failure);
                     tokio::select! {
                         () = sleep(retry) => retry = (retry * 2).min(RETRY.1),
-                        () = role_changed(&mut self.announcements, &current) => retry = RETRY.0,
+                        () = role_changed(&mut self.announcements, current) => retry = RETRY.0,
                     }
                 }
             }
@@ -244,30 +263,37 @@ impl Link {
 
     /// Sends one registration. `None`: given up, because the role has changed. Requests of one
     /// connection are taken in order, so what was sent cannot overtake what follows.
-    async fn register(
-        &mut self,
-        current: &Arc<Announcement>,
-    ) -> Option<Result<Option<BTreeSet<String>>, Failure>> {
-        let request = current.request(&self.registrant);
+    async fn register(&mut self, next: &Next) -> Option<Result<Option<BTreeSet<String>>, Failure>> {
+        let current = &next.announcement;
+        let request = match &next.changed {
+            Some(changed) => current.changes(&self.registrant, changed),
+            None => current.request(&self.registrant),
+        };
         let call = self.client.call(&self.name_server, request, self.timeout);
         let answer = tokio::select! {
             answer = call => answer,
             () = role_changed(&mut self.announcements, current) => return None,
         };
-        Some(answer.map_err(Failure::from).and_then(|answer| read_answer(&answer)))
+        Some(answer.map_err(Failure::from).and_then(|answer| {
+            self.takes_changes = says_entered(&answer);
+            read_answer(&answer)
+        }))
     }
 
-    /// Returns when it is time to register again.
-    async fn stay_registered(&mut self, current: &Arc<Announcement>) {
+    /// Returns when it is time to register again. `None`: with all topics, as they are then.
+    async fn stay_registered(&mut self, current: &Arc<Announcement>) -> Option<Next> {
         let registered = Instant::now();
         let mut next_heartbeat = registered + HEARTBEAT;
         loop {
             if !is_current(&self.announcements, current) {
-                tokio::select! {
-                    () = sleep_until(registered + GATHER) => {}
-                    () = role_changed(&mut self.announcements, current) => {}
+                let next = self.changes_since(current);
+                if next.is_none() {
+                    tokio::select! {
+                        () = sleep_until(registered + GATHER) => {}
+                        () = role_changed(&mut self.announcements, current) => {}
+                    }
                 }
-                return;
+                return next;
             }
             // All cancel-safe: nothing is taken out of anything before a branch is chosen.
             tokio::select! {
@@ -275,16 +301,31 @@ impl Link {
                     // Nothing new will come; what there is stays announced.
                     sleep_until(next_heartbeat).await;
                 },
-                () = self.connection_ended.notified() => return,
-                () = sleep_until(registered + self.period) => return,
+                () = self.connection_ended.notified() => return None,
+                () = sleep_until(self.all_due) => return None,
                 () = sleep_until(next_heartbeat) => {
                     if !self.is_known(current).await {
-                        return;
+                        return None;
                     }
                     next_heartbeat = Instant::now() + HEARTBEAT;
                 }
             }
         }
+    }
+
+    /// What is new since `told`, if the name server can do with that.
+    fn changes_since(&mut self, told: &Announcement) -> Option<Next> {
+        if !self.takes_changes || self.all_due <= Instant::now() {
+            return None;
+        }
+        let announcement = self.newest()?;
+        let changed = Some(announcement.changes_since(told)?);
+        Some(Next { announcement, changed })
+    }
+
+    /// What there is to announce, seen from now on.
+    fn newest(&mut self) -> Option<Arc<Announcement>> {
+        self.announcements.borrow_and_update().clone()
     }
 
     /// Sends one heartbeat. A name server that has none (4.x) says so, which is a sign of life.

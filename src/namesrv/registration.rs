@@ -46,6 +46,8 @@ pub enum Extent {
     Unstated,
     /// They do not exist (`topicsComplete=true`, sent by our brokers).
     Complete,
+    /// They are as before (`topicsComplete=false`, sent by our brokers).
+    Changes,
 }
 
 /// A topic and its queues on one broker group.

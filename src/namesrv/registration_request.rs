@@ -19,7 +19,8 @@ use crate::protocol::{
 };
 use flate2::read::ZlibDecoder;
 
-/// Ext field of our brokers: the registration holds all topics, what is not in it does not exist.
+/// Ext field of our brokers. True: the registration holds all topics, what is not in it does not
+/// exist. False: it holds those that have changed since the last one.
 pub const TOPICS_COMPLETE: &str = "topicsComplete";
 /// Most bytes of an unpacked body: those of the largest frame, so that packing gets nobody much
 /// more memory than plain JSON does. It is room for some 400,000 topics.
@@ -50,7 +51,11 @@ pub fn parse(request: &RemotingCommand) -> Result<Parsed, Refusal> {
     names::check_address("haServerAddr", &header.ha_server_addr)?;
     let zone = header.zone_name.filter(|zone| !zone.is_empty());
     zone.as_deref().map_or(Ok(()), |zone| names::check_name("__ZONE_NAME", zone))?;
-    let complete = request.ext.optional::<bool>(TOPICS_COMPLETE)?.unwrap_or(false);
+    let extent = match request.ext.optional::<bool>(TOPICS_COMPLETE)? {
+        Some(true) => Extent::Complete,
+        Some(false) => Extent::Changes,
+        None => Extent::Unstated,
+    };
 
     let body = body(request, header.compressed)?;
     let sent = body.topics.len();
@@ -65,7 +70,7 @@ pub fn parse(request: &RemotingCommand) -> Result<Parsed, Refusal> {
         broker_id: header.broker_id,
         version: body.version,
         topics,
-        extent: if complete { Extent::Complete } else { Extent::Unstated },
+        extent,
         acting_master: header.enable_acting_master,
         zone: zone.map(Arc::from),
         silence_max: silence_max(header.heartbeat_timeout_millis),

@@ -254,10 +254,14 @@ impl RouteTable {
         known.filter(|known| *known > version)
     }
 
-    /// One topic alone may be only what changed, and must not create a broker.
+    /// What is or, one topic alone, may be only what changed must not create a broker.
     fn check_incremental(&self, registration: &Registration) -> Result<(), Refusal> {
         let known = |group: &Group| group.members.contains_key(&registration.broker_id);
-        let may_be_part = registration.topics.len() == 1 && registration.extent == Extent::Unstated;
+        let may_be_part = match registration.extent {
+            Extent::Unstated => registration.topics.len() == 1,
+            Extent::Complete => false,
+            Extent::Changes => true,
+        };
         if may_be_part && !self.groups.get(&registration.group).is_some_and(known) {
             return Err(Refusal::IncrementalFromUnknown);
         }
@@ -294,12 +298,11 @@ impl RouteTable {
         entered: EnteredAs,
     ) -> usize {
         let group = &registration.group;
+        let by_rule = rules.delete_missing_topics && registration.extent != Extent::Changes;
         let (limit, removes) = match entered.source {
-            Source::Leader => {
-                (None, rules.delete_missing_topics || registration.extent == Extent::Complete)
-            }
-            Source::Stand { write: true } => (None, rules.delete_missing_topics),
-            Source::Stand { write: false } => (Some(!perm::WRITE), rules.delete_missing_topics),
+            Source::Leader => (None, by_rule || registration.extent == Extent::Complete),
+            Source::Stand { write: true } => (None, by_rule),
+            Source::Stand { write: false } => (Some(!perm::WRITE), by_rule),
             Source::Lagging => return self.take_missing_topics(group, &registration.topics),
             Source::None => return 0,
         };

@@ -30,6 +30,8 @@ impl Version {
 }
 
 type Map<V> = RedBlackTreeMapSync<Arc<str>, V>;
+/// All topics by name, as of some moment: a clone costs nothing.
+pub type Topics = Map<Arc<Topic>>;
 /// Offsets of one group in one topic, by queue id.
 pub type QueueOffsets = Arc<BTreeMap<u32, u64>>;
 
@@ -45,7 +47,7 @@ pub struct Lock {
 /// All replicated state that is not a message. Equal on all members at the same applied index.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Tables {
-    topics: Map<Arc<Topic>>,
+    topics: Topics,
     topics_version: Version,
     groups: Map<Arc<Group>>,
     groups_version: Version,
@@ -67,6 +69,11 @@ impl Tables {
     /// All topics, by name.
     pub fn topics(&self) -> impl Iterator<Item = &Arc<Topic>> {
         self.topics.values()
+    }
+
+    /// The same, to be kept.
+    pub fn all_topics(&self) -> Topics {
+        self.topics.clone()
     }
 
     /// How many topics there are.

@@ -23,7 +23,7 @@ const TOPICS: [&str; 4] = ["T0", "T1", "T2", "T3"];
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let group = || 0..3_u8;
     let port = || 1..6_u16;
-    let extent = prop_oneof![Just(Extent::Unstated), Just(Extent::Complete)];
+    let extent = prop_oneof![Just(Extent::Unstated), Just(Extent::Complete), Just(Extent::Changes)];
     let register = (group(), 0..4_u64, port(), 0..6_i64, 0..16_u8, extent).prop_map(
         |(group, id, port, term, topics, extent)| Step::Register {
             group,

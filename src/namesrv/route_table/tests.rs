@@ -164,6 +164,9 @@ fn one_topic_alone_does_not_create_a_broker_unless_it_is_the_whole_table() {
     let later = Registration { version: version(0, 2), ..broker("G", 0, 1, &["V"]) };
     assert_eq!(net.enter(&later).topics, 1);
     assert_eq!(net.topics("G"), ["T", "U", "V"]);
+    let changes = Registration { extent: Extent::Changes, ..raft(0, 2, 1, &["T", "U"]) };
+    let unknown = Registration { group: Arc::from("H"), ..changes };
+    assert_eq!(net.register(&unknown), Err(Refusal::IncrementalFromUnknown));
     net.enter(&Registration { group: Arc::from("H"), ..raft(0, 2, 1, &["T"]) });
     net.enter(&broker("Empty", 0, 3, &[]));
 }
@@ -215,6 +218,8 @@ fn missing_topics_go_when_the_leader_says_complete_or_the_setting_says_so() {
         (Extent::Unstated, false, &["T", "U", "V"]),
         (Extent::Unstated, true, &["U", "V"]),
         (Extent::Complete, false, &["U", "V"]),
+        (Extent::Changes, false, &["T", "U", "V"]),
+        (Extent::Changes, true, &["T", "U", "V"]),
     ];
     for (extent, delete_missing_topics, want) in rows {
         let mut net = Net::new();
