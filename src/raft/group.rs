@@ -1,6 +1,6 @@
 //! The handle that the broker holds: propose, read what is applied, ask for the role.
 //!
-//! openraft, the append into the mapping and apply run on one thread of their own, `raft`; the
+//! openraft, append and apply run on one thread of their own, `raft`; the
 //! handle's methods are callable from any thread and never wait for it.
 
 use std::collections::BTreeMap;

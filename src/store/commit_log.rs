@@ -76,7 +76,7 @@ pub enum Body<'a> {
     Blank,
     /// Messages, then commands.
     Data {
-        /// Encoded straight into the log. [`Draft::check`] has accepted them.
+        /// Encoded once, into the entry. [`Draft::check`] has accepted them.
         drafts: &'a [Draft],
         /// As the raft layer encodes them.
         commands: &'a [u8],

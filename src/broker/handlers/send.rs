@@ -8,7 +8,7 @@
 //!
 //! Cost of a send on the connection's thread: one pass over the header, one over the properties,
 //! one checksum of the body; allocations for properties, unique key and the answer's closure. The
-//! body stays where the network put it until the log copies it into its mapping.
+//! body stays where the network put it until the log encodes its entry.
 
 mod drafts;
 mod properties;

@@ -1,7 +1,7 @@
 //! Messages: the record as Java stores and sends it, and what belongs to it.
 //!
 //! The same bytes are in the log, in pull answers and in query answers, so a message is encoded
-//! once, straight into the log's mapping, and never copied into another form.
+//! once, straight into its log entry, and never copied into another form.
 
 pub mod batch;
 mod draft;
