@@ -293,18 +293,20 @@ impl SegmentFile for RealSegment {
     }
 }
 
-/// For file systems that cannot mark a range as zero.
-fn zero_what_is_not(file: &File, range: Range<u64>) -> io::Result<()> {
-    let mut block = vec![0u8; 64 << 10];
-    let mut at = range.start;
-    while at < range.end {
-        let bytes = (range.end - at).min(block.len() as u64);
-        let part = &mut block[..bytes as usize];
-        file.read_exact_at(part, at)?;
-        if part.iter().any(|b| *b != 0) {
-            write_zeros(file, at..at + bytes)?;
+/// For file systems that cannot mark a range as zero. Page by page from the end: wherever that is
+/// interrupted, no entry is left whole behind one that is gone.
+fn zero_what_is_not(file: &impl FileExt, range: Range<u64>) -> io::Result<()> {
+    const PAGE_BYTES: u64 = 4096; // a kill may part a longer write
+    let (mut page, zeros) = ([0; PAGE_BYTES as usize], [0; PAGE_BYTES as usize]);
+    let mut end = range.end;
+    while range.start < end {
+        let start = range.start.max((end - 1) / PAGE_BYTES * PAGE_BYTES);
+        let part = ..(end - start) as usize;
+        file.read_exact_at(&mut page[part], start)?;
+        if page[part] != zeros[part] {
+            file.write_all_at(&zeros[part], start)?;
         }
-        at += bytes;
+        end = start;
     }
     Ok(())
 }
@@ -360,6 +362,37 @@ mod tests {
         file.read_exact_at(&mut bytes, 0).unwrap();
         assert!(bytes[70_001..250_000].iter().all(|b| *b == 0));
         assert!(bytes[..70_001].iter().chain(&bytes[250_000..]).all(|b| *b == 7));
+    }
+
+    /// A file that takes so many writes more.
+    struct Dying(File, std::cell::Cell<usize>);
+
+    impl FileExt for Dying {
+        fn read_at(&self, bytes: &mut [u8], at: u64) -> io::Result<usize> {
+            self.0.read_at(bytes, at)
+        }
+
+        fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<usize> {
+            let left = self.1.get().checked_sub(1).ok_or(io::ErrorKind::Other)?;
+            self.1.set(left);
+            assert!(at / 4096 == (at + bytes.len() as u64 - 1) / 4096, "not within a page");
+            self.0.write_at(bytes, at)
+        }
+    }
+
+    #[test]
+    fn zeroing_that_is_interrupted_leaves_the_front_and_nothing_behind_a_gap() {
+        for writes in 0..60 {
+            let file = Dying(tempfile::tempfile().unwrap(), usize::MAX.into());
+            file.0.write_all_at(&vec![7; 200_000], 0).unwrap();
+            file.1.set(writes);
+            let done = zero_what_is_not(&file, 5_001..200_000);
+            let mut bytes = vec![1; 200_000];
+            file.0.read_exact_at(&mut bytes, 0).unwrap();
+            let zeroed = bytes.iter().position(|b| *b == 0).unwrap_or(bytes.len());
+            assert!(bytes[zeroed..].iter().all(|b| *b == 0), "after {writes} writes");
+            assert_eq!(done.is_ok(), zeroed == 5_001, "after {writes} writes");
+        }
     }
 
     #[test]
