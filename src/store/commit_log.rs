@@ -327,8 +327,9 @@ impl CommitLog {
     /// the reset. If the process ends in between, the next start finishes the reset if the
     /// checkpoint (`ReplayFrom`) is the new one, and forgets it otherwise.
     ///
-    /// Nothing needs to be announced when the log holds `previous`: it goes on there by itself,
-    /// with entries that this member may have vouched for.
+    /// Nothing needs to be announced when the log holds `previous` and goes on at `end`: it does so
+    /// by itself, with entries that this member may have vouched for. `end` is where `previous`
+    /// ends, or the segment boundary after it.
     pub fn begin_reset(&self, end: PhysicalOffset, previous: EntryId) -> Result<(), Error> {
         let core = self.core();
         let _write = core.write.lock();
@@ -364,8 +365,15 @@ impl CommitLog {
         done.map_err(|e| core.poisoned_by(&e))
     }
 
+    /// Whether the log has this entry, and what follows it, if anything does, at `end`.
     fn holds(&self, end: PhysicalOffset, id: EntryId) -> Result<bool, Error> {
-        Ok(self.header_of(id.index)?.is_some_and(|h| h.id() == id && h.end() == end))
+        let Some(header) = self.header_of(id.index)?.filter(|header| header.id() == id) else {
+            return Ok(false);
+        };
+        let boundary = header.end().0.next_multiple_of(self.core().options.segment_bytes);
+        let follower = self.header_of(id.index.next())?;
+        Ok((end == header.end() || end.0 == boundary)
+            && follower.is_none_or(|follower| follower.position == end))
     }
 
     /// Calls `done` when all that was appended so far is as durable as the options say: from the

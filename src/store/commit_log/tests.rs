@@ -476,6 +476,35 @@ fn a_snapshot_of_what_the_log_holds_costs_none_of_its_entries() {
     assert_eq!((all(&log).len(), log.last(), log.tail()), (0, Some(id(5, 4)), end));
 }
 
+#[test]
+fn a_snapshot_of_a_segment_boundary_costs_none_of_the_entries_behind_it() {
+    let disk = Disk::new();
+    let (log, _) = disk.open(PreviousLife::New);
+    (0..25).for_each(|_| drop(append(&log, 3, 100_000).unwrap()));
+    let entries = all(&log);
+    let at = entries.iter().position(|entry| entry.header.position.0 == SEGMENT).unwrap();
+    let (boundary, last) = (PhysicalOffset(SEGMENT), entries[at - 1].header.id());
+    assert!(entries[at - 1].header.end() < boundary);
+    log.begin_reset(boundary, last).unwrap();
+    log.close().unwrap();
+    let from = ReplayFrom { position: boundary, index: last.index.next(), previous: Some(last) };
+    let (log, _) = disk.open_from(PreviousLife::Killed, from, None).unwrap();
+    assert!(bytes(&all(&log)) == bytes(&entries));
+    log.reset(boundary, last).unwrap();
+    assert!(bytes(&all(&log)) == bytes(&entries[at..]));
+}
+
+#[test]
+fn a_snapshot_that_goes_on_elsewhere_than_the_log_starts_it_anew() {
+    let disk = Disk::new();
+    let (log, _) = disk.open(PreviousLife::New);
+    (0..5).for_each(|_| drop(append(&log, 3, 100_000).unwrap()));
+    // What the log holds behind entry 3 is not what was committed there.
+    log.reset(PhysicalOffset(SEGMENT), id(3, 3)).unwrap();
+    let stands = (all(&log).len(), log.last(), log.tail());
+    assert_eq!(stands, (0, Some(id(3, 3)), PhysicalOffset(SEGMENT)));
+}
+
 // --- durability ---
 
 #[test]
