@@ -33,7 +33,7 @@ use crate::raft::snapshot::{self, SnapshotFiles};
 use crate::raft::type_config::{
     Applied, LogEntry, RaftLogId, StoredMembership, TypeConfig, entry_id, log_id,
 };
-use crate::store::entry::{EntryId, HEADER_BYTES, Header, Kind};
+use crate::store::entry::{EntryId, HEADER_BYTES, Header, Kind, crc32c};
 use crate::store::queues::{self, FlushPolicy, IndexedMessage, Queues, Unit, key_hash};
 use crate::store::{CommitLog, StoredEntry};
 
@@ -251,6 +251,7 @@ impl<'a> Scan<'a> {
                     physical: PhysicalOffset(found.record.physical()),
                     bytes: found.record.stored_bytes() as u32,
                     tags_code: found.tags_code,
+                    crc: crc32c(found.record.bytes()),
                 },
                 store_timestamp: found.record.store_timestamp(),
                 keys: &self.keys[found.keys.clone()],

@@ -52,7 +52,7 @@ fn has_key(record: &Record<'_>, topic: &str, wanted: &str) -> bool {
             || properties.keys.into_iter().flat_map(key::split_keys).any(|key| key == wanted))
 }
 
-/// The record that starts at `at`; `None` if none does, or if it is damaged. `at` may be anything,
+/// The record that starts at `at`; `None` if none does, or if the entry around it is damaged. `at` may be anything,
 /// as it comes from clients: a place within a record, beyond `applied_to` or below the start of the
 /// log.
 pub fn at_position(
@@ -67,8 +67,8 @@ pub fn at_position(
         return None;
     }
     let stored = log.slice(at, size)?;
-    let is_one = |record: Record<'_>| record.physical() == at.0 && record.body_is_intact();
-    Record::parse(&stored).is_ok_and(is_one).then_some(stored)
+    let is_one = Record::parse(&stored).is_ok_and(|record| record.physical() == at.0);
+    (is_one && log.check_at(at).is_ok()).then_some(stored)
 }
 
 /// When the message of a unit was stored; `None` if it is gone. Milliseconds since the epoch.
@@ -167,7 +167,7 @@ mod tests {
                     unit: Unit {
                         physical: PhysicalOffset(record.physical()),
                         bytes: u32::try_from(record.stored_bytes()).unwrap(),
-                        tags_code: 0,
+                        ..Unit::default()
                     },
                     store_timestamp: record.store_timestamp(),
                     keys,

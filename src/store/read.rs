@@ -199,6 +199,8 @@ pub struct Stretch {
     pub physical: PhysicalOffset,
     /// How long it is.
     pub bytes: u32,
+    /// How many messages it is.
+    pub messages: usize,
 }
 
 /// The stretches of the log that hold these messages, in order: messages that lie back to back
@@ -211,9 +213,10 @@ pub fn stretches(units: &[Unit]) -> SmallVec<[Stretch; 4]> {
             && let Some(bytes) = last.bytes.checked_add(unit.bytes)
         {
             last.bytes = bytes;
+            last.messages += 1;
             continue;
         }
-        out.push(Stretch { physical: unit.physical, bytes: unit.bytes });
+        out.push(Stretch { physical: unit.physical, bytes: unit.bytes, messages: 1 });
     }
     out
 }
@@ -234,7 +237,8 @@ mod tests {
         rows.iter()
             .map(|&(bytes, tags_code)| {
                 at += u64::from(bytes);
-                Unit { physical: PhysicalOffset(at - u64::from(bytes)), bytes, tags_code }
+                let physical = PhysicalOffset(at - u64::from(bytes));
+                Unit { physical, bytes, tags_code, crc: 0 }
             })
             .collect()
     }
@@ -312,8 +316,10 @@ mod tests {
     fn neighbouring_messages_are_one_stretch() {
         let mut given = units(&[(100, 0), (50, 0), (30, 0)]);
         given[2].physical.0 += 64; // another log entry
-        let want = [(0, 150), (214, 30)]
-            .map(|(physical, bytes)| Stretch { physical: PhysicalOffset(physical), bytes });
+        let want = [(0, 150, 2), (214, 30, 1)].map(|(physical, bytes, messages)| {
+            let physical = PhysicalOffset(physical);
+            Stretch { physical, bytes, messages }
+        });
         assert_eq!(stretches(&given).as_slice(), &want);
         assert!(stretches(&[]).is_empty());
     }

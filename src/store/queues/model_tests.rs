@@ -109,7 +109,7 @@ impl Model {
                 topic,
                 queue_id,
                 queue_offset: QueueOffset(*next),
-                unit: Unit { physical, bytes: 100, tags_code: keys as i64 - 2 },
+                unit: Unit { physical, bytes: 100, tags_code: keys as i64 - 2, crc: 0 },
                 at_ms: self.now_ms,
                 keys: KEYS.iter().take(keys).map(|key| key_hash(topic, key)).collect(),
             };

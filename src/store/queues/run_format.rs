@@ -1,7 +1,7 @@
-//! The run file, byte for byte. Little endian but for the units, which are Java's.
+//! The run file, byte for byte. Little endian but for the units, which begin as Java's.
 //!
 //! ```text
-//! units       20 bytes each, grouped by queue, queues in the order of the directory
+//! units       24 bytes each, grouped by queue, queues in the order of the directory
 //! keys        24 bytes each: hash u64 · physical u64 · store timestamp i64, sorted
 //! directory   40 bytes per queue, sorted by (topic, queueId)
 //! names       topic names, each once
@@ -22,7 +22,7 @@ use super::{
 use crate::ids::{PhysicalOffset, QueueOffset};
 
 const MAGIC: [u8; 8] = *b"RMQ-RUN\n";
-const FORMAT_VERSION: u32 = 1;
+const FORMAT_VERSION: u32 = 2;
 pub(super) const BLOCK_BYTES: usize = 64 * 1024;
 pub(super) const KEY_BYTES: usize = 24;
 pub(super) const DIRECTORY_BYTES: usize = 40;
@@ -215,8 +215,8 @@ mod tests {
     #[test]
     fn the_layout_adds_up_and_absurd_counts_have_none() {
         let layout = footer().layout().unwrap();
-        assert_eq!(layout.names, 60 + 48 + 40..60 + 48 + 40 + 5);
-        assert_eq!(layout.file_bytes, 153 + 4 + FOOTER_BYTES);
+        assert_eq!(layout.names, 72 + 48 + 40..72 + 48 + 40 + 5);
+        assert_eq!(layout.file_bytes, 165 + 4 + FOOTER_BYTES);
         assert_eq!(Footer { units: u64::MAX / 19, ..footer() }.layout(), None);
     }
 

@@ -28,7 +28,7 @@ fn entry(from: u64, to: u64) -> Range<PhysicalOffset> {
 }
 
 fn message(topic: &str, queue_id: u32, offset: u64, physical: u64) -> IndexedMessage<'_> {
-    let unit = Unit { physical: PhysicalOffset(physical), bytes: 100, tags_code: 0 };
+    let unit = Unit { physical: PhysicalOffset(physical), bytes: 100, ..Unit::default() };
     let queue_offset = QueueOffset(offset);
     IndexedMessage { topic, queue_id, queue_offset, unit, store_timestamp: 1, keys: &[] }
 }

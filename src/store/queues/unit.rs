@@ -1,12 +1,14 @@
 //! What ConsumeQueues and the key index are made of, and what a committed message contributes.
 
 use crate::ids::{PhysicalOffset, QueueOffset};
+use crate::store::entry::crc32c;
 
 /// Stored size of a [`Unit`]. Bytes.
-pub const UNIT_BYTES: usize = 20;
+pub const UNIT_BYTES: usize = 24;
 
-/// Where one message of a queue lies in the CommitLog, and the hash of its tag.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Where one message of a queue lies in the CommitLog, the hash of its tag, and what the record is
+/// known by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Unit {
     /// Position of the message record (not of the log entry around it).
     pub physical: PhysicalOffset,
@@ -14,27 +16,38 @@ pub struct Unit {
     pub bytes: u32,
     /// Java hash of the tag, sign-extended; 0 without a tag.
     pub tags_code: i64,
+    /// CRC-32C of the record: whoever hands it on compares all of its bytes in one go.
+    pub crc: u32,
 }
 
 impl Unit {
-    /// The unit as Java stores it: big-endian position (i64), size (i32), tag code (i64).
+    /// Whether `record` is the message as it was applied.
+    pub fn is_of(&self, record: &[u8]) -> bool {
+        crc32c(record) == self.crc
+    }
+
+    /// The unit as Java stores it: big-endian position (i64), size (i32), tag code (i64); then the
+    /// checksum.
     pub fn encode(&self) -> [u8; UNIT_BYTES] {
         let mut out = [0; UNIT_BYTES];
         out[..8].copy_from_slice(&self.physical.0.to_be_bytes());
         out[8..12].copy_from_slice(&self.bytes.to_be_bytes());
-        out[12..].copy_from_slice(&self.tags_code.to_be_bytes());
+        out[12..20].copy_from_slice(&self.tags_code.to_be_bytes());
+        out[20..].copy_from_slice(&self.crc.to_be_bytes());
         out
     }
 
-    /// Reads what [`Unit::encode`] wrote. Any 20 bytes are some unit.
+    /// Reads what [`Unit::encode`] wrote. Any 24 bytes are some unit.
     pub fn decode(stored: &[u8; UNIT_BYTES]) -> Self {
-        let (physical, rest) = stored.split_first_chunk::<8>().expect("20 bytes hold 8");
-        let (bytes, rest) = rest.split_first_chunk::<4>().expect("12 bytes hold 4");
-        let (tags_code, _) = rest.split_first_chunk::<8>().expect("8 bytes hold 8");
+        let (physical, rest) = stored.split_first_chunk::<8>().expect("24 bytes hold 8");
+        let (bytes, rest) = rest.split_first_chunk::<4>().expect("16 bytes hold 4");
+        let (tags_code, rest) = rest.split_first_chunk::<8>().expect("12 bytes hold 8");
+        let (crc, _) = rest.split_first_chunk::<4>().expect("4 bytes hold 4");
         Self {
             physical: PhysicalOffset(u64::from_be_bytes(*physical)),
             bytes: u32::from_be_bytes(*bytes),
             tags_code: i64::from_be_bytes(*tags_code),
+            crc: u32::from_be_bytes(*crc),
         }
     }
 
@@ -87,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn a_unit_is_what_java_writes() {
+    fn a_unit_begins_as_java_writes_it() {
         // The last three: vectors/storage-consumequeue-three-units.json, written by Java 5.5.0.
         let rows = [
             (0x1000, 200, 2_598_919, "0000000000001000000000c8000000000027a807"),
@@ -97,8 +110,8 @@ mod tests {
             (484, 242, 2_598_919, "00000000000001e4000000f2000000000027a807"),
         ];
         for (physical, bytes, tags_code, want) in rows {
-            let unit = Unit { physical: PhysicalOffset(physical), bytes, tags_code };
-            assert_eq!(hex(&unit.encode()), want);
+            let unit = Unit { physical: PhysicalOffset(physical), bytes, tags_code, crc: 0xc0de };
+            assert_eq!(hex(&unit.encode()), format!("{want}0000c0de"));
             assert_eq!(Unit::decode(&unit.encode()), unit);
         }
     }

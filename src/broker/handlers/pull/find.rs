@@ -9,7 +9,6 @@ use crate::net;
 use crate::protocol::codes::ResponseCode;
 use crate::protocol::command::RemotingCommand;
 use crate::protocol::headers::pull::PullAnswer;
-use crate::protocol::message::records;
 use crate::protocol::names;
 use crate::store::queues::{Bounds, Unit};
 use crate::store::read::{self, Filter, Limits, Read, Wanted};
@@ -181,11 +180,12 @@ fn affordable(units: &[Unit], messages_max: u32, bytes_max: u64) -> usize {
 /// `None` if some of them have been deleted.
 fn mapped(broker: &Broker, units: &[Unit]) -> Result<Option<Vec<Bytes>>, RequestError> {
     let log = broker.group.log();
-    let mut mapped = Vec::with_capacity(4);
+    let (mut mapped, mut later) = (Vec::with_capacity(4), units);
     for stretch in read::stretches(units) {
         let Some(bytes) = log.slice(stretch.physical, stretch.bytes) else { return Ok(None) };
-        if let Some(offset) = first_damaged(&bytes) {
-            let position = PhysicalOffset(stretch.physical.0 + offset as u64);
+        let here;
+        (here, later) = later.split_at(stretch.messages);
+        if let Some(position) = first_damaged(here, &bytes) {
             let member = broker.identity.member.clone();
             let why = "the log has it as it was written".to_owned();
             return Err(RequestError::MessageDamaged { position, member, why });
@@ -195,25 +195,45 @@ fn mapped(broker: &Broker, units: &[Unit]) -> Result<Option<Vec<Bytes>>, Request
     Ok(Some(mapped))
 }
 
-/// Where in a stretch of records the first one starts that is not as it was written.
-fn first_damaged(stretch: &[u8]) -> Option<usize> {
-    let mut at = 0;
-    for record in records(stretch) {
-        match record {
-            Ok(record) if record.body_is_intact() => at += record.stored_bytes(),
-            Ok(_) | Err(_) => return Some(at),
-        }
-    }
-    None
+/// Where in a stretch of records, those of `units`, the first one starts that is not as it was
+/// when it was applied.
+fn first_damaged(units: &[Unit], stretch: &[u8]) -> Option<PhysicalOffset> {
+    let mut rest = stretch;
+    let damaged = units.iter().find(|unit| {
+        let (record, later) = rest.split_at(rest.len().min(unit.bytes as usize));
+        rest = later;
+        !unit.is_of(record)
+    });
+    damaged.map(|unit| unit.physical)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::entry::crc32c;
+
+    #[test]
+    fn any_flipped_bit_of_a_record_is_found() {
+        let stretch: Vec<u8> = (0..200_u32).map(|n| (n * 37 % 251) as u8).collect();
+        let unit = |from: usize, to: usize| Unit {
+            physical: PhysicalOffset(1000 + from as u64),
+            bytes: (to - from) as u32,
+            crc: crc32c(&stretch[from..to]),
+            ..Unit::default()
+        };
+        let units = [unit(0, 91), unit(91, 110), unit(110, 200)];
+        assert_eq!(first_damaged(&units, &stretch), None);
+        for bit in 0..stretch.len() * 8 {
+            let mut flawed = stretch.clone();
+            flawed[bit / 8] ^= 1 << (bit % 8);
+            let hurt = units.iter().rfind(|unit| unit.physical.0 <= 1000 + bit as u64 / 8);
+            assert_eq!(first_damaged(&units, &flawed), hurt.map(|unit| unit.physical), "bit {bit}");
+        }
+    }
 
     #[test]
     fn old_messages_come_few_at_a_time_and_never_none() {
-        let unit = |bytes| Unit { physical: PhysicalOffset(0), bytes, tags_code: 0 };
+        let unit = |bytes| Unit { bytes, ..Unit::default() };
         let units = [unit(40), unit(40), unit(40)];
         let rows = [(9, 1000, 3), (2, 1000, 2), (9, 80, 2), (9, 10, 1), (0, 1000, 1)];
         for (messages_max, bytes_max, want) in rows {
