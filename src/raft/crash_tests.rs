@@ -351,6 +351,11 @@ fn expect(holds: bool, otherwise: impl FnOnce() -> String) -> Result<(), Failed>
 fn come_back(disk: &SimulatedDisk, dir: &Path, promised: &Promised) -> Result<(), Failed> {
     let mut promised = promised.clone();
     let mut store = Store::open(disk, dir)?;
+    for (dir, start) in [(dir.to_owned(), "checkpoint-"), (dir.join("snapshots"), "")] {
+        let unfinished = |name: &str| name.starts_with(start) && name.ends_with(".tmp");
+        let left = disk.list(&dir)?.into_iter().find(|file| unfinished(&file.name));
+        expect(left.is_none(), || format!("{left:?} is left over"))?;
+    }
     check(&mut store, &promised)?;
     // What was found is acted upon from now on.
     promised.votes = vec![store.vote.map(told)];
@@ -420,7 +425,7 @@ fn a_start_that_is_interrupted_at_any_step_is_made_up_for_by_the_next() {
             0 => Return::Nothing,
             _ => Return::Part { seed: random.u64(..), order: NameOrder::Kept },
         };
-        let second = Return::Part { seed: random.u64(..), order: NameOrder::Kept };
+        let lost = Return::Part { seed: random.u64(..), order: NameOrder::Kept };
         let probe = first.disk(&disk, &dir);
         let before = probe.steps().len();
         let opened = Store::open(&probe, &dir).map(drop);
@@ -432,12 +437,14 @@ fn a_start_that_is_interrupted_at_any_step_is_made_up_for_by_the_next() {
             let again = first.disk(&disk, &dir);
             again.stop_at(at);
             let interrupted = Store::open(&again, &dir).map(drop);
-            if let Err(error) = come_back(&second.disk(&again, &dir), &dir, &promised) {
-                failures.push(format!(
-                    "stopped at {step} ({}), {first:?}, then at {at} ({interrupted:?}), \
-                     {second:?}: {error}",
-                    steps[step]
-                ));
+            for second in [lost, Return::Killed] {
+                if let Err(error) = come_back(&second.disk(&again, &dir), &dir, &promised) {
+                    failures.push(format!(
+                        "stopped at {step} ({}), {first:?}, then at {at} ({interrupted:?}), \
+                         {second:?}: {error}",
+                        steps[step]
+                    ));
+                }
             }
         }
         if let Err(error) = opened {

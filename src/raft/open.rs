@@ -86,7 +86,8 @@ async fn open_store(
     let lock = StoreLock::take(&*files, &dir)?;
     keep_room(&*files, options)?;
     let store = open_stamp(&files, options, used)?;
-    let votes = VoteFile::open(&*files, &dir)?;
+    let votes = VoteFile::open(&*files, &dir, store.previous_life())?;
+    checkpoint::remove_unfinished(&*files, &dir)?;
     let snapshots = SnapshotFiles::open(Arc::clone(&files), dir.join("snapshots"))?;
     let start = load_checkpoint(&*files, options)?;
     let own = introduction(options, store.id());
@@ -99,6 +100,7 @@ async fn open_store(
         ending.clone(),
     );
     let log = open_log(&files, options, &votes, &start, &store, &repairs).await?;
+    store.recovered()?;
     if log.last().is_none() {
         log.wait_for_segment()?; // a member that cannot append anything is better not there
     }

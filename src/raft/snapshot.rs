@@ -17,6 +17,7 @@ use crate::raft::membership::{self, Damaged};
 use crate::raft::tables::{StoredTables, Tables};
 use crate::raft::type_config::{StoredMembership, entry_id, log_id};
 use crate::store::entry::EntryId;
+use crate::store::files::remove_unfinished;
 use crate::store::queues::NextOffsets;
 use crate::store::{Error, Files, checkpoint};
 
@@ -91,9 +92,11 @@ pub(super) struct SnapshotFiles {
 }
 
 impl SnapshotFiles {
-    /// The snapshots in `dir`, which is created when it is missing.
+    /// The snapshots in `dir`, which is created when it is missing; what a crash left unfinished is
+    /// deleted.
     pub(super) fn open(files: Arc<dyn Files>, dir: PathBuf) -> Result<Self, Error> {
         files.create_dir(&dir).map_err(|e| Error::io("create directory", &dir, e))?;
+        remove_unfinished(&*files, &dir, "")?;
         Ok(Self { files, dir })
     }
 

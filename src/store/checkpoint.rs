@@ -14,12 +14,16 @@ use std::path::Path;
 use bytes::Bytes;
 use tracing::warn;
 
-use super::{Error, files::Files};
+use super::{
+    Error,
+    files::{self, Files},
+};
 use crate::ids::PhysicalOffset;
 
 const MAGIC: [u8; 8] = *b"RMQ-CKP\n";
 const FORMAT_VERSION: u32 = 1;
 const HEADER_BYTES: usize = 16;
+const NAME_START: &str = "checkpoint-";
 /// The newest, and one to fall back to.
 const KEPT: usize = 2;
 
@@ -122,15 +126,20 @@ fn checksum(parts: &[&[u8]]) -> u32 {
     digest.finalize() as u32 // 32 bits by definition
 }
 
+/// Deletes what a crash left of a checkpoint that was being written.
+pub fn remove_unfinished(files: &dyn Files, dir: &Path) -> Result<(), Error> {
+    files::remove_unfinished(files, dir, NAME_START)
+}
+
 fn file_name(position: PhysicalOffset) -> String {
-    format!("checkpoint-{position:020}")
+    format!("{NAME_START}{position:020}")
 }
 
 /// Positions of the checkpoints in `dir`, ascending. What a crash left unfinished has another name.
 fn stored(files: &dyn Files, dir: &Path) -> Result<Vec<PhysicalOffset>, Error> {
     let listed = files.list(dir).map_err(|e| Error::io("list directory", dir, e))?;
     let positions = listed.iter().filter_map(|file| {
-        let digits = file.name.strip_prefix("checkpoint-").filter(|digits| digits.len() == 20)?;
+        let digits = file.name.strip_prefix(NAME_START).filter(|digits| digits.len() == 20)?;
         digits.parse().ok().map(PhysicalOffset)
     });
     let mut positions: Vec<_> = positions.collect();
@@ -168,12 +177,17 @@ mod tests {
     }
 
     #[test]
-    fn what_a_crash_while_writing_leaves_is_ignored() {
+    fn what_a_crash_while_writing_leaves_is_ignored_and_removed() {
         let dir = tempfile::tempdir().unwrap();
         write_some(dir.path(), &[64]);
         let unfinished = format!("{}.tmp", file_name(PhysicalOffset(128)));
         fs::write(dir.path().join(unfinished), "RMQ").unwrap();
+        fs::write(dir.path().join("somebody-else's.tmp"), "").unwrap();
         assert_eq!(load(&RealFiles, dir.path()).unwrap().unwrap().position, PhysicalOffset(64));
+        remove_unfinished(&RealFiles, dir.path()).unwrap();
+        let left: Vec<_> =
+            RealFiles.list(dir.path()).unwrap().into_iter().map(|file| file.name).collect();
+        assert_eq!(left, [&file_name(PhysicalOffset(64)), "somebody-else's.tmp"]);
     }
 
     #[test]

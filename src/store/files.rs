@@ -109,6 +109,21 @@ pub trait Files: Send + Sync {
     }
 }
 
+/// End of the name under which [`Files::replace_with`] writes what is not finished yet.
+pub(super) const UNFINISHED: &str = ".tmp";
+
+/// Deletes what former lives did not finish writing in `dir` under names that start like this. For
+/// files whose names change: others are written over.
+pub fn remove_unfinished(files: &dyn Files, dir: &Path, start: &str) -> Result<(), Error> {
+    let listed = files.list(dir).map_err(|e| Error::io("list directory", dir, e))?;
+    let is_one = |name: &str| name.starts_with(start) && name.ends_with(UNFINISHED);
+    for file in listed.iter().filter(|file| is_one(&file.name)) {
+        let path = dir.join(&file.name);
+        files.remove(&path).map_err(|e| Error::io("delete unfinished", &path, e))?;
+    }
+    Ok(())
+}
+
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 /// The file system of this machine.
@@ -187,7 +202,7 @@ impl Files for RealFiles {
 
     fn replace_with(&self, path: &Path, fill: &mut Fill<'_>) -> io::Result<()> {
         let mut name = path.as_os_str().to_owned();
-        name.push(".tmp");
+        name.push(UNFINISHED);
         let temporary = Path::new(&name);
         let mut file = File::create(temporary)?;
         if let Err(error) = fill(&mut file).and_then(|()| file.sync_all()) {

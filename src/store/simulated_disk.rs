@@ -23,7 +23,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::files::{FileInfo, Files, Fill, SegmentFile, Space};
+use super::files::{FileInfo, Files, Fill, SegmentFile, Space, UNFINISHED};
 use super::mmap::{MappedBytes, Unpublished, Writer};
 
 /// What a disk writes as a whole. Bytes.
@@ -473,7 +473,7 @@ impl Files for SimulatedDisk {
 
     fn replace_with(&self, path: &Path, fill: &mut Fill<'_>) -> io::Result<()> {
         let mut name = path.as_os_str().to_owned();
-        name.push(".tmp");
+        name.push(UNFINISHED);
         let temporary = Path::new(&name);
         let mut content = Vec::new();
         let filled = fill(&mut content);

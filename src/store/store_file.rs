@@ -100,7 +100,8 @@ pub enum PreviousLife {
     Clean,
     /// The process ended, the machine went on: what was written is in the page cache or on disk.
     Killed,
-    /// The machine stopped: what was not synced may be gone, in any order.
+    /// The machine stopped, and no start since has come to terms with it: what was not synced may
+    /// be gone, in any order.
     MachineStopped,
 }
 
@@ -113,6 +114,9 @@ struct Stamp {
     created_ms: i64,
     boot_id: String,
     clean: bool,
+    /// The machine stopped, and the log has not been recovered since.
+    #[serde(default)]
+    unrecovered: bool,
     /// Since it was last closed, the member may have vouched for entries that were not on disk.
     #[serde(default)]
     in_memory: bool,
@@ -146,12 +150,12 @@ impl StoreFile {
         let Opening { identity, durability, used, now_ms } = opening;
         let path = dir.join("store.json");
         let content = files.read(&path).map_err(|e| Error::io("read", &path, e))?;
-        let (mut stamp, previous_life) = match content {
+        let (mut stamp, left) = match content {
             Some(content) => {
                 let stamp = parse(&path, &content)?;
                 compare(&path, &stamp.identity, &identity)?;
-                let life = previous_life(&stamp, boot_id);
-                (stamp, life)
+                let left = how_left(&stamp, boot_id);
+                (stamp, left)
             }
             None if used => {
                 return Err(Error::bad_file(&path, "it is missing, but there is a log"));
@@ -161,10 +165,11 @@ impl StoreFile {
                 (new_stamp(identity, drawn, now_ms), PreviousLife::New)
             }
         };
-        let life_was = |life| previous_life == life;
-        stamp.in_doubt |= stamp.in_memory && life_was(PreviousLife::MachineStopped);
+        stamp.in_doubt |= stamp.in_memory && left == PreviousLife::MachineStopped;
         stamp.in_memory = durability == Durability::PageCache
-            || (stamp.in_memory && life_was(PreviousLife::Killed));
+            || (stamp.in_memory && left == PreviousLife::Killed);
+        stamp.unrecovered |= left == PreviousLife::MachineStopped;
+        let previous_life = if stamp.unrecovered { PreviousLife::MachineStopped } else { left };
         boot_id.clone_into(&mut stamp.boot_id);
         stamp.clean = false;
         write(files.as_ref(), &path, &stamp)?;
@@ -180,6 +185,15 @@ impl StoreFile {
     /// How the store was left.
     pub fn previous_life(&self) -> PreviousLife {
         self.previous_life
+    }
+
+    /// The log and the vote have been recovered, durably: the next start may rely on what it finds.
+    pub fn recovered(&self) -> Result<(), Error> {
+        let mut stamp = self.stamp.lock();
+        if !std::mem::replace(&mut stamp.unrecovered, false) {
+            return Ok(());
+        }
+        write(self.files.as_ref(), &self.path, &stamp)
     }
 
     /// Whether entries may be missing that this member has vouched for: its machine stopped while
@@ -245,7 +259,7 @@ fn compare(path: &Path, stored: &Identity, configured: &Identity) -> Result<(), 
     }
 }
 
-fn previous_life(stamp: &Stamp, boot_id: &str) -> PreviousLife {
+fn how_left(stamp: &Stamp, boot_id: &str) -> PreviousLife {
     match (stamp.clean, stamp.boot_id == boot_id) {
         (true, _) => PreviousLife::Clean,
         (false, true) => PreviousLife::Killed,
@@ -261,6 +275,7 @@ fn new_stamp(identity: Identity, drawn: u64, now_ms: i64) -> Stamp {
         created_ms: now_ms,
         boot_id: String::new(),
         clean: false,
+        unrecovered: false,
         in_memory: false,
         in_doubt: false,
     }
@@ -294,13 +309,16 @@ mod tests {
         let rows = [
             ("boot 1", PreviousLife::Killed),
             ("boot 2", PreviousLife::MachineStopped),
-            ("boot 2", PreviousLife::Killed),
+            ("boot 2", PreviousLife::MachineStopped), // that start did not get far enough
         ];
         for (boot, life) in rows {
             let store = open(dir.path(), identity(), boot).unwrap();
             assert_eq!((store.previous_life(), store.id()), (life, first.id()));
         }
-        open(dir.path(), identity(), "boot 2").unwrap().mark_clean().unwrap();
+        open(dir.path(), identity(), "boot 2").unwrap().recovered().unwrap();
+        let store = open(dir.path(), identity(), "boot 2").unwrap();
+        assert_eq!(store.previous_life(), PreviousLife::Killed);
+        store.mark_clean().unwrap();
         let store = open(dir.path(), identity(), "boot 3").unwrap();
         assert_eq!(store.previous_life(), PreviousLife::Clean);
         let store = open(dir.path(), identity(), "boot 3").unwrap();
@@ -312,11 +330,16 @@ mod tests {
         use Durability::{PageCache, Synced};
         type Life = (u8, Durability, bool); // boot, durability, whether it ended cleanly
         // Lives one after the other, and whether there is doubt in the last.
-        let rows: [(&str, &[Life], bool); 7] = [
+        let rows: [(&str, &[Life], bool); 8] = [
             ("killed", &[(1, PageCache, false), (1, PageCache, false)], false),
             ("stopped", &[(1, PageCache, false), (2, Synced, false)], true),
             ("stopped, all was on disk", &[(1, Synced, false), (2, PageCache, false)], false),
             ("clean before it stopped", &[(1, PageCache, true), (2, PageCache, false)], false),
+            (
+                "a start that did not recover the log",
+                &[(1, Synced, false), (2, PageCache, false), (2, PageCache, false)],
+                false,
+            ),
             (
                 "doubt outlasts a life",
                 &[(1, PageCache, false), (2, Synced, true), (2, Synced, false)],

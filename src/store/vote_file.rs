@@ -8,7 +8,8 @@
 //!
 //! Of two slots the one with the higher sequence counts, and the other one is written next. So a
 //! write that is torn leaves what was before; the first vote finds a slot before it that says that
-//! there is none. Vote and commit index have pages of their own: the
+//! there is none. In a store that was closed no write is torn: there a slot that is not
+//! whole is damage, and the vote in it would be forgotten. Vote and commit index have pages of their own: the
 //! latter are written back all the time, and must not endanger the former.
 
 use std::io;
@@ -21,6 +22,7 @@ use super::entry::crc32c;
 use super::error::Error;
 use super::files::{Files, SegmentFile};
 use super::mmap::Writer;
+use super::store_file::PreviousLife;
 use crate::ids::{EntryIndex, StoreId, Term};
 
 const PAGE_BYTES: usize = 4096;
@@ -74,9 +76,10 @@ struct Slot {
 }
 
 impl VoteFile {
-    /// Opens or makes `dir/vote`. Two slots that are both damaged are an error: a member that may
-    /// have forgotten its vote must not vote again.
-    pub fn open(files: &dyn Files, dir: &Path) -> Result<Self, Error> {
+    /// Opens or makes `dir/vote`. A damaged slot is an error, unless the write of a vote that nobody
+    /// was told may have been torn: a member that may have forgotten its vote must not vote again.
+    /// What was torn is written over.
+    pub fn open(files: &dyn Files, dir: &Path, previous_life: PreviousLife) -> Result<Self, Error> {
         let path = dir.join("vote");
         let file = files.segment(&path, FILE_BYTES).map_err(|e| Error::io("open", &path, e))?;
         let mut writer = file.map().map_err(|e| Error::io("map", &path, e))?;
@@ -84,11 +87,18 @@ impl VoteFile {
         if writer.unreadable_pages() > 0 {
             return Err(Error::bad_file(&path, "the disk cannot read it".to_owned()));
         }
+        let torn = vote.lacks_one(writer.contents());
+        if torn && previous_life == PreviousLife::Clean {
+            return Err(Error::bad_file(&path, "one of its two slots is not whole"));
+        }
         // A commit index that cannot be read is one that is not known.
         let unknown = Slots { first_page: 2, newest: None };
         let committed = Slots::read(&path, writer.contents(), 2).unwrap_or(unknown);
         let begun = match vote.newest {
             None => vote.write(file.as_ref(), &mut writer, 0, 0, FLAG_NONE),
+            Some(Slot { number, voted_for, flags, .. }) if torn => {
+                vote.write(file.as_ref(), &mut writer, number, voted_for, flags)
+            }
             Some(_) => Ok(()),
         };
         // A vote that a former life could not sync is in the page cache only, and told from now on.
@@ -161,6 +171,16 @@ impl Slots {
         }
     }
 
+    /// Whether the slot beside the newest one should be whole, and is not: it is written first, or
+    /// something was written there since.
+    fn lacks_one(&self, contents: &[u8]) -> bool {
+        let Some(newest) = self.newest else { return false };
+        let other = self.first_page + ((newest.sequence + 1) % 2) as usize;
+        let other = &contents[other * PAGE_BYTES..][..SLOT_BYTES];
+        let untouched = newest.sequence == 0 && other.iter().all(|b| *b == 0);
+        !untouched && Slot::parse(other).is_none()
+    }
+
     fn write(
         &mut self,
         file: &dyn SegmentFile,
@@ -211,6 +231,7 @@ impl Slot {
 
 #[cfg(test)]
 mod tests {
+    use super::PreviousLife::{Clean, Killed, MachineStopped};
     use super::*;
     use crate::store::files::RealFiles;
     use crate::store::simulated_disk::{NameOrder, SimulatedDisk};
@@ -221,9 +242,13 @@ mod tests {
         Vote { term: Term(term), voted_for, committed: term.is_multiple_of(2) }
     }
 
+    fn open(dir: &Path, life: PreviousLife) -> Result<VoteFile, Error> {
+        VoteFile::open(&RealFiles, dir, life)
+    }
+
     fn saved(votes: u64) -> (tempfile::TempDir, Vec<u8>) {
         let dir = tempfile::tempdir().unwrap();
-        let file = VoteFile::open(&RealFiles, dir.path()).unwrap();
+        let file = open(dir.path(), Killed).unwrap();
         assert_eq!((file.vote(), file.committed()), (None, None));
         (1..=votes).for_each(|term| file.save_vote(vote(term)).unwrap());
         let bytes = fs::read(dir.path().join("vote")).unwrap();
@@ -234,10 +259,10 @@ mod tests {
     fn the_last_vote_and_commit_index_come_back() {
         for votes in 1..6 {
             let (dir, _) = saved(votes);
-            let file = VoteFile::open(&RealFiles, dir.path()).unwrap();
+            let file = open(dir.path(), Killed).unwrap();
             assert_eq!(file.vote(), Some(vote(votes)));
             (0..votes).for_each(|index| file.save_committed(EntryIndex(index)));
-            let file = VoteFile::open(&RealFiles, dir.path()).unwrap();
+            let file = open(dir.path(), Killed).unwrap();
             assert_eq!(file.committed(), Some(EntryIndex(votes - 1)));
             assert_eq!(file.vote(), Some(vote(votes)));
         }
@@ -252,36 +277,60 @@ mod tests {
             for cut in (0..=after.len()).filter(|cut| cut % PAGE_BYTES <= SLOT_BYTES + 1) {
                 let torn = [&after[..cut], &before[cut..]].concat();
                 fs::write(dir.path().join("vote"), torn).unwrap();
-                let file = VoteFile::open(&RealFiles, dir.path()).unwrap();
                 let before = (votes > 1).then(|| vote(votes - 1));
-                let got = file.vote();
+                let got = open(dir.path(), MachineStopped).unwrap().vote();
                 assert!(got == before || got == Some(vote(votes)), "cut at {cut}: {got:?}");
+                let again = open(dir.path(), Clean).unwrap().vote();
+                assert_eq!(again, got, "cut at {cut}: what was torn is mended");
             }
         }
     }
 
     #[test]
-    fn two_damaged_slots_are_an_error_and_one_is_not() {
-        let (dir, mut bytes) = saved(3);
-        bytes[PAGE_BYTES + 20] ^= 1;
-        fs::write(dir.path().join("vote"), &bytes).unwrap();
-        assert_eq!(VoteFile::open(&RealFiles, dir.path()).unwrap().vote(), Some(vote(2)));
-        bytes[20] ^= 1;
-        fs::write(dir.path().join("vote"), &bytes).unwrap();
-        let error = VoteFile::open(&RealFiles, dir.path()).err().unwrap().to_string();
-        assert!(error.contains("neither of its two slots is whole"), "{error}");
+    fn a_damaged_slot_of_a_closed_store_is_an_error_and_two_always_are() {
+        for votes in 1..5 {
+            let (dir, whole) = saved(votes);
+            let path = dir.path().join("vote");
+            for bit in 0..2 * SLOT_BYTES * 8 {
+                let mut bytes = whole.clone();
+                let at = bit / 8 % SLOT_BYTES + bit / 8 / SLOT_BYTES * PAGE_BYTES;
+                bytes[at] ^= 1 << (bit % 8);
+                fs::write(&path, &bytes).unwrap();
+                let error = open(dir.path(), Clean).err().unwrap().to_string();
+                assert!(error.contains("one of its two slots is not whole"), "{error}");
+                for life in [Killed, MachineStopped] {
+                    fs::write(&path, &bytes).unwrap();
+                    let got = open(dir.path(), life).unwrap().vote();
+                    let before = (votes > 1).then(|| vote(votes - 1));
+                    assert!(got == before || got == Some(vote(votes)), "bit {bit}: {got:?}");
+                }
+            }
+            let mut bytes = whole.clone();
+            bytes[PAGE_BYTES..2 * PAGE_BYTES].fill(0);
+            fs::write(&path, &bytes).unwrap();
+            assert!(open(dir.path(), Clean).is_err() || votes == 1, "a page that is gone");
+            let mut bytes = whole;
+            (bytes[20], bytes[PAGE_BYTES + 20]) = (bytes[20] ^ 1, bytes[PAGE_BYTES + 20] ^ 1);
+            fs::write(&path, &bytes).unwrap();
+            let error = open(dir.path(), MachineStopped).err().unwrap().to_string();
+            assert!(error.contains("neither of its two slots is whole"), "{error}");
+        }
     }
 
     #[test]
     fn a_vote_that_a_former_life_could_not_sync_is_durable_once_it_is_read() {
         let (disk, dir) = (SimulatedDisk::new(1 << 20), Path::new("/d"));
         disk.create_dir(dir).unwrap();
-        let file = VoteFile::open(&disk, dir).unwrap();
+        let file = VoteFile::open(&disk, dir, Killed).unwrap();
         disk.stop_at(disk.steps().len() + 1); // written, not synced
         assert!(file.save_vote(vote(1)).is_err());
         let disk = disk.after_kill().unwrap();
-        assert_eq!(VoteFile::open(&disk, dir).unwrap().vote(), Some(vote(1)));
+        assert_eq!(VoteFile::open(&disk, dir, Killed).unwrap().vote(), Some(vote(1)));
         let disk = disk.after_power_loss(NameOrder::Any, &mut |_| false).unwrap();
-        assert_eq!(VoteFile::open(&disk, dir).unwrap().vote(), Some(vote(1)), "it was told");
+        assert_eq!(
+            VoteFile::open(&disk, dir, Killed).unwrap().vote(),
+            Some(vote(1)),
+            "it was told"
+        );
     }
 }
