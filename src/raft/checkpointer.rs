@@ -62,10 +62,10 @@ impl Checkpointer {
     pub(super) fn start(parts: StoreParts) -> std::io::Result<Self> {
         let (jobs, inbox) = mpsc::sync_channel(1);
         let files = Arc::clone(&parts.files);
-        let (mut settled, mut no_room) = (PhysicalOffset(0), false);
+        let mut progress = Progress::default();
         let turn = move || match inbox.try_recv() {
             Ok(job) => {
-                work(&parts, job, &mut settled, &mut no_room);
+                progress.work(&parts, job);
                 Turn::done()
             }
             Err(TryRecvError::Empty) => Turn::Idle(None),
@@ -98,22 +98,46 @@ impl Checkpointer {
     }
 }
 
-fn work(parts: &StoreParts, job: Job, settled: &mut PhysicalOffset, no_room: &mut bool) {
-    let done = match job {
-        Job::Checkpoint { captured, crossed } => {
-            let position = captured.progress.position;
-            parts.checkpoint(&captured, &crossed).map(|()| *settled = position)
+/// What the store thread has done, and what it still has to do.
+#[derive(Default)]
+struct Progress {
+    /// Position of the last durable checkpoint.
+    settled: PhysicalOffset,
+    /// What has gone from the log, but not all of it from the disk.
+    gone: Option<PhysicalOffset>,
+    /// It was said that there is no room.
+    no_room: bool,
+}
+
+impl Progress {
+    fn work(&mut self, parts: &StoreParts, job: Job) {
+        let done = match job {
+            Job::Checkpoint { captured, crossed } => {
+                let position = captured.progress.position;
+                parts.checkpoint(&captured, &crossed).map(|()| self.settled = position)
+            }
+            Job::DropBefore(position) => {
+                self.gone = Some(position);
+                Ok(())
+            }
+            Job::Mend => parts.mend(),
+        };
+        let dropped = self.drop_gone(parts); // whatever became of the job
+        match done.and_then(|()| merge(&parts.queues, self.settled)).and(dropped) {
+            Ok(()) => self.no_room = false,
+            // Told once: a checkpoint is tried every few seconds.
+            Err(error) if error.is_no_room() && std::mem::replace(&mut self.no_room, true) => {}
+            Err(error) => {
+                tracing::error!(%error, "the store thread failed; it goes on with the next job");
+            }
         }
-        Job::DropBefore(position) => parts.drop_before(position),
-        Job::Mend => parts.mend(),
-    };
-    match done.and_then(|()| merge(&parts.queues, *settled)) {
-        Ok(()) => *no_room = false,
-        // Told once: a checkpoint is tried every few seconds.
-        Err(error) if error.is_no_room() && std::mem::replace(no_room, true) => {}
-        Err(error) => {
-            tracing::error!(%error, "the store thread failed; it goes on with the next checkpoint");
-        }
+    }
+
+    fn drop_gone(&mut self, parts: &StoreParts) -> Result<(), StorageError> {
+        let Some(position) = self.gone else { return Ok(()) };
+        parts.drop_before(position)?;
+        self.gone = None;
+        Ok(())
     }
 }
 
@@ -169,8 +193,9 @@ impl StoreParts {
         self.queues.mend(|queues, stretch| rebuild(&self.log, queues, stretch.start, stretch.end))
     }
 
-    fn drop_before(&self, position: PhysicalOffset) -> Result<(), StorageError> {
-        self.snapshots.remove_before(position)?;
-        Ok(self.queues.drop_before(position)?)
+    /// Nothing below `position` is served from now on, whatever becomes of the files.
+    pub(super) fn drop_before(&self, position: PhysicalOffset) -> Result<(), StorageError> {
+        self.queues.drop_before(position)?;
+        Ok(self.snapshots.remove_before(position)?)
     }
 }

@@ -107,14 +107,14 @@ async fn open_store(
     if let Err(error) = reserve.refill() {
         tracing::warn!(%error, dir = %options.log_dir.display(), "no room for the reserve");
     }
-    let room = Arc::new(Room::new(log.clone(), options));
-    room.look_first(&*files);
     let retained = log.first_position()..start.progress.position;
     let queue_options =
         queues::Options { dir: dir.join("consumequeue"), segment_bytes: options.segment_bytes };
     let (queues, opening) =
         Queues::open(Arc::clone(&files), queue_options, retained, start.next.clone())
             .map_err(StorageError::from)?;
+    let room = Arc::new(Room::new(log.clone(), queues.clone(), options));
+    room.look_first(&*files);
     let checkpoint = start.progress.position;
     let state = AppliedState::new(queues.clone(), start.tables, start.progress);
     if opening.replay_from < checkpoint {

@@ -52,6 +52,9 @@ pub struct Limits {
     pub waiting_bytes: usize,
     /// Bytes of one proposal.
     pub proposal_bytes: usize,
+    /// Bytes of derived data in memory that the disk does not take; beyond it no messages are
+    /// taken. Some seconds of the fastest producers.
+    pub unwritten_bytes: usize,
     /// How long a proposal may wait before its proposer is told that the outcome is unknown.
     pub patience: Duration,
 }
@@ -61,6 +64,7 @@ impl Default for Limits {
         Self {
             waiting_bytes: 64 * 1024 * 1024,
             proposal_bytes: 8 * 1024 * 1024,
+            unwritten_bytes: 256 * 1024 * 1024,
             patience: Duration::from_millis(2500),
         }
     }

@@ -6,6 +6,9 @@
 //!                                          leader ──► heirs with room, too few members with room
 //! ```
 //!
+//! Derived data that is written more slowly than messages come is bounded here, too: then the
+//! disk has room, but does not take it in time.
+//!
 //! Messages stop first, then commands, then entries from a leader; what is left is this member's
 //! own, for elections. Nothing of that ends the member: it goes on when there is room.
 
@@ -27,6 +30,7 @@ use crate::raft::type_config::LogEntry;
 use crate::store::commit_log::Fit;
 use crate::store::disk_space::{self, DiskState, Limits};
 use crate::store::files::Space;
+use crate::store::queues::Queues;
 use crate::store::retention::Rules;
 use crate::store::{self, CommitLog, Files};
 
@@ -42,6 +46,9 @@ const ENTRY_BYTES: u64 = 1024;
 /// What is known about room, shared by all who ask.
 pub(super) struct Room {
     log: CommitLog,
+    queues: Queues,
+    /// Of derived data in memory.
+    unwritten_max: usize,
     log_dir: PathBuf,
     rules: ArcSwap<Rules>,
     disk: Mutex<DiskState>,
@@ -62,9 +69,11 @@ pub(super) struct Room {
 }
 
 impl Room {
-    pub(super) fn new(log: CommitLog, options: &GroupOptions) -> Self {
+    pub(super) fn new(log: CommitLog, queues: Queues, options: &GroupOptions) -> Self {
         Self {
             log,
+            queues,
+            unwritten_max: options.limits.unwritten_bytes,
             log_dir: options.log_dir.clone(),
             rules: ArcSwap::from_pointee(options.retention),
             disk: Mutex::new(DiskState::Fine),
@@ -198,6 +207,9 @@ impl Room {
             if let Some(why) = full {
                 return Some(why.to_string());
             }
+            if let Some(bytes) = self.unwritten() {
+                return Some(format!("{bytes} bytes of derived data wait for the disk"));
+            }
             &self.messages
         };
         let limit = limit.load(Ordering::Relaxed);
@@ -215,11 +227,21 @@ impl Room {
         })
     }
 
-    /// Returns when a leader's entries fit into the log. Cancel-safe.
+    /// Bytes of derived data, if too many wait to be written.
+    fn unwritten(&self) -> Option<usize> {
+        Some(self.queues.unwritten_bytes()).filter(|bytes| *bytes > self.unwritten_max)
+    }
+
+    /// Returns when a leader's entries fit into the log, and their derived data into memory.
+    /// Cancel-safe.
     pub(super) async fn for_entries(&self, entries: &[LogEntry]) {
         let Some(last) = entries.last().and_then(|entry| entry.stored.as_ref()) else { return };
         let end = last.header().end();
         loop {
+            if self.unwritten().is_some() {
+                tokio::time::sleep(POLL).await;
+                continue;
+            }
             match self.log.fits(end, self.log.room().of_elections()) {
                 Fit::Soon => tokio::time::sleep(SOON).await,
                 Fit::No => {

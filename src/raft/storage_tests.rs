@@ -4,8 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use openraft::entry::RaftEntry as _;
 use openraft::storage::{IOFlushed, RaftLogReader, RaftLogStorage, RaftStateMachine, SnapshotMeta};
+use smallvec::smallvec;
 
 use super::applied::{Captured, Progress};
 use super::checkpointer::StoreParts;
@@ -15,17 +17,21 @@ use super::group::GroupOptions;
 use super::group_tests::options_alone;
 use super::log_store::LogStore;
 use super::open;
+use super::proposer::Limits;
+use super::room::Room;
+use super::snapshot::SnapshotFiles;
 use super::state_machine::StateMachine;
 use super::tables::Tables;
 use super::type_config::{
     Batch, CommittedLeaderId, LogEntry, Payload, RaftLogId, Stored, entry_id,
 };
 use super::wire::{self, proto};
-use super::{PeerAddress, Peers, QueueAdvance, QueueListener, snapshot};
+use super::{PeerAddress, Peers, Proposal, QueueAdvance, QueueListener, snapshot};
 use crate::ids::{EntryIndex, PhysicalOffset, QueueOffset};
 use crate::protocol::message::{self, Draft};
 use crate::store::entry::ReceivedEntry;
 use crate::store::queues::NextOffsets;
+use crate::store::simulated_disk::SimulatedDisk;
 use crate::store::{Body, CommitLog, RealFiles};
 
 /// A member's store, without the member.
@@ -35,6 +41,7 @@ struct Opened {
     storage: LogStore,
     machine: StateMachine,
     parts: StoreParts,
+    room: Arc<Room>,
 }
 
 fn open(dir: &Path) -> Opened {
@@ -45,8 +52,9 @@ fn open_as(options: &GroupOptions) -> Opened {
     let opened = open::open_undamaged(Arc::new(RealFiles), options).unwrap();
     let (log, machine) = (opened.log, opened.machine);
     let state = machine.state().clone();
+    let room = Arc::clone(&opened.room);
     let storage = LogStore::new(log.clone(), opened.votes, state, opened.room, opened.repairs);
-    Opened { _held: opened.store, log, storage, machine, parts: opened.parts }
+    Opened { _held: opened.store, log, storage, machine, parts: opened.parts, room }
 }
 
 fn draft() -> Draft {
@@ -263,6 +271,45 @@ async fn a_first_append_does_not_wait_for_ever_for_who_may_repair_what_is_before
     let entry = LogEntry::new(id, Payload::Normal(Arc::new(batch)));
     let failed = opened.storage.append([entry], IOFlushed::noop()).await.unwrap_err();
     assert!(failed.to_string().contains("damaged"), "{failed}");
+}
+
+#[tokio::test]
+async fn nobodys_messages_are_taken_while_too_much_derived_data_waits_for_the_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let limits = Limits { unwritten_bytes: 0, ..Limits::default() };
+    let mut opened = open_as(&GroupOptions { limits, ..options_alone(dir.path()) });
+    let room = Arc::clone(&opened.room);
+    let message =
+        Proposal { messages: smallvec![draft()], commands: vec![], done: Box::new(|_| ()) };
+    let command = Proposal::of_commands(vec![], |_| ());
+    assert_eq!(room.refusal(&message, 0), None);
+    send(&mut opened, 0).await;
+    let applied = opened.storage.try_get_log_entries(..).await.unwrap();
+    let applied = applied.into_iter().map(|entry| Ok((entry, None)));
+    opened.machine.apply(futures_util::stream::iter(applied)).await.unwrap();
+    let entries = opened.storage.try_get_log_entries(..).await.unwrap();
+    let why = room.refusal(&message, 0).unwrap();
+    assert!(why.ends_with("bytes of derived data wait for the disk"), "{why}");
+    assert_eq!(room.refusal(&command, 0), None);
+    assert_eq!(room.for_entries(&entries).now_or_never(), None);
+    opened.machine.state().queues().freeze();
+    opened.parts.queues.flush().unwrap();
+    assert_eq!(room.refusal(&message, 0), None);
+    assert_eq!(room.for_entries(&entries).now_or_never(), Some(()));
+}
+
+#[tokio::test]
+async fn what_retention_took_is_not_served_even_if_its_files_cannot_be_deleted() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut opened = open(dir.path());
+    let disk = SimulatedDisk::new(1 << 20);
+    let snapshots = SnapshotFiles::open(Arc::new(disk.clone()), "/snapshots".into()).unwrap();
+    snapshots.save(PhysicalOffset(1), b"").unwrap();
+    disk.stop_at(disk.step_count());
+    opened.parts.snapshots = snapshots;
+    let first = PhysicalOffset(1024 * 1024);
+    opened.parts.drop_before(first).unwrap_err();
+    assert_eq!(opened.parts.queues.alive_from("T"), first);
 }
 
 #[derive(Default)]

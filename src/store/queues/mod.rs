@@ -52,7 +52,10 @@ mod tests;
 use std::{
     ops::Range,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -84,6 +87,8 @@ struct Shared {
     state: RwLock<State>,
     /// Whoever changes files in `dir`, one at a time. Holds the files to delete.
     disk: Mutex<Vec<PathBuf>>,
+    /// [`Queues::unwritten_bytes`]; written under the lock of the state.
+    unwritten: AtomicUsize,
 }
 
 /// Where derived data lies.
@@ -150,8 +155,7 @@ impl Queues {
         let mut state = State::new(segment_bytes, opening.replay_from, retained.end, next);
         state.floor = retained.start;
         state.runs = Arc::new(runs.into_iter().map(Arc::new).collect());
-        let (state, disk) = (RwLock::new(state), Mutex::default());
-        Ok((Self(Arc::new(Shared { files, dir, segment_bytes, state, disk })), opening))
+        Ok((Self(Shared::new(files, dir, segment_bytes, state)), opening))
     }
 
     /// Takes in one committed entry: its place in the log, and its messages in order. Entries
@@ -169,6 +173,7 @@ impl Queues {
             state.add(message)?;
         }
         state.active.to = entry.end;
+        self.0.count_unwritten(&state);
         Ok(())
     }
 
@@ -200,8 +205,13 @@ impl Queues {
         state.active.to.0 - state.active.from.0
     }
 
-    /// Estimate of the memory held. Bytes. Grows when [`Queues::flush`] does not keep up; whoever
-    /// applies decides when to wait for it.
+    /// Estimate of the memory that waits for [`Queues::flush`]. Bytes. Grows when that does not
+    /// keep up: whoever takes messages takes none then. Costs one load.
+    pub fn unwritten_bytes(&self) -> usize {
+        self.0.unwritten.load(Relaxed)
+    }
+
+    /// Estimate of the memory held. Bytes.
     pub fn memory_bytes(&self) -> usize {
         self.0.state.read().heap_bytes()
     }
@@ -234,6 +244,7 @@ impl Queues {
             let mut state = self.0.state.write();
             if state.epoch == epoch {
                 state.frozen.pop_front();
+                self.0.count_unwritten(&state);
                 Arc::make_mut(&mut state.runs).push(Arc::new(run));
             } else {
                 drop(state);
@@ -280,10 +291,20 @@ impl Queues {
         new.epoch = state.epoch + 1;
         new.replaced = state.runs.iter().map(|run| run.path().to_owned()).collect();
         *state = new;
+        self.0.count_unwritten(&state);
     }
 }
 
 impl Shared {
+    fn new(files: Arc<dyn Files>, dir: PathBuf, segment_bytes: u64, state: State) -> Arc<Self> {
+        let (state, disk, unwritten) = (RwLock::new(state), Mutex::default(), AtomicUsize::new(0));
+        Arc::new(Self { files, dir, segment_bytes, state, disk, unwritten })
+    }
+
+    fn count_unwritten(&self, state: &State) {
+        self.unwritten.store(state.unwritten_bytes(), Relaxed);
+    }
+
     /// Writes a run file and opens it.
     fn write_run(
         &self,

@@ -5,7 +5,6 @@
 
 use std::{ops::Range, path::PathBuf, sync::Arc};
 
-use parking_lot::{Mutex, RwLock};
 use tracing::warn;
 
 use super::{Error, Queues, Shared, run::Run, state::State};
@@ -59,13 +58,8 @@ impl Queues {
             return Ok(Arc::default());
         }
         let state = State::new(self.0.segment_bytes, from, to, next);
-        let stretch = Self(Arc::new(Shared {
-            files: Arc::clone(&self.0.files),
-            dir: self.0.dir.clone(),
-            segment_bytes: self.0.segment_bytes,
-            state: RwLock::new(state),
-            disk: Mutex::default(),
-        }));
+        let files = Arc::clone(&self.0.files);
+        let stretch = Self(Shared::new(files, self.0.dir.clone(), self.0.segment_bytes, state));
         feed(&stretch, from..to)?;
         stretch.apply(to..to, &[])?; // refused unless all of the stretch was fed
         stretch.freeze();

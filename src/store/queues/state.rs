@@ -260,8 +260,13 @@ impl State {
         let names: usize = self.topics.keys().map(|name| name.len() + 16).sum();
         let snapshot: usize =
             self.snapshot.topics().map(|(_, offsets)| offsets.next.heap_bytes() + 120).sum();
-        let parts: usize = self.frozen.iter().map(|part| part.heap_bytes()).sum();
-        topics + queues + names + snapshot + parts + self.active.heap_bytes()
+        topics + queues + names + snapshot + self.unwritten_bytes()
+    }
+
+    /// What of it waits to be written.
+    pub(super) fn unwritten_bytes(&self) -> usize {
+        let frozen: usize = self.frozen.iter().map(|part| part.heap_bytes()).sum();
+        frozen + self.active.heap_bytes()
     }
 }
 

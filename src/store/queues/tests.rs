@@ -129,6 +129,23 @@ fn what_cannot_be_written_stays_readable_and_is_written_later() {
 }
 
 #[test]
+fn what_waits_to_be_written_is_counted_until_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let queues = open_new(dir.path());
+    assert_eq!(queues.unwritten_bytes(), 0);
+    fill(&queues, 500);
+    let active = queues.unwritten_bytes();
+    assert!(active >= 500 * 24);
+    queues.freeze().unwrap();
+    fill(&queues, 500);
+    assert!(queues.unwritten_bytes() >= 2 * active);
+    queues.flush().unwrap();
+    assert_eq!(queues.unwritten_bytes(), active, "the newest stretch");
+    queues.install(NextOffsets::default(), PhysicalOffset(SEGMENT_BYTES));
+    assert_eq!(queues.unwritten_bytes(), 0);
+}
+
+#[test]
 fn a_crash_after_any_step_of_a_merge_loses_nothing() {
     for steps in 0..12 {
         let dir = tempfile::tempdir().unwrap();
