@@ -29,6 +29,8 @@ use crate::ids::PhysicalOffset;
 use crate::raft::applied::AppliedState;
 use crate::raft::network::Network;
 use crate::raft::peers::Peers;
+#[cfg(test)]
+use crate::raft::simulation::planted::{Bug, is_planted};
 use crate::raft::wire;
 use crate::store::repair::{Gap, RepairError, Repaired, Spares, Unfit};
 use crate::store::{self, CommitLog};
@@ -175,6 +177,10 @@ impl Repairer {
         let (mut told, start) = (None, Instant::now());
         loop {
             let Some(gap) = log.gap(&damage) else { return Err(damage) };
+            #[cfg(test)]
+            if is_planted(Bug::CutsDamage) {
+                return log.truncate_from(gap.index);
+            }
             let tried = {
                 let _turn = self.0.turn.lock().await;
                 let is_whole = log.entries(gap.index, gap.index.next(), 0);

@@ -22,6 +22,8 @@ use crate::raft::introduction::{Introduction, Refusal, Told};
 use crate::raft::membership;
 use crate::raft::role::Role;
 use crate::raft::room::Room;
+#[cfg(test)]
+use crate::raft::simulation::planted::{Bug, is_planted};
 use crate::raft::snapshot;
 use crate::raft::state_machine::StateMachine;
 use crate::raft::succession::LeaderStream;
@@ -298,9 +300,17 @@ fn following(log: &CommitLog, previous: Option<EntryId>) -> Result<Vec<StoredEnt
 }
 
 fn readable(message: proto::AppendRequest) -> Option<AppendEntriesRequest<TypeConfig>> {
-    wire::to_append_request(message)
+    let request = wire::to_append_request(message)
         .inspect_err(|error| tracing::warn!(%error, "a peer sent a damaged append"))
-        .ok()
+        .ok();
+    #[cfg(test)]
+    if is_planted(Bug::AppliesWhatComes) {
+        return request.map(|request| AppendEntriesRequest {
+            leader_commit: request.entries.last().map(|e| e.log_id).or(request.leader_commit),
+            ..request
+        });
+    }
+    request
 }
 
 /// Refuses what no leader of `vote` sends: openraft takes it for granted, and panics.

@@ -29,6 +29,8 @@ use crate::raft::command::{Command, Commands, Outcome};
 use crate::raft::error::StorageError;
 use crate::raft::proposal::Place;
 use crate::raft::room::Room;
+#[cfg(test)]
+use crate::raft::simulation::planted::{Bug, is_planted};
 use crate::raft::snapshot::{self, SnapshotFiles};
 use crate::raft::type_config::{
     Applied, LogEntry, RaftLogId, StoredMembership, TypeConfig, entry_id, log_id,
@@ -156,6 +158,10 @@ impl StateMachine {
         }
         let mut captured = self.state.capture();
         captured.progress.position = header.position;
+        #[cfg(test)]
+        if is_planted(Bug::SnapshotsLate) {
+            captured.progress.last = Some(header.id());
+        }
         self.boundaries.lock().crossed.push(captured);
     }
 
@@ -193,6 +199,11 @@ impl StateMachine {
     }
 
     fn apply_commands(&self, commands: Commands, header: &Header) -> Vec<Outcome> {
+        #[cfg(test)]
+        let commands = match is_planted(Bug::AppliesByItsClock) {
+            true => Commands { at_ms: crate::clock::wall_ms(), ..commands },
+            false => commands,
+        };
         let mut tables = (*self.state.tables()).clone();
         let outcomes = commands
             .list

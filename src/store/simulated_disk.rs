@@ -263,6 +263,20 @@ impl SimulatedDisk {
         Ok(())
     }
 
+    /// The medium rots: changes a byte of a file as it was written, and as it is durable.
+    pub fn rot(&self, path: &Path, at: usize, rot: impl Fn(u8) -> u8) -> io::Result<()> {
+        let state = self.0.lock();
+        let node = state.named(path).ok_or_else(|| not_found(path))?;
+        let mut byte = [0];
+        node.written.read_exact_at(&mut byte, at as u64)?;
+        node.written.write_all_at(&[rot(byte[0])], at as u64)?;
+        let mut images = node.images.lock();
+        let Images { durable, at_stop } = &mut *images;
+        let copies = [Some(durable), at_stop.as_mut()].into_iter().flatten();
+        copies.filter_map(|copy| copy.get_mut(at)).for_each(|byte| *byte = rot(*byte));
+        Ok(())
+    }
+
     fn step(&self, what: &str, path: &Path) -> io::Result<()> {
         self.0.lock().step(what, path)
     }

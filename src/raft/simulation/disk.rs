@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
+use super::planted::{Bug, is_planted};
 use crate::store::files::{FileInfo, Fill, SegmentFile, Space};
 use crate::store::mmap::{Unpublished, Writer};
 use crate::store::simulated_disk::SimulatedDisk;
@@ -35,6 +36,10 @@ pub(super) struct Condition {
     pub(super) sync_ms_max: AtomicU64,
     /// The next sync of a segment fails.
     pub(super) fails_next_sync: AtomicBool,
+    /// A sync of a segment has failed in this life.
+    pub(super) has_failed: AtomicBool,
+    /// What a store is called by a member that keeps its name.
+    usual_id: u64,
     /// Time that the raft thread itself spent waiting for the disk, ms.
     pub(super) waited_ms: AtomicU64,
 }
@@ -46,6 +51,8 @@ impl Condition {
             chance: Mutex::new(fastrand::Rng::with_seed(seed)),
             sync_ms_max: AtomicU64::new(4),
             fails_next_sync: AtomicBool::new(false),
+            has_failed: AtomicBool::new(false),
+            usual_id: seed,
             waited_ms: AtomicU64::new(0),
         }
     }
@@ -119,6 +126,9 @@ impl Files for Disk {
     }
 
     fn draw_id(&self) -> io::Result<u64> {
+        if is_planted(Bug::KeepsItsName) {
+            return Ok(self.condition.usual_id);
+        }
         Ok(self.condition.draw(1..=u64::MAX))
     }
 
@@ -155,6 +165,7 @@ impl SegmentFile for Segment {
             let waited = self.condition.sync_ms();
             self.condition.waited_ms.fetch_add(waited, Relaxed);
         } else if self.condition.fails_next_sync.swap(false, Relaxed) {
+            self.condition.has_failed.store(true, Relaxed);
             return Err(io::Error::other("medium error"));
         }
         self.file.sync()

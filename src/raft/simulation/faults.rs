@@ -1,37 +1,151 @@
 //! What goes wrong, and when: drawn from the seed as time goes by.
+//!
+//! When everything goes wrong at once, a group does nothing that takes several steps. So each seed
+//! has a [`Temper`]: how often something happens, and of which kinds more than of others.
 
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::World;
+use super::damage::Lossy;
 use super::machine::{DISK_BYTES, Death, Machine};
 use super::network::Weather;
 use crate::store::Durability;
+
+/// A kind of fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A process or its machine ends.
+    Death,
+    /// All of them end.
+    AllDie,
+    /// A member is told to stop.
+    Stop,
+    /// A process stands still.
+    Pause,
+    /// The network is cut.
+    Cut,
+    /// The majority moves ([`Shift`]).
+    Shift,
+    /// The network delays and loses.
+    Weather,
+    /// A connection breaks.
+    Reset,
+    /// A wall clock jumps.
+    Clock,
+    /// A disk is slow, is full, fails, or writes back.
+    Disk,
+    /// A disk is lost.
+    Loss,
+    /// A disk changes what was written.
+    Rot,
+    /// Old segments go.
+    Purge,
+}
 
 /// Which faults a simulation has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Faults {
     /// None.
     None,
-    /// All that the group must survive.
+    /// All that the group must survive, as the seed draws them.
     All,
+    /// Those whose bits are set, by their place in [`KINDS`].
+    Only(u32),
 }
 
-/// Of this many steps one begins a fault.
-const RARITY: u64 = 250;
+impl Faults {
+    /// Those of this name as well.
+    pub(super) fn and(self, name: &str) -> Option<Self> {
+        let at = KINDS.iter().position(|(known, _, _)| *known == name)?;
+        let others = if let Self::Only(kinds) = self { kinds } else { 0 };
+        Some(Self::Only(others | 1 << at))
+    }
+}
+
+/// All of them, by the name that a plan has for them, with how often they happen in a group that
+/// has no temper.
+const KINDS: [(&str, Kind, u32); 13] = [
+    ("death", Kind::Death, 3),
+    ("all-die", Kind::AllDie, 1),
+    ("stop", Kind::Stop, 1),
+    ("pause", Kind::Pause, 1),
+    ("cut", Kind::Cut, 4),
+    ("shift", Kind::Shift, 3),
+    ("weather", Kind::Weather, 1),
+    ("reset", Kind::Reset, 1),
+    ("clock", Kind::Clock, 1),
+    ("disk", Kind::Disk, 1),
+    ("loss", Kind::Loss, 1),
+    ("rot", Kind::Rot, 1),
+    ("purge", Kind::Purge, 2),
+];
+
+/// What tends to go wrong in one simulation.
+pub(super) struct Temper {
+    /// Of so many steps one begins a fault.
+    rarity: u64,
+    /// Of each of [`KINDS`].
+    weights: Vec<u32>,
+}
+
+impl Temper {
+    /// Drawn from the seed.
+    pub(super) fn draw(faults: Faults, chance: &mut fastrand::Rng) -> Self {
+        let rarity = *chance.choice(&[125, 250, 500]).unwrap_or(&250);
+        let weights = KINDS.iter().enumerate().map(|(at, (_, _, base))| match faults {
+            Faults::None => 0,
+            Faults::All => base * chance.choice(&[0, 1, 1, 6]).unwrap_or(&1),
+            Faults::Only(kinds) => (kinds >> at) & 1,
+        });
+        Self { rarity, weights: weights.collect() }
+    }
+
+    /// How long things go wrong that go wrong for `ms` at the usual pace.
+    pub(super) fn lasts(&self, ms: u64) -> u64 {
+        ms.max(ms * self.rarity / 250)
+    }
+
+    fn kind(&self, chance: &mut fastrand::Rng) -> Option<Kind> {
+        let all: u32 = self.weights.iter().sum();
+        let mut drawn = chance.u32(0..all.max(1));
+        let mut kinds = KINDS.iter().zip(&self.weights);
+        let found = kinds.find(|(_, weight)| {
+            let is_it = drawn < **weight;
+            drawn = drawn.saturating_sub(**weight);
+            is_it
+        });
+        found.map(|((_, kind, _), _)| *kind)
+    }
+}
+
+/// The majority moves: those that have it lose it to the others, and the one member that both
+/// majorities share, who alone knows what was promised, dies at that moment.
+pub(super) struct Shift {
+    at: u64,
+    shared: usize,
+    /// Those that had the majority with it.
+    former: Vec<usize>,
+    /// Those that get it.
+    latter: Vec<usize>,
+}
 
 impl World {
     /// Perhaps something goes wrong now, or is mended.
     pub(super) fn go_wrong(&mut self) {
         self.switch_on();
+        self.look_at_losses();
         if self.heals_at.take_if(|at| *at <= self.now).is_some() {
             self.note("the network heals");
             self.network.heal();
-            self.network.set_weather(Weather { delay_max: 2, lost: 0 });
+            self.network.set_weather(Weather::FAIR);
         }
         if self.mended_at.take_if(|at| *at <= self.now).is_some() {
             self.mend_disks();
         }
-        if self.chance.u64(0..RARITY) == 0 {
+        if let Some(shift) = self.shift.take_if(|shift| shift.at <= self.now) {
+            self.finish_shift(&shift);
+        }
+        if self.chance.u64(0..self.temper.rarity) == 0 {
             self.begin_fault();
         }
     }
@@ -40,9 +154,9 @@ impl World {
     pub(super) fn mend_all(&mut self) {
         self.note("all is mended");
         self.network.heal();
-        self.network.set_weather(Weather { delay_max: 2, lost: 0 });
+        self.network.set_weather(Weather::FAIR);
         self.mend_disks();
-        (self.heals_at, self.mended_at) = (None, None);
+        (self.heals_at, self.mended_at, self.shift) = (None, None, None);
         for index in 0..self.machines.len() {
             let machine = &mut self.machines[index];
             machine.paused_until = machine.paused_until.min(self.now);
@@ -60,47 +174,56 @@ impl World {
 
     fn begin_fault(&mut self) {
         let index = self.victim();
-        match self.chance.u32(0..18) {
-            0 => self.die_soon(index, Death::Kill),
-            1 | 2 => self.die_soon(index, Death::PowerLoss),
-            3 => {
+        let Some(kind) = self.temper.kind(&mut self.chance) else { return };
+        match kind {
+            Kind::Death => {
+                let death = *self
+                    .chance
+                    .choice(&[Death::Kill, Death::PowerLoss, Death::PowerLoss])
+                    .unwrap_or(&Death::Kill);
+                self.die_soon(index, death);
+            }
+            Kind::AllDie => {
                 let death = if self.chance.bool() { Death::Kill } else { Death::PowerLoss };
                 self.note("everybody dies");
                 for index in 0..self.machines.len() {
-                    let death = self.allowed(death);
+                    let death = self.allowed(index, death);
                     self.die(index, death);
                 }
             }
-            4 => {
+            Kind::Stop => {
                 self.note(&format!("n{index} is told to stop"));
                 self.machines[index].stop();
             }
-            5 => {
+            Kind::Pause => {
                 let until = self.now + self.chance.u64(10..2500);
                 self.note(&format!("n{index} is paused until {until}"));
                 self.machines[index].paused_until = until;
             }
-            6 | 7 | 14..=16 => self.cut(index),
-            8 => {
-                let weather =
-                    Weather { delay_max: self.chance.u64(2..150), lost: self.chance.u64(0..100) };
+            Kind::Cut => self.cut(index),
+            Kind::Shift => self.begin_shift(),
+            Kind::Weather => {
+                let flipped = if self.chance.bool() { 0 } else { self.chance.u64(0..20) };
+                let (delay_max, lost) = (self.chance.u64(2..150), self.chance.u64(0..100));
+                let weather = Weather { delay_max, lost, flipped };
                 self.note(&format!("{weather:?}"));
                 self.network.set_weather(weather);
                 self.heals_soon();
             }
-            9 => {
+            Kind::Reset => {
                 self.note("a connection breaks");
                 self.network.reset_one();
             }
-            10 => {
+            Kind::Clock => {
                 let far = if self.chance.u32(0..4) == 0 { 1_000_000_000 } else { 2000 };
                 let ms = self.chance.i64(-far..far);
                 self.note(&format!("the clock of n{index} jumps by {ms} ms"));
                 self.machines[index].skew_ms += ms;
             }
-            11 => self.spoil_disk(index),
-            12 => self.empty(index),
-            _ => {
+            Kind::Disk => self.spoil_disk(index),
+            Kind::Loss => self.empty(index),
+            Kind::Rot => self.rot(index),
+            Kind::Purge => {
                 self.note("everybody is asked to purge");
                 self.machines.iter().filter_map(Machine::group).for_each(|group| group.purge_now());
             }
@@ -117,12 +240,14 @@ impl World {
 
     /// Groups that acknowledge from memory survive the stop of one machine at a time: until that one
     /// has everything again, others are only killed.
-    fn allowed(&mut self, death: Death) -> Death {
+    fn allowed(&mut self, index: usize, death: Death) -> Death {
         match (self.plan.durability, death) {
+            (Durability::PageCache, Death::PowerLoss) if !self.may_lose(index) => Death::Kill,
             (Durability::PageCache, Death::PowerLoss) => {
-                let may = !self.is_forgetful || self.is_settled();
-                self.is_forgetful |= may;
-                if may { Death::PowerLoss } else { Death::Kill }
+                if self.lossy == Lossy::Nobody {
+                    self.lossy = Lossy::Lacks(index);
+                }
+                Death::PowerLoss
             }
             (Durability::PageCache | Durability::Synced, death) => death,
         }
@@ -130,7 +255,7 @@ impl World {
 
     /// At one of the next steps of its disk, or now.
     fn die_soon(&mut self, index: usize, death: Death) {
-        let death = self.allowed(death);
+        let death = self.allowed(index, death);
         let machine = &mut self.machines[index];
         let from_memory = self.plan.durability == Durability::PageCache;
         // Until that step another machine could have stopped.
@@ -165,8 +290,50 @@ impl World {
         self.heals_soon();
     }
 
+    /// With what is wrong already, so that there are times without any of it.
     fn heals_soon(&mut self) {
-        self.heals_at = Some(self.now + self.chance.u64(50..4000));
+        let at = self.now + self.chance.u64(50..4000);
+        self.heals_at.get_or_insert(at);
+    }
+
+    fn begin_shift(&mut self) {
+        if self.shift.is_some() || self.heals_at.is_some() {
+            return;
+        }
+        let mut members: Vec<usize> = (0..self.machines.len()).collect();
+        self.chance.shuffle(&mut members);
+        let shared = members.swap_remove(0);
+        let latter = members.split_off(members.len() / 2);
+        self.note(&format!("n{shared} and {members:?} are without {latter:?}"));
+        self.separate(&latter, shared, &members);
+        // What was promised meanwhile is on the disk after half a second even if nobody asks.
+        let longest = if self.chance.bool() { 500 } else { 2500 };
+        let at = self.now + self.chance.u64(100..longest);
+        self.heals_at = Some(at + self.chance.u64(500..4000));
+        self.shift = Some(Shift { at, shared, former: members, latter });
+    }
+
+    fn finish_shift(&mut self, Shift { shared, former, latter, .. }: &Shift) {
+        self.note(&format!("n{shared} and {latter:?} are without {former:?}"));
+        self.network.heal();
+        self.separate(former, *shared, latter);
+        let loss = Some(Death::PowerLoss);
+        let death = [None, Some(Death::Kill), loss, loss];
+        if let Some(death) = self.chance.choice(death).flatten() {
+            let death = self.allowed(*shared, death);
+            self.die(*shared, death);
+            self.returns[*shared] = self.now + self.chance.u64(1..50);
+        }
+    }
+
+    /// Cuts these members off from that one and those others.
+    fn separate(&self, these: &[usize], that: usize, those: &[usize]) {
+        for one in these {
+            for other in those.iter().chain([&that]) {
+                self.network.block(*one, *other);
+                self.network.block(*other, *one);
+            }
+        }
     }
 
     fn spoil_disk(&mut self, index: usize) {
@@ -193,16 +360,5 @@ impl World {
         };
         self.note(&format!("the disk of n{index} {what}"));
         self.mended_at = Some(self.now + self.chance.u64(100..4000));
-    }
-
-    /// A store is lost only while all others are there and have everything: more is not promised.
-    fn empty(&mut self, index: usize) {
-        if !self.is_settled() {
-            return;
-        }
-        self.note(&format!("the disk of n{index} is lost"));
-        self.die(index, Death::PowerLoss);
-        self.machines[index].empty();
-        self.oracle.emptied(index);
     }
 }

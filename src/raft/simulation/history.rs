@@ -8,12 +8,16 @@ use parking_lot::Mutex;
 use super::oracle::Message;
 use crate::raft::command::{Command, OffsetCommit};
 use crate::raft::group_tests::draft;
+use crate::raft::tables::Tables;
 use crate::raft::{Place, Proposal, ProposeError, Receipt};
 
 /// After this long a client gives up on an answer, ms.
 const PATIENCE_MS: u64 = 3000;
-/// Topics that clients send to.
-const TOPICS: [&str; 2] = ["T", "U"];
+/// Queues that clients send to. `V` is deleted now and then.
+pub(super) const QUEUES: [(&str, u32); 6] =
+    [("T", 0), ("T", 1), ("U", 0), ("U", 1), ("V", 0), ("V", 1)];
+
+const DELETED: &str = "V";
 
 /// What a client knows about one of its sends.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +36,8 @@ struct Send {
     topic: &'static str,
     queue_id: u32,
     known: Known,
+    /// The offset that it stores, as a consumer.
+    offset: Option<u64>,
 }
 
 /// One client: it has one send under way, and makes the next one when it knows of the last.
@@ -65,21 +71,22 @@ impl Producer {
         }
         let told = Told::default();
         self.under_way = Some((now, Arc::clone(&told)));
-        let (topic, queue_id) = (TOPICS[chance.usize(0..TOPICS.len())], chance.u32(0..2));
+        let (topic, queue_id) = QUEUES[chance.usize(0..QUEUES.len())];
         let text = format!("{}/{}/", self.name, self.sends.len());
         let mut body = vec![b'.'; text.len() + chance.usize(0..20_000)];
         body[..text.len()].copy_from_slice(text.as_bytes());
-        self.sends.push(Send { topic, queue_id, known: Known::Waits });
-        let mut commands = Vec::new();
-        if chance.u32(0..10) == 0 {
-            let group = format!("g{}", self.name);
-            let (topic, offset) = (topic.to_owned(), self.sends.len() as u64);
-            commands.push(Command::CommitOffsets(vec![OffsetCommit {
-                group,
-                topic,
-                queue_id,
-                offset,
-            }]));
+        let commits = topic != DELETED && chance.u32(0..4) == 0;
+        let offset = commits.then_some(self.sends.len() as u64 + 1);
+        self.sends.push(Send { topic, queue_id, known: Known::Waits, offset });
+        let mut commands: Vec<Command> = offset
+            .map(|offset| {
+                let (group, topic) = (self.group(), topic.to_owned());
+                Command::CommitOffsets(vec![OffsetCommit { group, topic, queue_id, offset }])
+            })
+            .into_iter()
+            .collect();
+        if chance.u32(0..60) == 0 {
+            commands.push(Command::DeleteTopic { topic: DELETED.to_owned() });
         }
         let messages = vec![draft(topic, queue_id, body)].into();
         let done = Box::new(move |answer| told.lock().push(answer));
@@ -118,6 +125,28 @@ impl Producer {
             self.leader = chance.usize(0..members);
         }
         Ok(stored)
+    }
+
+    fn group(&self) -> String {
+        format!("g{}", self.name)
+    }
+
+    /// Offsets that were acknowledged do not go back: this client's only grow.
+    pub(super) fn check_offsets(&self, committed: Option<&Tables>) -> Result<(), String> {
+        let Some(tables) = committed else { return Ok(()) };
+        for (topic, queue_id) in QUEUES {
+            let its = |send: &&Send| {
+                (send.topic, send.queue_id) == (topic, queue_id)
+                    && matches!(send.known, Known::Stored(_))
+            };
+            let told = self.sends.iter().filter(its).filter_map(|send| send.offset).max();
+            let stored = tables.offset(&self.group(), topic, queue_id);
+            if stored < told {
+                let group = self.group();
+                return Err(format!("{group} was told {told:?} of {topic} {queue_id}: {stored:?}"));
+            }
+        }
+        Ok(())
     }
 
     /// Sends that were acknowledged so far.

@@ -129,6 +129,7 @@ impl Machine {
         }
         drop(life);
         self.condition.fails_next_sync.store(false, Relaxed);
+        self.condition.has_failed.store(false, Relaxed);
         let left = match death {
             Death::Kill => self.stored.after_kill(),
             Death::PowerLoss => {

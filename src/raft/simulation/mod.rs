@@ -11,6 +11,7 @@
 //!  history ◄── answers ─────┘                 └──► oracle: what must hold after each step
 //! ```
 
+mod damage;
 mod disk;
 mod faults;
 mod history;
@@ -21,9 +22,10 @@ mod oracle;
 pub(in crate::raft) mod planted;
 mod tests;
 
-use std::path::PathBuf;
+use std::path::Path;
 
-use faults::Faults;
+use damage::Lossy;
+use faults::{Faults, Shift, Temper};
 use history::Producer;
 use machine::{Death, Machine};
 use network::Network;
@@ -32,10 +34,10 @@ use oracle::Oracle;
 use planted::Bug;
 
 use crate::clock;
-use crate::raft::{GroupOptions, Limits, PeerAddress, Peers, Role, Timing};
+use crate::raft::group_tests::options;
+use crate::raft::{GroupOptions, PeerAddress, Peers, Role};
 use crate::store::Durability;
 use crate::store::entry::crc32c;
-use crate::store::retention::Rules;
 
 /// Small, so that segments are rolled, purged and missed.
 const SEGMENT_BYTES: u64 = 128 << 10;
@@ -50,7 +52,7 @@ struct Plan {
     seed: u64,
     members: usize,
     faults: Faults,
-    /// How long things go wrong, ms.
+    /// How long things go wrong at the usual pace, ms.
     fault_ms: u64,
     /// When an entry counts as stored on a member.
     durability: Durability,
@@ -90,9 +92,12 @@ struct World {
     returns: Vec<u64>,
     heals_at: Option<u64>,
     mended_at: Option<u64>,
+    temper: Temper,
+    shift: Option<Shift>,
     deaths: u64,
-    /// Somebody may have forgotten what it vouched for.
-    is_forgetful: bool,
+    lossy: Lossy,
+    /// Entries that rotted on that machine's disk.
+    rotten: Vec<u64>,
     trace: u32,
 }
 
@@ -114,14 +119,15 @@ impl World {
         let address = |host: &String| PeerAddress { host: host.clone(), port: 1 };
         let peers = Peers::new(names.clone().map(|name| (name.clone(), address(&name))));
         let machines = names.enumerate().map(|(index, name)| {
-            let options = options(name, peers.clone(), plan.durability);
+            let group = options(Path::new("/store"), &name, peers.clone());
+            let durability = plan.durability;
+            let options = GroupOptions { segment_bytes: SEGMENT_BYTES, durability, ..group };
             Machine::new(index, options, network.clone(), origin, chance.u64(..))
         });
         let machines: Vec<_> = machines.collect();
         Self {
             plan,
             now: 0,
-            chance,
             network,
             producers: (0..3).map(Producer::new).collect(),
             oracle: Oracle::new(machines.len()),
@@ -129,18 +135,23 @@ impl World {
             machines,
             heals_at: None,
             mended_at: None,
+            temper: Temper::draw(plan.faults, &mut chance),
+            chance,
+            shift: None,
             deaths: 0,
-            is_forgetful: false,
+            lossy: Lossy::Anybody,
+            rotten: Vec::new(),
             trace: 0,
         }
     }
 
     fn run(&mut self) -> Result<Outcome, String> {
         (0..self.machines.len()).for_each(|index| self.start(index));
-        while self.now < self.plan.fault_ms {
+        let fault_ms = self.temper.lasts(self.plan.fault_ms);
+        while self.now < fault_ms {
             match self.plan.faults {
-                Faults::All if self.now > 1000 => self.go_wrong(),
-                Faults::All | Faults::None => {}
+                Faults::All | Faults::Only(_) if self.now > 1000 => self.go_wrong(),
+                Faults::All | Faults::Only(_) | Faults::None => {}
             }
             self.step()?;
         }
@@ -151,11 +162,12 @@ impl World {
             let mut producers = world.producers.iter().zip(&before);
             producers.all(|(producer, before)| producer.stored() > *before + 5)
         };
-        while !serves(self) || !self.is_settled() {
+        while !serves(self) || !self.is_settled() || self.lossy != Lossy::Nobody {
             if self.now > mended + RECOVERY_MS {
                 return Err(format!("does not serve {RECOVERY_MS} ms after the last fault"));
             }
             self.switch_on();
+            self.look_at_losses();
             self.step()?;
         }
         self.oracle.check_served(&self.machines)?;
@@ -184,14 +196,15 @@ impl World {
         for index in 0..self.machines.len() {
             let ended = self.machines[index].run_until(self.now);
             // What it told when it was about to die counts.
-            self.oracle.check(&self.machines, index)?;
+            let rots = self.rots(index);
+            self.oracle.check(&self.machines, index, rots)?;
             match ended {
                 Some(Ok(death)) => self.die(index, death),
                 Some(Err(why)) => self.refused_to_start(index, &why)?,
                 None => {}
             }
             if (self.now + index as u64).is_multiple_of(DERIVED_MS) {
-                self.oracle.check_derived(&self.machines[index])?;
+                self.oracle.check_derived(&self.machines[index], rots)?;
             }
         }
         for index in 0..self.producers.len() {
@@ -200,6 +213,7 @@ impl World {
                 self.oracle.check_acknowledged(place)?;
                 self.mix(&place.physical.0.to_le_bytes());
             }
+            self.producers[index].check_offsets(self.oracle.tables())?;
         }
         self.trace_step();
         Ok(())
@@ -234,15 +248,18 @@ impl World {
         }
     }
 
-    /// A member refuses its store only where the disk is full, or does not sync.
+    /// A member refuses its store only where the disk is full, does not sync, or has changed what
+    /// nobody could repair so far.
     fn refused_to_start(&mut self, index: usize, why: &str) -> Result<(), String> {
         if !["no space", "are free; free space", "medium error"]
             .iter()
             .any(|known| why.contains(known))
+            && !(self.rots(index) && why.contains("could repair it"))
         {
             return Err(format!("n{index} refuses its store: {why}"));
         }
         self.die(index, Death::Kill);
+        self.give_up_store(index);
         Ok(())
     }
 
@@ -303,22 +320,5 @@ impl World {
         }
         let bytes: Vec<u8> = seen.into_iter().flat_map(u64::to_le_bytes).collect();
         self.mix(&bytes);
-    }
-}
-
-fn options(member: String, peers: Peers, durability: Durability) -> GroupOptions {
-    let dir = PathBuf::from("/store");
-    GroupOptions {
-        cluster: "C".to_owned(),
-        group: "G".to_owned(),
-        member,
-        peers,
-        log_dir: dir.join("commitlog"),
-        dir,
-        segment_bytes: SEGMENT_BYTES,
-        durability,
-        timing: Timing::default(),
-        limits: Limits::default(),
-        retention: Rules { reserved: std::time::Duration::ZERO, ..Rules::default() },
     }
 }

@@ -21,6 +21,9 @@ use tonic::transport::server::Connected;
 
 use crate::raft::dial::{Link, Links};
 
+/// What a log entry starts with; its length follows.
+const MAGIC: &[u8] = b"RMQE";
+
 /// Bytes that a pipe takes before its reader has read.
 const WINDOW_BYTES: usize = 256 * 1024;
 /// Connections that may wait to be accepted.
@@ -49,6 +52,13 @@ pub(super) struct Weather {
     pub delay_max: u64,
     /// Of a thousand chunks so many are lost at first.
     pub lost: u64,
+    /// Of a hundred chunks with log entries, in so many a bit flips.
+    pub flipped: u64,
+}
+
+impl Weather {
+    /// That of a network with nothing wrong.
+    pub(super) const FAIR: Self = Self { delay_max: 2, lost: 0, flipped: 0 };
 }
 
 #[derive(Default)]
@@ -96,7 +106,7 @@ impl Network {
         Self(Arc::new(Mutex::new(State {
             now: 0,
             chance: fastrand::Rng::with_seed(seed),
-            weather: Weather { delay_max: 2, lost: 0 },
+            weather: Weather::FAIR,
             blocked: BTreeSet::new(),
             hosts: (0..hosts).map(|_| Host::default()).collect(),
             pipes: BTreeMap::new(),
@@ -216,9 +226,29 @@ impl Pipe {
 
 impl State {
     fn due(&mut self) -> u64 {
-        let Weather { delay_max, lost } = self.weather;
+        let Weather { delay_max, lost, .. } = self.weather;
         let late = if self.chance.u64(0..1000) < lost { self.chance.u64(200..1000) } else { 0 };
         self.now + self.chance.u64(1..=delay_max.max(1)) + late
+    }
+
+    /// Flips a bit of a log entry that is under way, perhaps. Only entries have checksums of their
+    /// own: a vote that TCP let through damaged would be another vote.
+    fn flip(&mut self, chunk: &mut [u8]) {
+        if self.chance.u64(0..100) >= self.weather.flipped {
+            return;
+        }
+        let found = chunk.windows(MAGIC.len()).position(|bytes| bytes == MAGIC);
+        let Some((at, total)) = found.and_then(|at| {
+            let total = chunk.get(at + MAGIC.len()..at + MAGIC.len() + 4)?;
+            Some((at, u32::from_le_bytes(total.try_into().ok()?) as usize))
+        }) else {
+            return;
+        };
+        let entry = at + MAGIC.len() + 4..chunk.len().min(at + total);
+        if !entry.is_empty() {
+            let bit = 1 << self.chance.u32(0..8);
+            chunk[self.chance.usize(entry)] ^= bit;
+        }
     }
 
     fn is_cut(&self, a: usize, b: usize) -> bool {
@@ -401,6 +431,8 @@ impl AsyncWrite for Socket {
     ) -> Poll<io::Result<usize>> {
         let mut state = self.network.0.lock();
         let due = state.due();
+        let mut chunk = bytes.to_vec();
+        state.flip(&mut chunk);
         let Some(pipe) = state.pipes.get_mut(&self.write) else {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         };
@@ -420,7 +452,8 @@ impl AsyncWrite for Socket {
         }
         pipe.last_due = pipe.last_due.max(due);
         pipe.bytes += room;
-        pipe.chunks.push_back((pipe.last_due, bytes[..room].iter().copied().collect()));
+        chunk.truncate(room);
+        pipe.chunks.push_back((pipe.last_due, chunk.into()));
         Poll::Ready(Ok(room))
     }
 

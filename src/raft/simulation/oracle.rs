@@ -1,18 +1,20 @@
 //! The invariants of ARCHITECTURE.md, as far as one can see them from outside, at every step.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use openraft::async_runtime::watch::WatchReceiver as _;
 
+use super::history::QUEUES;
 use super::machine::Machine;
 use crate::ids::{EntryIndex, PhysicalOffset, QueueOffset};
 use crate::protocol::message::records;
-use crate::raft::command::Commands;
+use crate::raft::command::{Command, Commands};
 use crate::raft::tables::Tables;
 use crate::raft::{Group, Place, codec, snapshot};
 use crate::store::entry::{EntryId, Kind, crc32c};
-use crate::store::{Durability, Files, StoredEntry, checkpoint};
+use crate::store::{self, Durability, Files, StoredEntry, checkpoint};
 
 /// A committed message.
 #[derive(Debug)]
@@ -23,6 +25,17 @@ pub(super) struct Message {
     pub(super) topic: String,
     pub(super) queue_id: u32,
     pub(super) place: Place,
+    /// The entry that it is in.
+    entry: u64,
+    /// The entry that deleted its topic.
+    deleted: Option<u64>,
+}
+
+impl Message {
+    /// Whether it is in its queue when `applied` is the last entry applied.
+    fn is_in_queue(&self, applied: u64) -> bool {
+        self.entry <= applied && self.deleted.is_none_or(|at| at > applied)
+    }
 }
 
 type Nexts = Arc<BTreeMap<(String, u32), u64>>;
@@ -31,6 +44,7 @@ type Nexts = Arc<BTreeMap<(String, u32), u64>>;
 struct Committed {
     id: EntryId,
     position: PhysicalOffset,
+    bytes: usize,
     crc: u32,
     tables: Tables,
     nexts: Nexts,
@@ -40,6 +54,10 @@ struct Committed {
 #[derive(Default, Clone, Copy)]
 struct Seen {
     store: u64,
+    /// Where its log starts.
+    first: u64,
+    /// How far its log was durable when a sync had failed in this life.
+    durable_at_failure: Option<PhysicalOffset>,
     /// Entries below this were compared in this life.
     compared: u64,
     /// The vote: term, and for whom.
@@ -49,6 +67,8 @@ struct Seen {
 /// All that was seen so far.
 pub(super) struct Oracle {
     leaders: BTreeMap<u64, u64>,
+    /// Stores of disks that are lost.
+    lost: BTreeSet<u64>,
     committed: Vec<Committed>,
     pub(super) messages: Vec<Message>,
     /// Of the last one, ms.
@@ -68,13 +88,23 @@ impl Oracle {
     /// Of a group that was never started.
     pub(super) fn new(machines: usize) -> Self {
         let seen = vec![Seen::default(); machines];
-        let (leaders, committed, messages) = Default::default();
-        Self { leaders, committed, messages, stored_ms: 0, installed: 0, seen }
+        let (leaders, lost, committed, messages) = Default::default();
+        Self { leaders, lost, committed, messages, stored_ms: 0, installed: 0, seen }
     }
 
     /// Entries that are known to be committed.
     pub(super) fn committed(&self) -> u64 {
         self.committed.len() as u64
+    }
+
+    /// Where a committed entry lies, and how long it is.
+    pub(super) fn extent(&self, index: u64) -> Option<(PhysicalOffset, usize)> {
+        self.committed.get(index as usize).map(|entry| (entry.position, entry.bytes))
+    }
+
+    /// The tables as of the last committed entry.
+    pub(super) fn tables(&self) -> Option<&Tables> {
+        self.committed.last().map(|entry| &entry.tables)
     }
 
     /// Terms that had a leader.
@@ -91,15 +121,17 @@ impl Oracle {
     /// The member of `machine` starts again: all of it is compared again.
     pub(super) fn restarted(&mut self, machine: usize) {
         self.seen[machine].compared = 0;
+        self.seen[machine].durable_at_failure = None;
     }
 
     /// The store of `machine` is lost, with all that it promised.
     pub(super) fn emptied(&mut self, machine: usize) {
-        self.seen[machine] = Seen::default();
+        self.lost.insert(self.seen[machine].store);
+        self.seen[machine] = Seen { first: self.seen[machine].first, ..Seen::default() };
     }
 
-    /// After each step of a member.
-    pub(super) fn check(&mut self, machines: &[Machine], index: usize) -> Checked {
+    /// After each step of a member, which may have damaged entries or not.
+    pub(super) fn check(&mut self, machines: &[Machine], index: usize, rots: bool) -> Checked {
         let Some(group) = machines[index].group() else { return Ok(()) };
         let (term, vote, is_leaders, leads, committed) = {
             let metrics = group.0.raft.metrics();
@@ -116,6 +148,16 @@ impl Oracle {
         };
         let seen = &mut self.seen[index];
         seen.store = group.store_id().0;
+        must(!self.lost.contains(&seen.store), || {
+            format!("I8: n{index} is {:x} again, whose disk is lost", seen.store)
+        })?;
+        if machines[index].condition.has_failed.load(Relaxed) {
+            let durable = group.0.log.durable();
+            let before = *seen.durable_at_failure.get_or_insert(durable);
+            must(durable <= before, || {
+                format!("I7: n{index} says {durable} is durable; a sync failed at {before}")
+            })?;
+        }
         // A vote that the disk did not take any more was not told.
         if !machines[index].stored.has_stopped() {
             let former = std::mem::replace(&mut seen.vote, vote);
@@ -142,26 +184,44 @@ impl Oracle {
         must(applied <= last || applied < Some(self.committed()), || {
             format!("n{index} ends before {ends_at}, applied {applied:?}")
         })?;
-        self.compare(machines, index, &group, committed.max(applied).min(last))
+        self.check_start(index, group.0.log.first_index().0)?;
+        self.compare(machines, (index, rots), &group, committed.max(applied).min(last))
+    }
+
+    /// I9: a log starts later than it did because it was purged here, or because it was purged at
+    /// who sent a snapshot instead: what somebody retains is not skipped.
+    fn check_start(&mut self, index: usize, first: u64) -> Checked {
+        let Seen { compared, first: before, .. } = self.seen[index];
+        self.seen[index].first = first;
+        if first <= before || compared >= first {
+            return Ok(());
+        }
+        self.installed += u64::from(compared > 0);
+        let others = self.seen.iter().enumerate().filter(|(other, _)| *other != index);
+        let latest = others.map(|(_, seen)| seen.first).max().unwrap_or(0);
+        must(first <= latest, || {
+            format!("I9: n{index} starts at {first}, the others at {latest} at most")
+        })
     }
 
     /// Compares what became committed on a member with what the others have there.
     fn compare(
         &mut self,
         machines: &[Machine],
-        index: usize,
+        (index, rots): (usize, bool),
         group: &Group,
         committed: Option<u64>,
     ) -> Checked {
         let Some(committed) = committed else { return Ok(()) };
         let first = group.0.log.first_index().0;
-        let compared = self.seen[index].compared;
-        self.installed += u64::from(compared < first && compared > 0);
-        let mut next = compared.max(first);
+        let mut next = self.seen[index].compared.max(first);
         while next <= committed {
             let to = EntryIndex(committed + 1);
             let entries = group.0.log.entries(EntryIndex(next), to, 1 << 20);
-            let entries = entries.map_err(|e| format!("I2: n{index} cannot read {next}: {e}"))?;
+            let entries = match entries {
+                Err(store::Error::Damaged { .. }) if rots => break, // until it is repaired
+                read => read.map_err(|e| format!("I2: n{index} cannot read {next}: {e}"))?,
+            };
             let Some(last) = entries.last() else {
                 return Err(format!("I2: n{index} lacks the committed entry {next}"));
             };
@@ -224,6 +284,7 @@ impl Oracle {
         })?;
         for record in records(&entry.records()) {
             let record = record.map_err(|error| format!("no record in {id:?}: {error}"))?;
+            must(record.body_is_intact(), || format!("I5: a body in {id:?} is damaged"))?;
             let (topic, queue_id) = (record.topic().to_owned(), record.queue_id());
             let next = Arc::make_mut(&mut nexts).entry((topic.clone(), queue_id)).or_insert(0);
             must(record.queue_offset() == *next, || {
@@ -243,22 +304,28 @@ impl Oracle {
             let (Some(Ok(client)), Some(Ok(number))) = (parts.next(), parts.next()) else {
                 return Err(format!("{id:?} has a message that nobody sent"));
             };
-            self.messages.push(Message { client, number, topic, queue_id, place });
+            let (entry, deleted) = (id.index.0, None);
+            self.messages.push(Message { client, number, topic, queue_id, place, entry, deleted });
         }
         let commands = entry.commands();
         if entry.header.kind == Kind::Data && !commands.is_empty() {
             let commands: Commands = codec::decode(&commands).map_err(|error| error.to_string())?;
             for command in commands.list {
+                if let Command::DeleteTopic { topic } = &command {
+                    Arc::make_mut(&mut nexts).retain(|(name, _), _| name != topic);
+                    let theirs = self.messages.iter_mut().filter(|m| m.topic == *topic);
+                    theirs.for_each(|m| _ = m.deleted.get_or_insert(id.index.0));
+                }
                 let _ = tables.apply(command, commands.at_ms); // what it decided, clients know
             }
         }
-        let position = entry.header.position;
-        self.committed.push(Committed { id, position, crc, tables, nexts });
+        let (position, bytes) = (entry.header.position, entry.bytes.len());
+        self.committed.push(Committed { id, position, bytes, crc, tables, nexts });
         Ok(())
     }
 
     /// Now and then, as it takes longer: what a member derived from its log.
-    pub(super) fn check_derived(&self, machine: &Machine) -> Checked {
+    pub(super) fn check_derived(&self, machine: &Machine, rots: bool) -> Checked {
         let Some(group) = machine.group() else { return Ok(()) };
         let index = machine.index;
         let log = &group.0.log;
@@ -269,12 +336,9 @@ impl Oracle {
             must(*group.tables() == known.tables, || {
                 format!("I10: the tables of n{index} at {applied:?} are others")
             })?;
-            for ((topic, queue_id), next) in &*known.nexts {
-                let bounds = group.queues().bounds(topic, *queue_id);
-                let have = bounds.map_or(0, |bounds| bounds.next.0);
-                must(have == *next, || {
-                    format!("I3: n{index} is at {have} of {topic} {queue_id}, not at {next}")
-                })?;
+            for (topic, queue_id) in QUEUES {
+                let next = known.nexts.get(&(topic.to_owned(), queue_id)).copied().unwrap_or(0);
+                self.check_queue(&group, index, (topic, queue_id), (applied.index.0, next))?;
             }
         }
         let purged = log.purged().map(|id| id.index);
@@ -289,9 +353,45 @@ impl Oracle {
         })?;
         for at in (log.first_index().0..self.seen[index].compared).rev().take(3) {
             let known = self.committed.get(at as usize).map(|known| (known.id, known.position));
-            let header = log.header_of(EntryIndex(at)).map_err(|error| error.to_string())?;
+            let header = match log.header_of(EntryIndex(at)) {
+                Err(store::Error::Damaged { .. }) if rots => continue,
+                read => read.map_err(|error| error.to_string())?,
+            };
             must(header.map(|header| (header.id(), header.position)) == known, || {
                 format!("I2: n{index} has {header:?} where {known:?} was committed")
+            })?;
+        }
+        Ok(())
+    }
+
+    /// A queue as it is served: all that is committed and retained (I9), nothing else (I4), at
+    /// its offsets (I3). Of many messages the first and the last are looked at.
+    fn check_queue(
+        &self,
+        group: &Group,
+        index: usize,
+        (topic, queue_id): (&str, u32),
+        (applied, next): (u64, u64),
+    ) -> Checked {
+        let first = group.0.log.first_position();
+        let bounds = group.queues().bounds(topic, queue_id);
+        let bounds = bounds.map_err(|error| format!("n{index} has no {topic}: {error}"))?;
+        must(bounds.next.0 == next, || {
+            format!("I3, I4: n{index} is at {} of {topic} {queue_id}, not at {next}", bounds.next)
+        })?;
+        let is_its = |m: &&Message| (m.topic.as_str(), m.queue_id) == (topic, queue_id);
+        let retained = |m: &&Message| m.is_in_queue(applied) && m.place.physical >= first;
+        let messages: Vec<&Message> =
+            self.messages.iter().filter(is_its).filter(retained).collect();
+        let ends = messages.iter().take(2).chain(messages.iter().rev().take(2));
+        for Message { place, .. } in ends {
+            must(bounds.min <= place.queue_offset, || {
+                format!("I9: n{index} has {topic} {queue_id} from {}, not {place:?}", bounds.min)
+            })?;
+            let unit = group.queues().unit(topic, queue_id, place.queue_offset);
+            let unit = unit.ok().flatten().map(|unit| unit.physical);
+            must(unit == Some(place.physical), || {
+                format!("I4: n{index} serves {topic} {queue_id} {place:?} from {unit:?}")
             })?;
         }
         Ok(())
@@ -301,19 +401,18 @@ impl Oracle {
     pub(super) fn check_served(&mut self, machines: &[Machine]) -> Checked {
         for machine in machines {
             self.restarted(machine.index);
-            self.check(machines, machine.index)?;
-            self.check_derived(machine)?;
+            self.check(machines, machine.index, false)?;
+            self.check_derived(machine, false)?;
             let Some(group) = machine.group() else {
                 return Err(format!("n{} does not run", machine.index));
             };
             let first = group.0.log.first_position();
             for message in &self.messages {
                 let Message { topic, queue_id, place, .. } = message;
-                let mut units = Vec::new();
-                let found =
-                    group.queues().units(topic, *queue_id, place.queue_offset, 1, &mut units);
-                let unit = found.ok().and_then(|_| units.first().map(|unit| unit.physical));
-                must(place.physical < first || unit == Some(place.physical), || {
+                let unit = group.queues().unit(topic, *queue_id, place.queue_offset);
+                let unit = unit.ok().flatten().map(|unit| unit.physical);
+                let is_gone = place.physical < first || message.deleted.is_some();
+                must(is_gone || unit == Some(place.physical), || {
                     let index = machine.index;
                     format!("n{index} serves {topic} {queue_id} {place:?} from {unit:?}")
                 })?;

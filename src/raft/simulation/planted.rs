@@ -13,16 +13,39 @@ pub(in crate::raft) enum Bug {
     CountsWhatWasCut,
     /// Votes although it may have forgotten what it vouched for.
     NeverDoubts,
+    /// Takes whatever a leader sends for committed.
+    AppliesWhatComes,
+    /// Tells that it has an entry although the disk did not take it.
+    IgnoresFailedSyncs,
+    /// Cuts damage off, with all that follows it.
+    CutsDamage,
+    /// Comes back with an empty disk as who it was.
+    KeepsItsName,
+    /// Says that a snapshot contains the entry after it.
+    SnapshotsLate,
+    /// Applies by its own clock.
+    AppliesByItsClock,
 }
 
 impl Bug {
     /// All of them, by the name that a plan has for them.
-    pub(super) const ALL: [(&'static str, Self); 4] = [
+    pub(super) const ALL: [(&'static str, Self); 10] = [
         ("acknowledges-unsynced", Self::AcknowledgesUnsynced),
         ("forgets-votes", Self::ForgetsVotes),
         ("counts-what-was-cut", Self::CountsWhatWasCut),
         ("never-doubts", Self::NeverDoubts),
+        ("applies-what-comes", Self::AppliesWhatComes),
+        ("ignores-failed-syncs", Self::IgnoresFailedSyncs),
+        ("cuts-damage", Self::CutsDamage),
+        ("keeps-its-name", Self::KeepsItsName),
+        ("snapshots-late", Self::SnapshotsLate),
+        ("applies-by-its-clock", Self::AppliesByItsClock),
     ];
+
+    /// The bug of this name.
+    pub(super) fn named(name: &str) -> Option<Self> {
+        Self::ALL.iter().find(|(known, _)| *known == name).map(|(_, bug)| *bug)
+    }
 }
 
 static PLANTED: AtomicU8 = AtomicU8::new(0);

@@ -1,0 +1,135 @@
+//! Disks that lose or change what was on them: one machine's at a time, until that one has all of
+//! it again. More is not promised.
+
+use std::path::Path;
+
+use super::World;
+use super::machine::{Death, Machine};
+use crate::ids::EntryIndex;
+use crate::raft::snapshot;
+use crate::store::simulated_disk::NameOrder;
+use crate::store::{Error, VoteFile, checkpoint};
+
+/// Between looks at what is lost, ms.
+const LOOK_MS: u64 = 50;
+
+/// A machine whose disk may lack something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lossy {
+    /// None.
+    Nobody,
+    /// Who has what is not known yet.
+    Anybody,
+    /// This one: it is new, or was powered off with what it had vouched for in memory.
+    Lacks(usize),
+    /// This one has entries that are not as they were written.
+    Rots(usize),
+}
+
+impl Lossy {
+    fn machine(self) -> Option<usize> {
+        match self {
+            Self::Nobody | Self::Anybody => None,
+            Self::Lacks(index) | Self::Rots(index) => Some(index),
+        }
+    }
+}
+
+impl World {
+    /// Whether this machine's disk may lose something now.
+    pub(super) fn may_lose(&self, index: usize) -> bool {
+        self.lossy == Lossy::Nobody || self.lossy.machine() == Some(index)
+    }
+
+    /// Notices when the machine that lacked something has all of it.
+    pub(super) fn look_at_losses(&mut self) {
+        if self.now.is_multiple_of(LOOK_MS)
+            && self.lossy != Lossy::Nobody
+            && self.is_settled()
+            && self.is_whole()
+        {
+            self.lossy = Lossy::Nobody;
+            self.rotten.clear();
+        }
+    }
+
+    /// Whether nothing is damaged. As readers do, asks for the repair of what they meet.
+    fn is_whole(&self) -> bool {
+        let Lossy::Rots(index) = self.lossy else { return true };
+        let Some(group) = self.machines[index].group() else { return false };
+        let log = &group.0.log;
+        match log.entries(log.first_index(), EntryIndex(u64::MAX), u64::MAX) {
+            Ok(_) => true,
+            Err(Error::Damaged { position, .. }) => {
+                self.machines[index].set_time(self.now);
+                group.repair(position, Box::new(drop));
+                false
+            }
+            Err(_) => false,
+        }
+    }
+
+    /// Whether `index` has, or may have, damaged entries.
+    pub(super) fn rots(&self, index: usize) -> bool {
+        self.lossy == Lossy::Rots(index)
+    }
+
+    /// The disk of a machine is replaced by an empty one.
+    pub(super) fn empty(&mut self, index: usize) {
+        if self.may_lose(index) {
+            self.note(&format!("the disk of n{index} is lost"));
+            self.lossy = Lossy::Lacks(index);
+            self.die(index, Death::PowerLoss);
+            self.machines[index].empty();
+            self.rotten.clear();
+            self.oracle.emptied(index);
+        }
+    }
+
+    /// Bits of an entry flip that the member knows to be committed, whatever happens to it next.
+    /// Of others it cannot know, when it starts, that they are more than a torn tail.
+    pub(super) fn rot(&mut self, index: usize) {
+        if !self.may_lose(index) || matches!(self.lossy, Lossy::Lacks(_)) {
+            return;
+        }
+        let machine = &self.machines[index];
+        let first = machine.group().map_or(0, |group| group.0.log.first_index().0);
+        let Some(to) = known_committed(machine).filter(|to| *to > first) else { return };
+        let at = self.chance.u64(first..to);
+        let Some((position, bytes)) = self.oracle.extent(at) else { return };
+        let options = &machine.options;
+        let base = position.0 - position.0 % options.segment_bytes;
+        let path = options.log_dir.join(format!("{base:020}"));
+        let mut place = (position.0 - base) as usize;
+        place += self.chance.usize(0..bytes);
+        let mask = 1 << self.chance.u32(0..8);
+        // Or the segment was purged on a machine that is off.
+        if machine.stored.rot(&path, place, |byte| byte ^ mask).is_ok() {
+            self.note(&format!("entry {at} rots on the disk of n{index}"));
+            self.lossy = Lossy::Rots(index);
+            self.rotten.push(at);
+        }
+    }
+
+    /// A member refuses damage that nobody can repair: the others have purged what it lacks. Its
+    /// operator does what the message says.
+    pub(super) fn give_up_store(&mut self, index: usize) {
+        let others = self.machines.iter().filter(|machine| machine.index != index);
+        let firsts: Option<Vec<u64>> =
+            others.map(|machine| Some(machine.group()?.0.log.first_index().0)).collect();
+        let is_gone = |at: &u64| firsts.iter().flatten().all(|first| first > at);
+        if firsts.is_some() && self.rotten.iter().any(is_gone) {
+            self.empty(index);
+        }
+    }
+}
+
+/// Entries before this are committed as far as the disk of a machine knows that stops now.
+fn known_committed(machine: &Machine) -> Option<u64> {
+    let left = machine.stored.after_power_loss(NameOrder::Kept, &mut |_| false).ok()?;
+    let dir: &Path = &machine.options.dir;
+    let stored = checkpoint::load(&left, dir).ok().flatten();
+    let contained = stored.and_then(|stored| snapshot::decode(&stored.state).ok()?.progress.last);
+    let noted = VoteFile::open(&left, dir).ok().and_then(|votes| votes.committed());
+    contained.map(|id| id.index).max(noted).map(|index| index.0)
+}
