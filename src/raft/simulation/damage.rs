@@ -8,7 +8,7 @@ use super::machine::{Death, Machine};
 use crate::ids::EntryIndex;
 use crate::raft::snapshot;
 use crate::store::simulated_disk::NameOrder;
-use crate::store::{Error, VoteFile, checkpoint};
+use crate::store::{VoteFile, checkpoint};
 
 /// Between looks at what is lost, ms.
 const LOOK_MS: u64 = 50;
@@ -41,32 +41,38 @@ impl World {
         self.lossy == Lossy::Nobody || self.lossy.machine() == Some(index)
     }
 
-    /// Notices when the machine that lacked something has all of it.
+    /// Notices when the machine that lacked something has all of it. Where others have purged what
+    /// a running member finds damaged, its operator empties the store.
     pub(super) fn look_at_losses(&mut self) {
-        if self.now.is_multiple_of(LOOK_MS)
-            && self.lossy != Lossy::Nobody
-            && self.is_settled()
-            && self.is_whole()
-        {
-            self.lossy = Lossy::Nobody;
-            self.rotten.clear();
+        let is_due = self.now.is_multiple_of(LOOK_MS) && self.lossy != Lossy::Nobody;
+        if !is_due || !self.is_settled() {
+            return;
+        }
+        match (self.lossy, self.damaged()) {
+            (Lossy::Rots(index), Some(at)) if self.is_purged_elsewhere(index, at) => {
+                self.empty(index);
+            }
+            (_, Some(_)) => {}
+            (_, None) => self.lossy = Lossy::Nobody,
         }
     }
 
-    /// Whether nothing is damaged. As readers do, asks for the repair of what they meet.
-    fn is_whole(&self) -> bool {
-        let Lossy::Rots(index) = self.lossy else { return true };
-        let Some(group) = self.machines[index].group() else { return false };
+    /// An entry that is damaged. As readers do, asks for its repair.
+    fn damaged(&self) -> Option<EntryIndex> {
+        let Lossy::Rots(index) = self.lossy else { return None };
+        let group = self.machines[index].group()?;
         let log = &group.0.log;
-        match log.entries(log.first_index(), EntryIndex(u64::MAX), u64::MAX) {
-            Ok(_) => true,
-            Err(Error::Damaged { position, .. }) => {
-                self.machines[index].set_time(self.now);
-                group.repair(position, Box::new(drop));
-                false
-            }
-            Err(_) => false,
-        }
+        let read = log.entries(log.first_index(), EntryIndex(u64::MAX), u64::MAX);
+        let gap = read.err().and_then(|error| error.gap())?;
+        self.machines[index].set_time(self.now);
+        group.repair(gap.position, Box::new(drop));
+        Some(gap.index)
+    }
+
+    fn is_purged_elsewhere(&self, index: usize, at: EntryIndex) -> bool {
+        let others = self.machines.iter().filter(|machine| machine.index != index);
+        let mut firsts = others.filter_map(Machine::group).map(|group| group.0.log.first_index());
+        firsts.all(|first| first > at)
     }
 
     /// Whether `index` has, or may have, damaged entries.
@@ -81,7 +87,6 @@ impl World {
             self.lossy = Lossy::Lacks(index);
             self.die(index, Death::PowerLoss);
             self.machines[index].empty();
-            self.rotten.clear();
             self.oracle.emptied(index);
         }
     }
@@ -107,19 +112,6 @@ impl World {
         if machine.stored.rot(&path, place, |byte| byte ^ mask).is_ok() {
             self.note(&format!("entry {at} rots on the disk of n{index}"));
             self.lossy = Lossy::Rots(index);
-            self.rotten.push(at);
-        }
-    }
-
-    /// A member refuses damage that nobody can repair: the others have purged what it lacks. Its
-    /// operator does what the message says.
-    pub(super) fn give_up_store(&mut self, index: usize) {
-        let others = self.machines.iter().filter(|machine| machine.index != index);
-        let firsts: Option<Vec<u64>> =
-            others.map(|machine| Some(machine.group()?.0.log.first_index().0)).collect();
-        let is_gone = |at: &u64| firsts.iter().flatten().all(|first| first > at);
-        if firsts.is_some() && self.rotten.iter().any(is_gone) {
-            self.empty(index);
         }
     }
 }

@@ -96,8 +96,6 @@ struct World {
     shift: Option<Shift>,
     deaths: u64,
     lossy: Lossy,
-    /// Entries that rotted on that machine's disk.
-    rotten: Vec<u64>,
     trace: u32,
 }
 
@@ -140,7 +138,6 @@ impl World {
             shift: None,
             deaths: 0,
             lossy: Lossy::Anybody,
-            rotten: Vec::new(),
             trace: 0,
         }
     }
@@ -259,7 +256,6 @@ impl World {
             return Err(format!("n{index} refuses its store: {why}"));
         }
         self.die(index, Death::Kill);
-        self.give_up_store(index);
         Ok(())
     }
 

@@ -146,8 +146,12 @@ impl Oracle {
                 committed,
             )
         };
+        let store = group.store_id().0;
+        if rots && ![0, store].contains(&self.seen[index].store) {
+            self.emptied(index); // it started over, without what is damaged
+        }
         let seen = &mut self.seen[index];
-        seen.store = group.store_id().0;
+        seen.store = store;
         must(!self.lost.contains(&seen.store), || {
             format!("I8: n{index} is {:x} again, whose disk is lost", seen.store)
         })?;
@@ -184,16 +188,17 @@ impl Oracle {
         must(applied <= last || applied < Some(self.committed()), || {
             format!("n{index} ends before {ends_at}, applied {applied:?}")
         })?;
-        self.check_start(index, group.0.log.first_index().0)?;
+        self.check_start((index, rots), group.0.log.first_index().0)?;
         self.compare(machines, (index, rots), &group, committed.max(applied).min(last))
     }
 
     /// I9: a log starts later than it did because it was purged here, or because it was purged at
     /// who sent a snapshot instead: what somebody retains is not skipped.
-    fn check_start(&mut self, index: usize, first: u64) -> Checked {
+    fn check_start(&mut self, (index, rots): (usize, bool), first: u64) -> Checked {
         let Seen { compared, first: before, .. } = self.seen[index];
         self.seen[index].first = first;
-        if first <= before || compared >= first {
+        // What is damaged is not compared before it is purged.
+        if first <= before || compared >= first || rots {
             return Ok(());
         }
         self.installed += u64::from(compared > 0);
