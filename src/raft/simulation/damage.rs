@@ -8,7 +8,7 @@ use super::machine::{Death, Machine};
 use crate::ids::EntryIndex;
 use crate::raft::snapshot;
 use crate::store::simulated_disk::NameOrder;
-use crate::store::{VoteFile, checkpoint};
+use crate::store::{PreviousLife, VoteFile, checkpoint};
 
 /// Between looks at what is lost, ms.
 const LOOK_MS: u64 = 50;
@@ -122,6 +122,7 @@ fn known_committed(machine: &Machine) -> Option<u64> {
     let dir: &Path = &machine.options.dir;
     let stored = checkpoint::load(&left, dir).ok().flatten();
     let contained = stored.and_then(|stored| snapshot::decode(&stored.state).ok()?.progress.last);
-    let noted = VoteFile::open(&left, dir).ok().and_then(|votes| votes.committed());
+    let votes = VoteFile::open(&left, dir, PreviousLife::MachineStopped).ok();
+    let noted = votes.and_then(|votes| votes.committed());
     contained.map(|id| id.index).max(noted).map(|index| index.0)
 }
