@@ -63,9 +63,9 @@ pub(super) struct PeerService {
     /// Whether entries fit.
     pub(super) room: Arc<Room>,
     /// Learns that a leader's stream has ended.
-    pub(super) stream_ended: Arc<Notify>,
-    /// A snapshot is coming in: one at a time, for each may be large.
-    pub(super) installing: tokio::sync::Mutex<()>,
+    pub(super) gone: Arc<Notify>,
+    /// Held while a snapshot comes in: one at a time, for each may be large.
+    pub(super) turn: tokio::sync::Mutex<()>,
 }
 
 impl PeerService {
@@ -125,7 +125,7 @@ impl Peer for PeerService {
         });
         let answers = self.raft.stream_append(Box::pin(requests));
         let heard = Arc::clone(&self.heard);
-        let stream = LeaderStream(Arc::clone(&self.stream_ended));
+        let stream = LeaderStream(Arc::clone(&self.gone));
         let answers = answers.map(move |result| match result {
             Ok(result) => {
                 let LeaderStream(_) = &stream; // lives as long as these answers
@@ -180,7 +180,7 @@ impl Peer for PeerService {
         request: Request<Streaming<proto::SnapshotChunk>>,
     ) -> Result<Response<proto::SnapshotResponse>, Status> {
         let caller = self.check(&request)?;
-        let Ok(_installing) = self.installing.try_lock() else {
+        let Ok(_turn) = self.turn.try_lock() else {
             return Err(Status::resource_exhausted("another snapshot is coming in"));
         };
         let mut chunks = request.into_inner();

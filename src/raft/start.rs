@@ -188,25 +188,15 @@ impl Member {
         let role = watch_role(&raft, &machine, options, Arc::clone(&heard), &mut tasks);
         let beat = options.timing.heartbeat;
         tasks.spawn(pacemaker::run(raft.clone(), Arc::clone(&heard), doubt.clone(), beat));
-        let stream_ended = Arc::new(Notify::new());
+        let gone = Arc::new(Notify::new());
         if let Some(incoming) = incoming {
             let (raft, log, room) = (raft.clone(), log.clone(), Arc::clone(&room));
             let (role, doubt, applied) = (role.clone(), doubt.clone(), state.clone());
-            let (own, told) = (Arc::new(own), Mutex::default());
-            let (heard, stream_ended) = (Arc::clone(&heard), Arc::clone(&stream_ended));
-            let service = PeerService {
-                raft,
-                log,
-                applied,
-                own,
-                role,
-                told,
-                heard,
-                doubt,
-                room,
-                stream_ended,
-                installing: tokio::sync::Mutex::default(),
-            };
+            let (own, told, turn) =
+                (Arc::new(own), Mutex::default(), tokio::sync::Mutex::default());
+            let (heard, gone) = (Arc::clone(&heard), Arc::clone(&gone));
+            let service =
+                PeerService { raft, log, applied, own, role, told, heard, doubt, room, gone, turn };
             tasks.spawn(serve_peers(incoming, service, ending.clone().cancelled_owned()));
         }
         let (wanted_repairs, wanted) = repair::requests();
@@ -223,8 +213,7 @@ impl Member {
         {
             let (own, network) = (name.clone(), network.clone());
             let (raft, log, doubt) = (raft.clone(), log.clone(), doubt.clone());
-            let heard = Arc::clone(&heard);
-            tasks.spawn(Succession { own, network, raft, log, stream_ended, heard, doubt }.run());
+            tasks.spawn(Succession { own, network, raft, log, gone, heard, doubt }.run());
         }
         let (tell, waits_for) = watch::channel(None);
         {

@@ -191,7 +191,8 @@ async fn an_append_whose_entries_do_not_follow_is_no_message() {
         let request = proto::AppendRequest { ballot, previous, committed: None, runs };
         wire::to_append_request(request).is_ok()
     };
-    let rows: [(u64, Option<(u64, u64)>, &[usize], bool); 11] = [
+    type Row<'a> = (u64, Option<(u64, u64)>, &'a [usize], bool);
+    let rows: [Row<'_>; 11] = [
         (1, None, &[0, 1, 2], true),
         (2, Some((1, 0)), &[1, 2], true),
         (1, Some((0, 1)), &[2], true),

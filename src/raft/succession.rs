@@ -92,7 +92,7 @@ pub(super) struct Succession {
     /// What this member has.
     pub log: CommitLog,
     /// Told when a leader's stream has ended.
-    pub stream_ended: Arc<Notify>,
+    pub gone: Arc<Notify>,
     /// Keeps what was found, until a leader is heard.
     pub heard: Arc<Heard>,
     /// Whether this member may campaign.
@@ -103,7 +103,7 @@ impl Succession {
     /// Runs as long as the member.
     pub(super) async fn run(self) {
         loop {
-            self.stream_ended.notified().await;
+            self.gone.notified().await;
             if let Some(leader) = self.followed()
                 && self.doubt.is_over()
                 && self.is_dead(&leader).await
