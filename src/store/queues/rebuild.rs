@@ -32,7 +32,7 @@ impl Queues {
         for damaged in runs.iter().filter(|run| run.is_damaged()) {
             warn!(path = %damaged.path().display(), "building damaged derived data from the log");
             match self.build_again(damaged, &feed) {
-                Ok(new) => self.0.replace(damaged, new, &mut garbage),
+                Ok(new) => self.0.replace(damaged, &new, &mut garbage),
                 Err(error) => {
                     garbage.push(damaged.path().to_owned());
                     done = Err(error);
@@ -71,7 +71,7 @@ impl Queues {
 
 impl Shared {
     /// Puts runs in the place of one, unless that was taken out meanwhile.
-    fn replace(&self, old: &Arc<Run>, new: Arc<Vec<Arc<Run>>>, garbage: &mut Vec<PathBuf>) {
+    fn replace(&self, old: &Arc<Run>, new: &[Arc<Run>], garbage: &mut Vec<PathBuf>) {
         let mut state = self.state.write();
         if let Some(at) = state.runs.iter().position(|run| Arc::ptr_eq(run, old)) {
             if new.iter().all(|run| run.path() != old.path()) {
