@@ -205,7 +205,7 @@ impl Connection {
 
     /// The same, written at once if nobody else writes and the socket takes it.
     pub(super) fn answer_now(&self, answer: Answer) {
-        if let Err(answer) = self.writer.write_now(self, answer) {
+        if let Some(answer) = self.writer.write_now(self, answer) {
             self.outbox.push(answer);
         }
     }

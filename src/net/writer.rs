@@ -52,10 +52,10 @@ impl Writer {
 
     /// Writes one answer, before those that are queued. Gives it back if somebody else is writing
     /// or the socket is full. An error is the task's to find.
-    pub(super) fn write_now(&self, connection: &Connection, answer: Answer) -> Result<(), Answer> {
-        let Some(mut state) = self.0.try_lock() else { return Err(answer) };
+    pub(super) fn write_now(&self, connection: &Connection, answer: Answer) -> Option<Answer> {
+        let Some(mut state) = self.0.try_lock() else { return Some(answer) };
         if state.socket.is_none() || !state.batch.is_written() {
-            return Err(answer);
+            return Some(answer);
         }
         let mut cost = Cost::default();
         cost.add(&answer);
@@ -64,7 +64,7 @@ impl Writer {
         if !matches!(state.write(connection), Ok(Written::All)) {
             connection.outbox().wake();
         }
-        Ok(())
+        None
     }
 
     /// Gives back what a burst has grown, when nothing waits.

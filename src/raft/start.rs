@@ -183,8 +183,7 @@ impl Member {
         let raft = Raft::new(store_id.0, config, connecting, log_store.clone(), machine.clone())
             .await
             .map_err(|fatal| core(fatal.to_string()))?;
-        let heard = Arc::new(Heard::new(clock::now()));
-        let mut tasks = JoinSet::new();
+        let (heard, mut tasks) = (Arc::new(Heard::new(clock::now())), JoinSet::new());
         let role = watch_role(&raft, &machine, options, Arc::clone(&heard), &mut tasks);
         let beat = options.timing.heartbeat;
         tasks.spawn(pacemaker::run(raft.clone(), Arc::clone(&heard), doubt.clone(), beat));

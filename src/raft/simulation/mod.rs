@@ -248,11 +248,10 @@ impl World {
     /// A member refuses its store only where the disk is full, does not sync, or has changed what
     /// nobody could repair so far.
     fn refused_to_start(&mut self, index: usize, why: &str) -> Result<(), String> {
-        if !["no space", "are free; free space", "medium error"]
-            .iter()
-            .any(|known| why.contains(known))
-            && !(self.rots(index) && why.contains("could repair it"))
-        {
+        let full_or_ill = ["no space", "are free; free space", "medium error"];
+        let is_known = full_or_ill.iter().any(|known| why.contains(known));
+        let is_damage = self.rots(index) && why.contains("could repair it");
+        if !is_known && !is_damage {
             return Err(format!("n{index} refuses its store: {why}"));
         }
         self.die(index, Death::Kill);

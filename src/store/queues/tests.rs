@@ -262,8 +262,8 @@ fn what_cannot_be_mended_is_missed_by_the_next_start() {
     let nothing = |_: &Queues, _: Range<PhysicalOffset>| Ok(());
     let part = |queues: &Queues, _: Range<PhysicalOffset>| feed(queues, entry(1000, 1400));
     let too_much = |queues: &Queues, _: Range<PhysicalOffset>| feed(queues, entry(1000, 2200));
-    let feeds: [&dyn Fn(&Queues, Range<PhysicalOffset>) -> Result<(), Error>; 3] =
-        [&nothing, &part, &too_much];
+    type Feed<'a> = &'a dyn Fn(&Queues, Range<PhysicalOffset>) -> Result<(), Error>;
+    let feeds: [Feed<'_>; 3] = [&nothing, &part, &too_much];
     for failing in feeds {
         let dir = tempfile::tempdir().unwrap();
         let (queues, cut) = damaged(dir.path(), &FaultyFiles::healthy());
