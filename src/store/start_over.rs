@@ -28,11 +28,11 @@ pub fn begin(files: &dyn Files, dir: &Path) -> Result<(), Error> {
 /// Empties the store in `dir` with its log in `log_dir`, if it is marked. Files that are not the
 /// store's stay.
 pub fn finish(files: &dyn Files, dir: &Path, log_dir: &Path) -> Result<(), Error> {
+    let _lock = StoreLock::take(files, dir)?;
     let mark = dir.join(MARK);
     if files.read(&mark).map_err(|e| Error::io("read", &mark, e))?.is_none() {
         return Ok(());
     }
-    let _lock = StoreLock::take(files, dir)?;
     remove_segments(files, log_dir)?;
     remove_all(files, log_dir, |name| ["log.json", "reserve"].contains(&name))?;
     for derived in ["snapshots", "consumequeue"].map(|name| dir.join(name)) {

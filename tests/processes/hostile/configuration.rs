@@ -68,8 +68,9 @@ fn attack_1_nothing_can_start_a_process() {
     for path in tree(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src")) {
         if path.extension().is_some_and(|extension| extension == "rs") {
             let text = fs::read_to_string(&path).unwrap();
-            for way in ["process::Command", "libc::", "execve", "fork("] {
-                assert!(!text.contains(way), "{way} in {}", path.display());
+            for way in ["process::Command", "libc::", "execve", "posix_spawn", "fork("] {
+                let is_known = way == "libc::" && path.ends_with("store/mmap/unreadable.rs");
+                assert!(is_known || !text.contains(way), "{way} in {}", path.display());
             }
         }
     }
