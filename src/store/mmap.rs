@@ -15,7 +15,7 @@
 //! Damaged bytes are replaced in the same way (`Writer::replace`): who holds them keeps them. So
 //! a slice once handed out never changes, whatever happens to the log or the file behind it.
 //!
-//! A page that the disk cannot read is zeros ([`unreadable`]), which no checksum takes for an
+//! A page that the disk cannot read is zeros (`unreadable`), which no checksum takes for an
 //! entry.
 //!
 //! Three things are beyond this module and are kept by its users: no other process writes to or
