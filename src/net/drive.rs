@@ -234,10 +234,7 @@ async fn write_answers(socket: &TcpStream, connection: &Connection) -> End {
         let drained = connection.is_drained();
         match connection.writer().write_queued(connection) {
             Ok(Written::All) if drained => return End::Drained,
-            Ok(Written::All) => {
-                connection.writer().rest(connection);
-                connection.outbox().woken().await;
-            }
+            Ok(Written::All) => connection.outbox().woken().await,
             Ok(Written::Blocked) => {
                 if let Err(error) = socket.writable().await {
                     return End::Io(error);

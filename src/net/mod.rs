@@ -40,7 +40,8 @@
 //!   (the task is then polled once more, in vain). Answers from other threads wake the
 //!   connection's task once per batch: only a push to an empty outbox notifies. A lone answer may
 //!   be written by the thread that has it ([`ReplyTo::answer_now`]).
-//! - **Locks**: the outbox's, once per answer and once per batch; no lock is held across an await.
+//! - **Locks**: the outbox's, once per answer and twice per batch, and the writer's once per
+//!   batch; no lock is held across an await.
 
 mod answer;
 mod batch;

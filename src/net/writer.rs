@@ -36,16 +36,21 @@ impl Writer {
         *self.0.lock() = State::default();
     }
 
-    /// Writes what is queued on `connection`, until there is nothing more or the socket is full.
+    /// Writes what is queued on `connection`, until the socket is full or there is nothing more;
+    /// then what a burst has grown is given back.
     pub(super) fn write_queued(&self, connection: &Connection) -> io::Result<Written> {
-        let state = &mut *self.0.lock();
+        let (state, outbox) = (&mut *self.0.lock(), connection.outbox());
         loop {
+            if state.batch.is_written() {
+                outbox.take_all(state.batch.queue());
+                if state.batch.queue().is_empty() {
+                    state.batch.rest();
+                    outbox.rest(state.batch.queue());
+                    return Ok(Written::All);
+                }
+            }
             if state.write(connection)? == Written::Blocked {
                 return Ok(Written::Blocked);
-            }
-            connection.outbox().take_all(state.batch.queue());
-            if state.batch.queue().is_empty() {
-                return Ok(Written::All);
             }
         }
     }
@@ -65,15 +70,6 @@ impl Writer {
             connection.outbox().wake();
         }
         None
-    }
-
-    /// Gives back what a burst has grown, when nothing waits.
-    pub(super) fn rest(&self, connection: &Connection) {
-        let mut state = self.0.lock();
-        if state.batch.is_written() {
-            state.batch.rest();
-            connection.outbox().rest(state.batch.queue());
-        }
     }
 }
 

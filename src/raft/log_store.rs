@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use openraft::OptionalSend;
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::clock;
 use crate::ids::{EntryIndex, QueueOffset, StoreId, Term};
@@ -132,8 +132,8 @@ impl LogStore {
     }
 
     fn append_batch(&self, id: EntryId, batch: &Batch) -> io::Result<()> {
-        // Locked for moments only, though nobody else writes: the threads of connections read
-        // here, and an append may wait for the disk.
+        // Nobody else writes here, but the threads of connections read, and an append may wait for
+        // the disk, before it places messages and after: locked from the first message to the last.
         let assigned = &self.0.assigned;
         let Times { store_ms, at_ms } = assigned.lock().times(clock::wall_ms(), clock::now());
         let commands = if batch.commands.is_empty() {
@@ -142,7 +142,17 @@ impl LogStore {
             codec::encode(&Commands { at_ms, list: batch.commands.clone() })
         };
         let body = Body::Data { drafts: &batch.messages, commands: &commands };
-        let mut place = |draft: &Draft| assigned.lock().next.assign(&draft.topic, draft.queue_id);
+        let (mut placing, mut left) = (None, batch.messages.len());
+        let mut place = |draft: &Draft| {
+            let held: &mut MutexGuard<'_, Assigned> =
+                placing.get_or_insert_with(|| assigned.lock());
+            let offset = held.next.assign(&draft.topic, draft.queue_id);
+            left -= 1;
+            if left == 0 {
+                placing = None;
+            }
+            offset
+        };
         let stored = self.0.log.append(id, body, &mut place, store_ms).map_err(io::Error::other)?;
         if !batch.commands.is_empty() {
             forget_deleted(&mut assigned.lock().next, &stored.header, &batch.commands);

@@ -31,6 +31,7 @@ mod group;
 #[cfg(test)]
 mod group_tests;
 mod handover;
+mod heard;
 mod housekeeping;
 mod introduction;
 mod log_store;

@@ -45,7 +45,7 @@ pub(super) struct Opened {
 /// A store that no other process can open as long as this lives.
 pub(super) struct HeldStore {
     pub(super) stamp: Arc<StoreFile>,
-    _lock: StoreLock,
+    _lock: Arc<StoreLock>,
 }
 
 /// Opens and recovers a store, with the others' help if it is damaged. `ending` says that the
@@ -57,33 +57,34 @@ pub(super) async fn open(
     options: &GroupOptions,
     ending: &CancellationToken,
 ) -> Result<Opened, StartError> {
-    start_over::finish(&*files, &options.dir, &options.log_dir)?;
-    let opened = open_store(Arc::clone(&files), Arc::clone(&links), options, ending).await;
+    let lock = Arc::new(StoreLock::take(&*files, &options.dir)?);
+    start_over::finish(&*files, &lock, &options.dir, &options.log_dir)?;
+    let opened = open_store(&files, &lock, Arc::clone(&links), options, ending).await;
     let Err(StartError::Outlived { damage }) = opened else { return opened };
     tracing::error!(
         %damage,
         "every other member has purged what belongs there: this one is emptied and starts over \
          with what they have; check the disk"
     );
-    start_over::begin(&*files, &options.dir)?;
-    start_over::finish(&*files, &options.dir, &options.log_dir)?;
-    open_store(files, links, options, ending).await
+    start_over::begin(&*files, &lock, &options.dir)?;
+    start_over::finish(&*files, &lock, &options.dir, &options.log_dir)?;
+    open_store(&files, &lock, links, options, ending).await
 }
 
 async fn open_store(
-    files: Arc<dyn Files>,
+    files: &Arc<dyn Files>,
+    lock: &Arc<StoreLock>,
     links: Arc<dyn Links>,
     options: &GroupOptions,
     ending: &CancellationToken,
 ) -> Result<Opened, StartError> {
     let dir = options.dir.clone();
-    let reserve = Reserve::new(files, &options.log_dir, options.segment_bytes);
+    let reserve = Reserve::new(Arc::clone(files), &options.log_dir, options.segment_bytes);
     let files: Arc<dyn Files> = Arc::new(reserve.clone());
     let used = !files.list(&options.log_dir).unwrap_or_default().is_empty();
     if !used {
         disk_space::check_new_log(&*files, &options.log_dir, options.segment_bytes)?;
     }
-    let lock = StoreLock::take(&*files, &dir)?;
     keep_room(&*files, options)?;
     let store = open_stamp(&files, options, used)?;
     let votes = VoteFile::open(&*files, &dir, store.previous_life())?;
@@ -130,7 +131,7 @@ async fn open_store(
     let parts = StoreParts { files, dir, log: log.clone(), queues, snapshots };
     let machine = StateMachine::new(state, parts.clone(), options.segment_bytes, Arc::clone(&room));
     offer_snapshot(&parts.snapshots, &machine, log.first_position(), options)?;
-    let store = HeldStore { stamp: Arc::new(store), _lock: lock };
+    let store = HeldStore { stamp: Arc::new(store), _lock: Arc::clone(lock) };
     Ok(Opened { store, log, votes, machine, parts, room, own, network, repairs })
 }
 

@@ -16,9 +16,9 @@ use openraft::async_runtime::watch::WatchReceiver as _;
 
 use crate::clock;
 use crate::raft::doubt::Doubt;
+use crate::raft::heard::Heard;
 use crate::raft::state_machine::StateMachine;
 use crate::raft::type_config::TypeConfig;
-use crate::raft::voice::Heard;
 
 /// Intervals without a heartbeat after which a follower counts its election timeout, which is
 /// three at least and runs from the last heartbeat.

@@ -25,6 +25,7 @@ use crate::raft::dial::{Link, Tcp};
 use crate::raft::doubt::{Doubt, Resolver};
 use crate::raft::group::{Group, GroupOptions, Shared};
 use crate::raft::handover;
+use crate::raft::heard::Heard;
 use crate::raft::housekeeping::Housekeeping;
 use crate::raft::log_store::LogStore;
 use crate::raft::members::MemberKeeper;
@@ -39,7 +40,7 @@ use crate::raft::rpc_server::PeerService;
 use crate::raft::state_machine::StateMachine;
 use crate::raft::succession::Succession;
 use crate::raft::type_config::TypeConfig;
-use crate::raft::voice::{Heard, Voice};
+use crate::raft::voice::Voice;
 use crate::raft::wire::proto::peer_server::PeerServer;
 use crate::store::Files;
 

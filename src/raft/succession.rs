@@ -24,10 +24,10 @@ use tokio::time::Instant;
 
 use crate::ids::Term;
 use crate::raft::doubt::Doubt;
+use crate::raft::heard::Heard;
 use crate::raft::network::Network;
 use crate::raft::state_machine::StateMachine;
 use crate::raft::type_config::{Ballot, RaftLogId, TypeConfig, log_id};
-use crate::raft::voice::Heard;
 use crate::raft::wire;
 use crate::store::CommitLog;
 

@@ -115,11 +115,19 @@ pub(super) const UNFINISHED: &str = ".tmp";
 /// Deletes what former lives did not finish writing in `dir` under names that start like this. For
 /// files whose names change: others are written over.
 pub fn remove_unfinished(files: &dyn Files, dir: &Path, start: &str) -> Result<(), Error> {
+    remove_all(files, dir, |name| name.starts_with(start) && name.ends_with(UNFINISHED))
+}
+
+/// Deletes the plain files of `dir` that are `wanted` by name.
+pub(super) fn remove_all(
+    files: &dyn Files,
+    dir: &Path,
+    wanted: impl Fn(&str) -> bool,
+) -> Result<(), Error> {
     let listed = files.list(dir).map_err(|e| Error::io("list directory", dir, e))?;
-    let is_one = |name: &str| name.starts_with(start) && name.ends_with(UNFINISHED);
-    for file in listed.iter().filter(|file| is_one(&file.name)) {
+    for file in listed.iter().filter(|file| wanted(&file.name)) {
         let path = dir.join(&file.name);
-        files.remove(&path).map_err(|e| Error::io("delete unfinished", &path, e))?;
+        files.remove(&path).map_err(|e| Error::io("delete", &path, e))?;
     }
     Ok(())
 }

@@ -12,46 +12,45 @@
 use std::path::Path;
 
 use super::error::Error;
-use super::files::Files;
+use super::files::{Files, remove_all};
 use super::recovery::remove_segments;
 use super::store_file::StoreLock;
 
 const MARK: &str = "starting-over";
 
 /// Marks the store in `dir` as one to be emptied. Durable when this returns.
-pub fn begin(files: &dyn Files, dir: &Path) -> Result<(), Error> {
-    let _lock = StoreLock::take(files, dir)?;
+pub fn begin(files: &dyn Files, _held: &StoreLock, dir: &Path) -> Result<(), Error> {
     let mark = dir.join(MARK);
     files.replace(&mark, b"").map_err(|e| Error::io("write", &mark, e))
 }
 
 /// Empties the store in `dir` with its log in `log_dir`, if it is marked. Files that are not the
 /// store's stay.
-pub fn finish(files: &dyn Files, dir: &Path, log_dir: &Path) -> Result<(), Error> {
-    let _lock = StoreLock::take(files, dir)?;
+pub fn finish(
+    files: &dyn Files,
+    _held: &StoreLock,
+    dir: &Path,
+    log_dir: &Path,
+) -> Result<(), Error> {
     let mark = dir.join(MARK);
     if files.read(&mark).map_err(|e| Error::io("read", &mark, e))?.is_none() {
         return Ok(());
     }
     remove_segments(files, log_dir)?;
-    remove_all(files, log_dir, |name| ["log.json", "reserve"].contains(&name))?;
+    remove(files, log_dir, |name| ["log.json", "reserve"].contains(&name))?;
     for derived in ["snapshots", "consumequeue"].map(|name| dir.join(name)) {
         files.create_dir(&derived).map_err(|e| Error::io("create directory", &derived, e))?;
-        remove_all(files, &derived, |_| true)?;
+        remove(files, &derived, |_| true)?;
     }
     let is_ours =
         |name: &str| name.starts_with("checkpoint-") || ["vote", "store.json"].contains(&name);
-    remove_all(files, dir, is_ours)?;
-    remove_all(files, dir, |name| name == MARK)
+    remove(files, dir, is_ours)?;
+    remove(files, dir, |name| name == MARK)
 }
 
 /// Removes the files of `dir` that are `wanted` by name, durably.
-fn remove_all(files: &dyn Files, dir: &Path, wanted: impl Fn(&str) -> bool) -> Result<(), Error> {
-    let listed = files.list(dir).map_err(|e| Error::io("list", dir, e))?;
-    for file in listed.iter().filter(|file| wanted(&file.name)) {
-        let path = dir.join(&file.name);
-        files.remove(&path).map_err(|e| Error::io("remove", &path, e))?;
-    }
+fn remove(files: &dyn Files, dir: &Path, wanted: impl Fn(&str) -> bool) -> Result<(), Error> {
+    remove_all(files, dir, wanted)?;
     files.sync_dir(dir).map_err(|e| Error::io("sync directory", dir, e))
 }
 
@@ -73,10 +72,11 @@ mod tests {
         fs::create_dir_all(&log_dir).unwrap();
         own.iter().chain(&others).for_each(|name| fs::write(dir.join(name), "").unwrap());
         log.iter().for_each(|name| fs::write(log_dir.join(name), "").unwrap());
-        let finish = || finish(&RealFiles, &dir, &log_dir).unwrap();
+        let lock = StoreLock::take(&RealFiles, &dir).unwrap();
+        let finish = || finish(&RealFiles, &lock, &dir, &log_dir).unwrap();
         finish();
         assert!(own.iter().all(|name| dir.join(name).exists()));
-        begin(&RealFiles, &dir).unwrap();
+        begin(&RealFiles, &lock, &dir).unwrap();
         finish();
         assert!(own.iter().all(|name| !dir.join(name).exists()) && !dir.join(MARK).exists());
         assert!(others.iter().all(|name| dir.join(name).exists()));
