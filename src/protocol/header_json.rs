@@ -26,7 +26,7 @@ use super::{
 pub(super) fn decode(header: &[u8]) -> Result<RemotingCommand, DecodeError> {
     let header = std::str::from_utf8(header).map_err(|_| DecodeError::NotUtf8)?;
     let mut command = RemotingCommand { ext: ExtFields::over(header), ..Default::default() };
-    let mut scanner = Scanner::new(header.as_bytes());
+    let mut scanner = Scanner::new(header);
     let mut members = Members::open(&mut scanner)?;
     while let Some(key) = members.next(&mut scanner)? {
         match header.get(key.range).unwrap_or_default() {
@@ -57,7 +57,19 @@ impl Members {
         Ok(Self { first: true })
     }
 
+    #[inline(always)] // for each field of every request
     fn next(&mut self, scanner: &mut Scanner<'_>) -> Result<Option<RawString>, JsonError> {
+        if let Some(range) = scanner.plain_name(self.first) {
+            self.first = false;
+            return Ok(Some(RawString { range, escaped: false }));
+        }
+        self.next_of_any_form(scanner)
+    }
+
+    fn next_of_any_form(
+        &mut self,
+        scanner: &mut Scanner<'_>,
+    ) -> Result<Option<RawString>, JsonError> {
         if scanner.take(b'}') {
             return Ok(None);
         }
@@ -111,8 +123,15 @@ fn content(header: &str, raw: RawString, ext: &mut ExtFields) -> Result<Span, Js
     Ok((start..side.len()).into())
 }
 
-fn number<T: FromStr + Default>(header: &str, scanner: &mut Scanner<'_>) -> Result<T, DecodeError> {
+fn number<T: TryFrom<i64> + FromStr + Default>(
+    header: &str,
+    scanner: &mut Scanner<'_>,
+) -> Result<T, DecodeError> {
     let at = scanner.at();
+    if let Some(value) = scanner.plain_integer() {
+        let value = value.try_into();
+        return value.map_err(|_| DecodeError::Json(JsonError { at, expected: "a number" }));
+    }
     let text = match scanner.peek() {
         Some(b'"') => header.get(scanner.string()?.range).unwrap_or_default(),
         _ => scanner.scalar()?,
@@ -177,14 +196,18 @@ pub(super) fn encode(command: &RemotingCommand, out: &mut BytesMut) {
 
 /// Writes `text` with its quotes, escaped as Java does.
 pub(super) fn put_string(out: &mut BytesMut, text: &str) {
+    let is_special = |b: u8| (b < 0x20) | (b == b'"') | (b == b'\\');
     out.put_u8(b'"');
     let mut rest = text;
-    while let Some(at) = rest.bytes().position(|b| b < 0x20 || b == b'"' || b == b'\\') {
-        let (plain, special) = rest.split_at(at);
-        out.put_slice(plain.as_bytes());
-        let byte = special.bytes().next().unwrap_or_default();
-        put_escape(out, byte);
-        rest = special.get(1..).unwrap_or_default();
+    // Almost never, so all is looked at first, without a branch per byte: many bytes at once.
+    if rest.bytes().fold(false, |found, b| found | is_special(b)) {
+        while let Some(at) = rest.bytes().position(is_special) {
+            let (plain, special) = rest.split_at(at);
+            out.put_slice(plain.as_bytes());
+            let byte = special.bytes().next().unwrap_or_default();
+            put_escape(out, byte);
+            rest = special.get(1..).unwrap_or_default();
+        }
     }
     out.put_slice(rest.as_bytes());
     out.put_u8(b'"');

@@ -1,4 +1,4 @@
-//! A JSON scanner over bytes: positions of strings and scalars, no values, no allocation.
+//! A JSON scanner: positions of strings and scalars, no values, no allocation.
 //!
 //! Two readers need it: the command header, where `serde_json` would allocate every field, and
 //! `lenient_json`, whose input is not JSON.
@@ -10,6 +10,8 @@
 )]
 
 use std::ops::Range;
+
+use super::near;
 
 /// Containers nested deeper than this are refused.
 pub(super) const DEPTH_MAX: usize = 32;
@@ -32,14 +34,15 @@ pub(super) struct RawString {
     pub(super) escaped: bool,
 }
 
-/// Position in a text. Every method that takes something skips white space before it.
+/// Position in a text. Every method that takes something skips white space before it, but those
+/// that say so.
 pub(super) struct Scanner<'a> {
-    text: &'a [u8],
+    text: &'a str,
     at: usize,
 }
 
 impl<'a> Scanner<'a> {
-    pub(super) fn new(text: &'a [u8]) -> Self {
+    pub(super) fn new(text: &'a str) -> Self {
         Self { text, at: 0 }
     }
 
@@ -52,25 +55,33 @@ impl<'a> Scanner<'a> {
     }
 
     /// The next byte that is not white space, not taken.
+    #[inline]
     pub(super) fn peek(&mut self) -> Option<u8> {
-        loop {
-            let byte = *self.text.get(self.at)?;
-            if !matches!(byte, b' ' | b'\t' | b'\n' | b'\r') {
-                return Some(byte);
-            }
-            self.advance(1);
+        match self.next() {
+            Some(b' ' | b'\t' | b'\n' | b'\r') => self.peek_behind_white_space(),
+            next => next,
         }
     }
 
-    /// Takes `byte` if it is next.
+    #[cold]
+    fn peek_behind_white_space(&mut self) -> Option<u8> {
+        while let Some(b' ' | b'\t' | b'\n' | b'\r') = self.next() {
+            self.advance(1);
+        }
+        self.next()
+    }
+
+    /// Takes `byte`, which is no white space, if it is next.
+    #[inline]
     pub(super) fn take(&mut self, byte: u8) -> bool {
-        let there = self.peek() == Some(byte);
+        let there = self.next() == Some(byte) || self.peek() == Some(byte);
         if there {
             self.advance(1);
         }
         there
     }
 
+    #[inline]
     pub(super) fn expect(&mut self, byte: u8, expected: &'static str) -> Result<(), JsonError> {
         if self.take(byte) { Ok(()) } else { self.fail(expected) }
     }
@@ -80,33 +91,81 @@ impl<'a> Scanner<'a> {
         if self.peek().is_none() { Ok(()) } else { self.fail("the end") }
     }
 
+    /// Takes `"name":`, or `,"name":` where another member was before, as every client writes it:
+    /// without white space and without an escape. Whatever else is next stays there.
+    #[inline(always)] // for each field of every request
+    pub(super) fn plain_name(&mut self, first: bool) -> Option<Range<usize>> {
+        let start = match self.rest() {
+            [b',', b'"', b'a'..=b'z', b'"', b':', ..] if !first => {
+                let start = self.at.wrapping_add(2);
+                self.at = start.wrapping_add(3);
+                return Some(start..start.wrapping_add(1));
+            }
+            [b',', b'"', ..] if !first => self.at.wrapping_add(2),
+            [b'"', ..] if first => self.at.wrapping_add(1),
+            _ => return None,
+        };
+        let text = self.from(start);
+        let bytes = closing(text)?;
+        let [b'"', b':', ..] = text.get(bytes..)? else { return None };
+        let end = start.wrapping_add(bytes);
+        self.at = end.wrapping_add(2);
+        Some(start..end)
+    }
+
+    /// Takes an integer of at most 18 digits, if the value that is next is one, without white space
+    /// before it. Whatever else is next stays there.
+    #[inline]
+    pub(super) fn plain_integer(&mut self) -> Option<i64> {
+        let (negative, start) = match self.rest() {
+            [b'-', ..] => (true, self.at.wrapping_add(1)),
+            _ => (false, self.at),
+        };
+        let (mut value, mut digits) = (0_i64, 0_usize);
+        let behind = loop {
+            match self.from(start.wrapping_add(digits)) {
+                [digit @ b'0'..=b'9', ..] if digits < 18 => {
+                    let digit = digit.wrapping_sub(b'0');
+                    value = value.wrapping_mul(10).wrapping_add(digit.into());
+                    digits = digits.wrapping_add(1);
+                }
+                rest => break rest,
+            }
+        };
+        let [b',' | b'}', ..] = behind else { return None };
+        if digits == 0 {
+            return None;
+        }
+        self.at = start.wrapping_add(digits);
+        Some(if negative { value.wrapping_neg() } else { value })
+    }
+
     /// Takes a string.
+    #[inline(always)] // for each field of every request
     pub(super) fn string(&mut self) -> Result<RawString, JsonError> {
         self.expect(b'"', "a string")?;
         let (start, mut escaped) = (self.at, false);
         loop {
-            let rest = self.text.get(self.at..).unwrap_or_default();
-            let Some(found) = memchr::memchr2(b'"', b'\\', rest) else {
+            let Some(found) = closing(self.rest()) else {
                 return self.fail("the end of the string");
             };
-            let at = self.at.saturating_add(found);
-            if rest.get(found) == Some(&b'"') {
-                self.at = at.saturating_add(1);
-                return Ok(RawString { range: start..at, escaped });
+            let end = self.at.wrapping_add(found);
+            self.at = end.wrapping_add(1);
+            if self.text.as_bytes().get(end) == Some(&b'"') {
+                return Ok(RawString { range: start..end, escaped });
             }
             escaped = true;
-            self.at = at.saturating_add(2); // the backslash and what it protects
+            self.advance(1); // what the backslash protects
         }
     }
 
     /// Takes a number, `true`, `false`, `null` or a bare word; at least one byte.
     pub(super) fn scalar(&mut self) -> Result<&'a str, JsonError> {
         self.peek();
-        let rest = self.text.get(self.at..).unwrap_or_default();
+        let rest = self.rest();
         let is_part = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'+' | b'.' | b'_');
         let bytes = rest.iter().position(|b| !is_part(b)).unwrap_or(rest.len());
-        let word = rest.get(..bytes).and_then(|word| std::str::from_utf8(word).ok());
-        match word {
+        match self.text.get(self.at..self.at.saturating_add(bytes)) {
             Some(word) if !word.is_empty() => {
                 self.advance(bytes);
                 Ok(word)
@@ -178,21 +237,43 @@ impl<'a> Scanner<'a> {
         Ok(())
     }
 
+    #[inline]
+    fn next(&self) -> Option<u8> {
+        self.text.as_bytes().get(self.at).copied()
+    }
+
+    #[inline]
+    fn rest(&self) -> &'a [u8] {
+        self.from(self.at)
+    }
+
+    #[inline]
+    fn from(&self, at: usize) -> &'a [u8] {
+        self.text.as_bytes().get(at..).unwrap_or_default()
+    }
+
+    #[inline]
     fn advance(&mut self, bytes: usize) {
         self.at = self.at.saturating_add(bytes);
     }
+}
+
+/// Where a string's text ends, or an escape in it begins.
+#[inline]
+fn closing(text: &[u8]) -> Option<usize> {
+    near::find2(text, b'"', b'\\')
 }
 
 /// Appends the content of `raw`, the text between a string's quotes, to `out`. Surrogates without
 /// their other half become U+FFFD.
 pub(super) fn unescape(raw: &str, out: &mut String) -> Result<(), JsonError> {
     let mut rest = raw;
-    while let Some(at) = memchr::memchr(b'\\', rest.as_bytes()) {
-        out.push_str(rest.get(..at).unwrap_or_default());
-        let escape = rest.get(at..).unwrap_or_default();
+    while let Some(at) = near::find(rest.as_bytes(), b'\\') {
+        let (plain, escape) = rest.split_at_checked(at).unwrap_or_default();
+        out.push_str(plain);
         let position = raw.len().saturating_sub(escape.len());
         let bad = JsonError { at: position, expected: "an escape" };
-        let (character, taken) = one_escape(escape).ok_or(bad)?;
+        let (character, taken) = one_escape(escape.as_bytes()).ok_or(bad)?;
         out.push(character);
         rest = escape.get(taken..).ok_or(bad)?;
     }
@@ -201,33 +282,38 @@ pub(super) fn unescape(raw: &str, out: &mut String) -> Result<(), JsonError> {
 }
 
 /// The character that `text` starts with, which is a backslash, and the bytes it takes.
-fn one_escape(text: &str) -> Option<(char, usize)> {
+fn one_escape(text: &[u8]) -> Option<(char, usize)> {
     let simple = |character| Some((character, 2));
-    match text.as_bytes().get(1)? {
-        b'"' => simple('"'),
-        b'\\' => simple('\\'),
-        b'/' => simple('/'),
-        b'b' => simple('\u{8}'),
-        b'f' => simple('\u{c}'),
-        b'n' => simple('\n'),
-        b'r' => simple('\r'),
-        b't' => simple('\t'),
-        b'u' => {
-            let high = hex4(text.get(2..6)?)?;
-            let low = text.get(6..12).and_then(|t| t.strip_prefix("\\u")).and_then(hex4);
-            let pair = low.and_then(|low| char::decode_utf16([high, low]).next()?.ok());
-            match pair {
-                Some(character) if (0xD800..0xDC00).contains(&high) => Some((character, 12)),
-                _ => Some((char::from_u32(high.into()).unwrap_or(char::REPLACEMENT_CHARACTER), 6)),
+    match text {
+        [_, b'u', a, b, c, d, behind @ ..] => {
+            let high = hex4([*a, *b, *c, *d])?;
+            if let Some(character) = char::from_u32(high.into()) {
+                return Some((character, 6));
             }
+            let low = match behind {
+                [b'\\', b'u', a, b, c, d, ..] => hex4([*a, *b, *c, *d]),
+                _ => None,
+            };
+            let pair = low.and_then(|low| char::decode_utf16([high, low]).next()?.ok());
+            Some(pair.map_or((char::REPLACEMENT_CHARACTER, 6), |character| (character, 12)))
         }
+        [_, b'"', ..] => simple('"'),
+        [_, b'\\', ..] => simple('\\'),
+        [_, b'/', ..] => simple('/'),
+        [_, b'b', ..] => simple('\u{8}'),
+        [_, b'f', ..] => simple('\u{c}'),
+        [_, b'n', ..] => simple('\n'),
+        [_, b'r', ..] => simple('\r'),
+        [_, b't', ..] => simple('\t'),
         _ => None,
     }
 }
 
-fn hex4(text: &str) -> Option<u16> {
-    let digits = text.bytes().all(|b| b.is_ascii_hexdigit());
-    if digits { u16::from_str_radix(text, 16).ok() } else { None }
+fn hex4(digits: [u8; 4]) -> Option<u16> {
+    digits.into_iter().try_fold(0_u16, |value, byte| {
+        let digit = char::from(byte).to_digit(16)?;
+        Some(value << 4 | u16::try_from(digit).ok()?)
+    })
 }
 
 #[cfg(test)]
@@ -274,7 +360,7 @@ mod tests {
             ("\"open\\", None),
         ];
         for (text, want) in rows {
-            let got = Scanner::new(text.as_bytes()).value().ok().map(|range| range.end);
+            let got = Scanner::new(text).value().ok().map(|range| range.end);
             assert_eq!(got, want, "{text}");
         }
     }
@@ -282,15 +368,15 @@ mod tests {
     #[test]
     fn nesting_is_bounded() {
         let nested = |depth: usize| "[".repeat(depth) + "1" + &"]".repeat(depth);
-        assert!(Scanner::new(nested(DEPTH_MAX).as_bytes()).value().is_ok());
-        assert!(Scanner::new(nested(DEPTH_MAX + 1).as_bytes()).value().is_err());
-        assert!(Scanner::new("[".repeat(1_000_000).as_bytes()).value().is_err());
+        assert!(Scanner::new(&nested(DEPTH_MAX)).value().is_ok());
+        assert!(Scanner::new(&nested(DEPTH_MAX + 1)).value().is_err());
+        assert!(Scanner::new(&"[".repeat(1_000_000)).value().is_err());
     }
 
     proptest! {
         #[test]
         fn arbitrary_text_never_panics(text in r#"[\[\]{}":,\\u0-9a-f ]{0,60}"#) {
-            let _ = Scanner::new(text.as_bytes()).value();
+            let _ = Scanner::new(text).value();
             let _ = unescape(&text, &mut String::new());
         }
 

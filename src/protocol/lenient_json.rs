@@ -78,7 +78,7 @@ fn to_standard(text: &[u8]) -> Result<String, BodyError> {
     let text = std::str::from_utf8(text).map_err(|_| BodyError::NotUtf8)?;
     let mut normaliser = Normaliser {
         text,
-        scanner: Scanner::new(text.as_bytes()),
+        scanner: Scanner::new(text),
         out: String::with_capacity(text.len().saturating_add(text.len() / 8)),
         in_key: false,
     };

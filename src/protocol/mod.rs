@@ -25,5 +25,6 @@ mod json_scan;
 pub mod lenient_json;
 pub mod message;
 pub mod names;
+mod near;
 pub mod perm;
 pub mod version;

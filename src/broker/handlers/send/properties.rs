@@ -17,13 +17,18 @@ pub(super) struct Sent<'a> {
     postponed: Option<&'static str>,
     /// It says what only brokers may say.
     forged: bool,
+    /// It is nothing but properties, each with its separators.
+    whole: bool,
 }
 
 impl<'a> Sent<'a> {
     /// Reads a property string.
     pub(super) fn of(bytes: &'a [u8]) -> Self {
-        let mut sent = Self { bytes, unique_key: None, postponed: None, forged: false };
+        let mut sent =
+            Self { bytes, unique_key: None, postponed: None, forged: false, whole: false };
+        let mut left = bytes.len();
         for (name, value) in properties::iter(bytes) {
+            left = left.wrapping_sub(name.len() + value.len() + 2);
             match name {
                 names::UNIQ_KEY if !value.is_empty() => sent.unique_key = Some(value),
                 names::DELAY if value.parse::<i64>().is_ok_and(|level| level > 0) => {
@@ -38,6 +43,7 @@ impl<'a> Sent<'a> {
                 _ => sent.forged |= is_of_brokers(name),
             }
         }
+        sent.whole = left == 0;
         sent
     }
 
@@ -54,11 +60,15 @@ impl<'a> Sent<'a> {
     /// a property string), and with a unique key.
     pub(super) fn stored(&self, added: &[u8], unique_key: &str, is_dead_letter: bool) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.bytes.len() + added.len() + unique_key.len() + 16);
-        for (name, value) in properties::iter(self.bytes) {
-            match name {
-                names::DELAY if is_dead_letter => {}
-                _ if is_of_brokers(name) => {}
-                _ => put(&mut out, name, value),
+        if self.whole && !self.forged && !is_dead_letter {
+            out.extend_from_slice(self.bytes);
+        } else {
+            for (name, value) in properties::iter(self.bytes) {
+                match name {
+                    names::DELAY if is_dead_letter => {}
+                    _ if is_of_brokers(name) => {}
+                    _ => put(&mut out, name, value),
+                }
             }
         }
         out.extend_from_slice(added);
