@@ -376,7 +376,7 @@ mod tests {
     proptest! {
         #[test]
         fn arbitrary_text_never_panics(text in r#"[\[\]{}":,\\u0-9a-f ]{0,60}"#) {
-            let _ = Scanner::new(text).value();
+            let _ = Scanner::new(&text).value();
             let _ = unescape(&text, &mut String::new());
         }
 
