@@ -19,8 +19,8 @@ const RESTING_BYTES: usize = 4 * 1024;
 /// Head of a typical answer, to size the buffer in one step.
 const HEAD_ESTIMATE: usize = 320;
 
-/// The slices of one system call.
-pub(super) type IoSlices<'a> = SmallVec<[IoSlice<'a>; IO_SLICES_MAX]>;
+/// The slices of one system call: one for answers without large bodies, however many they are.
+pub(super) type IoSlices<'a> = SmallVec<[IoSlice<'a>; 8]>;
 
 /// Answers being written.
 #[derive(Debug, Default)]

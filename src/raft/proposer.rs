@@ -301,6 +301,7 @@ fn fill(backlog: &mut VecDeque<Admitted>, inbox: &mut Inbox) -> Filled {
     let since = backlog.front().map_or_else(Instant::now, |oldest| oldest.since);
     let (batch, shares, permits) = Default::default();
     let mut filled = Filled { since, batch, shares, permits };
+    filled.reserve((backlog.len() + inbox.receiver.len()).min(ENTRY_PROPOSALS));
     let (mut bytes, limit) = (0, inbox.limits.entry_bytes());
     while filled.shares.len() < ENTRY_PROPOSALS {
         let Some(admitted) = backlog.pop_front().or_else(|| inbox.receiver.try_recv().ok()) else {
@@ -326,6 +327,13 @@ fn entry(filled: Filled, slot: OwnedSemaphorePermit) -> Entry {
 }
 
 impl Filled {
+    /// Makes room for so many proposals of one message each.
+    fn reserve(&mut self, proposals: usize) {
+        self.batch.messages.reserve(proposals);
+        self.shares.reserve(proposals);
+        self.permits.reserve(proposals);
+    }
+
     fn add(&mut self, admitted: Admitted) {
         let Proposal { messages, commands, done } = admitted.proposal;
         let (message_count, command_count) = (messages.len(), commands.len());

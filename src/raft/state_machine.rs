@@ -6,6 +6,7 @@
 //! and follower.
 
 use std::io;
+use std::ops::Range;
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
@@ -21,7 +22,7 @@ use std::time::Duration;
 
 use crate::ids::{EntryIndex, PhysicalOffset, QueueOffset};
 use crate::protocol::message::key::split_keys;
-use crate::protocol::message::{Record, records};
+use crate::protocol::message::{RECORD_BYTES_MIN, Record, RecordError, records};
 use crate::raft::applied::{AppliedState, Captured, QueueAdvance};
 use crate::raft::checkpointer::StoreParts;
 use crate::raft::codec;
@@ -139,7 +140,7 @@ impl StateMachine {
     /// An entry without messages.
     fn step(&self, header: &Header, membership: Option<StoredMembership>) -> io::Result<Applied> {
         let applied = self.state.advance(|queues, progress| {
-            queues.apply(header.position..header.end(), &[])?;
+            queues.apply(header.position..header.end(), [])?;
             progress.last = Some(header.id());
             progress.position = header.end();
             if let Some(membership) = membership {
@@ -170,17 +171,14 @@ impl StateMachine {
         let body_end = HEADER_BYTES + header.body_bytes as usize;
         let messages = bytes.get(HEADER_BYTES..messages_end).unwrap_or_default();
         let commands = bytes.get(messages_end..body_end).unwrap_or_default();
-        let mut scan = Scan::default();
-        for record in records(messages) {
-            scan.add(record.map_err(io::Error::other)?);
-        }
+        let scan = Scan::of(messages, header.messages).map_err(io::Error::other)?;
         let commands = match commands {
             [] => None,
             bytes => Some(codec::decode::<Commands>(bytes).map_err(io::Error::other)?),
         };
         let unsettled = commands.as_ref().map(Commands::unsettled_topics).unwrap_or_default();
         let outcomes = self.state.advance(|queues, progress| {
-            queues.apply(header.position..header.end(), &scan.indexed())?;
+            queues.apply(header.position..header.end(), scan.indexed())?;
             let outcomes = match commands {
                 Some(commands) => self.apply_commands(commands, header),
                 None => Vec::new(),
@@ -192,8 +190,8 @@ impl StateMachine {
         let outcomes = outcomes.map_err(io::Error::other)?;
         self.state.tell(&scan.advances(&self.state), &unsettled);
         Ok(Applied {
-            store_timestamp: scan.store_timestamp,
-            places: if wanted { scan.places } else { Vec::new() },
+            store_timestamp: scan.found.last().map_or(0, |last| last.store_timestamp),
+            places: if wanted { scan.places() } else { Vec::new() },
             outcomes,
         })
     }
@@ -221,62 +219,77 @@ impl StateMachine {
 }
 
 /// What one entry's messages contribute.
-#[derive(Default)]
 struct Scan<'a> {
     found: Vec<Found<'a>>,
     keys: Vec<u64>,
-    places: Vec<Place>,
-    store_timestamp: i64,
 }
 
 struct Found<'a> {
-    record: Record<'a>,
-    tags_code: i64,
-    keys: std::ops::Range<usize>,
+    topic: &'a str,
+    queue_id: u32,
+    queue_offset: QueueOffset,
+    unit: Unit,
+    store_timestamp: i64,
+    keys: Range<usize>,
 }
 
 impl<'a> Scan<'a> {
-    fn add(&mut self, record: Record<'a>) {
+    /// Reads the records of an entry that says it has `count`.
+    fn of(messages: &'a [u8], count: u32) -> Result<Self, RecordError> {
+        let count = (count as usize).min(messages.len() / RECORD_BYTES_MIN);
+        let mut scan = Self { found: Vec::with_capacity(count), keys: Vec::with_capacity(count) };
+        for record in records(messages) {
+            scan.add(&record?);
+        }
+        Ok(scan)
+    }
+
+    fn add(&mut self, record: &Record<'a>) {
         let indexed = record.indexed();
         let from = self.keys.len();
         let keys = split_keys(indexed.keys.unwrap_or_default());
         let all = indexed.uniq_key.into_iter().chain(keys);
         self.keys.extend(all.map(|key| key_hash(record.topic(), key)));
-        self.store_timestamp = record.store_timestamp();
-        self.places.push(Place {
-            physical: PhysicalOffset(record.physical()),
+        self.found.push(Found {
+            topic: record.topic(),
+            queue_id: record.queue_id(),
             queue_offset: QueueOffset(record.queue_offset()),
+            unit: Unit {
+                physical: PhysicalOffset(record.physical()),
+                bytes: record.stored_bytes() as u32,
+                tags_code: indexed.tags_code(),
+                crc: crc32c(record.bytes()),
+            },
+            store_timestamp: record.store_timestamp(),
+            keys: from..self.keys.len(),
         });
-        let tags_code = indexed.tags_code();
-        self.found.push(Found { record, tags_code, keys: from..self.keys.len() });
     }
 
-    fn indexed(&self) -> Vec<IndexedMessage<'_>> {
-        self.found
-            .iter()
-            .map(|found| IndexedMessage {
-                topic: found.record.topic(),
-                queue_id: found.record.queue_id(),
-                queue_offset: QueueOffset(found.record.queue_offset()),
-                unit: Unit {
-                    physical: PhysicalOffset(found.record.physical()),
-                    bytes: found.record.stored_bytes() as u32,
-                    tags_code: found.tags_code,
-                    crc: crc32c(found.record.bytes()),
-                },
-                store_timestamp: found.record.store_timestamp(),
-                keys: &self.keys[found.keys.clone()],
-            })
-            .collect()
+    fn indexed(&self) -> impl Iterator<Item = IndexedMessage<'_>> {
+        self.found.iter().map(|found| IndexedMessage {
+            topic: found.topic,
+            queue_id: found.queue_id,
+            queue_offset: found.queue_offset,
+            unit: found.unit,
+            store_timestamp: found.store_timestamp,
+            keys: &self.keys[found.keys.clone()],
+        })
+    }
+
+    fn places(&self) -> Vec<Place> {
+        let place = |found: &Found<'_>| Place {
+            physical: found.unit.physical,
+            queue_offset: found.queue_offset,
+        };
+        self.found.iter().map(place).collect()
     }
 
     /// The queues that moved; neighbouring messages of one queue count once.
     fn advances(&self, state: &AppliedState) -> Vec<QueueAdvance> {
         let tables = state.tables();
         let mut advances: Vec<QueueAdvance> = Vec::new();
-        for found in &self.found {
-            let (topic, queue_id) = (found.record.topic(), found.record.queue_id());
-            let next = QueueOffset(found.record.queue_offset() + 1);
+        for &Found { topic, queue_id, queue_offset, .. } in &self.found {
+            let next = QueueOffset(queue_offset.0 + 1);
             match advances.iter_mut().find(|a| a.queue_id == queue_id && &*a.topic == topic) {
                 Some(advance) => advance.next = next,
                 None => {
@@ -321,11 +334,8 @@ const REBUILD_BYTES: u64 = 8 * 1024 * 1024;
 
 fn rebuild_entry(queues: &Queues, entry: &StoredEntry) -> Result<(), StorageError> {
     let messages = entry.records();
-    let mut scan = Scan::default();
-    for record in records(&messages) {
-        scan.add(record?);
-    }
-    queues.apply(entry.header.position..entry.header.end(), &scan.indexed())?;
+    let scan = Scan::of(&messages, entry.header.messages)?;
+    queues.apply(entry.header.position..entry.header.end(), scan.indexed())?;
     Ok(())
 }
 

@@ -174,7 +174,7 @@ mod tests {
                 })
                 .collect();
             let range = entry.header.position..entry.header.end();
-            self.queues.apply(range, &messages).unwrap();
+            self.queues.apply(range, messages).unwrap();
         }
 
         fn found(&self, topic: &str, key: &str, max: usize) -> Vec<u64> {

@@ -78,6 +78,8 @@ pub struct RecordPlace {
 
 /// Everything but hosts, body, topic and properties, with the one-byte topic length.
 const FIXED_BYTES: usize = 75;
+/// No record is smaller: two IPv4 hosts, and nothing in it.
+pub const RECORD_BYTES_MIN: usize = FIXED_BYTES + 2 * 8;
 
 impl Draft {
     /// Whether every part fits its length field.

@@ -11,7 +11,7 @@ pub mod properties;
 mod record;
 pub mod sys_flag;
 
-pub use draft::{Draft, DraftError, RecordPlace};
+pub use draft::{Draft, DraftError, RECORD_BYTES_MIN, RecordPlace};
 pub use key::{key_hash, tags_code};
 pub use record::{Record, RecordError, Records, records};
 

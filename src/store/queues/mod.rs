@@ -162,15 +162,15 @@ impl Queues {
     /// without messages too, so that no entry can be left out by mistake.
     ///
     /// After an error the queues are not what the log says; the caller must stop serving.
-    pub fn apply(
+    pub fn apply<'m>(
         &self,
         entry: Range<PhysicalOffset>,
-        messages: &[IndexedMessage<'_>],
+        messages: impl IntoIterator<Item = IndexedMessage<'m>>,
     ) -> Result<(), Error> {
         let mut state = self.0.state.write();
         state.begin_entry(&entry)?;
         for message in messages {
-            state.add(message)?;
+            state.add(&message)?;
         }
         state.active.to = entry.end;
         self.0.count_unwritten(&state);

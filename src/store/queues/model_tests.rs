@@ -338,7 +338,7 @@ fn apply(queues: &Queues, entry: &Entry, checkpoint: PhysicalOffset) {
             keys: &message.keys,
         })
         .collect();
-    queues.apply(entry.range.clone(), &messages).unwrap();
+    queues.apply(entry.range.clone(), messages).unwrap();
     if let Some(topic) = entry.deleted
         && entry.range.start >= checkpoint
     {

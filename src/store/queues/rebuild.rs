@@ -61,7 +61,7 @@ impl Queues {
         let files = Arc::clone(&self.0.files);
         let stretch = Self(Shared::new(files, self.0.dir.clone(), self.0.segment_bytes, state));
         feed(&stretch, from..to)?;
-        stretch.apply(to..to, &[])?; // refused unless all of the stretch was fed
+        stretch.apply(to..to, [])?; // refused unless all of the stretch was fed
         stretch.freeze();
         stretch.flush()?;
         let runs = Arc::clone(&stretch.0.state.read().runs);

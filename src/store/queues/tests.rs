@@ -38,7 +38,7 @@ fn fill(queues: &Queues, count: u64) {
     for _ in 0..count {
         let at = queues.applied_to().0;
         let offset = queues.bounds("T", 0).unwrap().next.0;
-        queues.apply(entry(at, at + 200), &[message("T", 0, offset, at + 64)]).unwrap();
+        queues.apply(entry(at, at + 200), [message("T", 0, offset, at + 64)]).unwrap();
     }
 }
 
@@ -55,7 +55,7 @@ fn eighty_thousand_queues_cost_well_under_twenty_megabytes() {
     let mut at = 0;
     for topic in &topics {
         let messages: Vec<_> = (0..8).map(|q| message(topic, q, 0, at + u64::from(q))).collect();
-        queues.apply(entry(at, at + 64), &messages).unwrap();
+        queues.apply(entry(at, at + 64), messages).unwrap();
         at += 64;
     }
     let busy = queues.memory_bytes();
@@ -82,17 +82,17 @@ fn a_skipped_entry_or_offset_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let queues = open_new(dir.path());
     fill(&queues, 2);
-    let gap = queues.apply(entry(600, 800), &[]);
+    let gap = queues.apply(entry(600, 800), []);
     assert!(matches!(gap, Err(Error::NotContiguous { .. })), "{gap:?}");
-    let backwards = queues.apply(entry(200, 400), &[]);
+    let backwards = queues.apply(entry(200, 400), []);
     assert!(matches!(backwards, Err(Error::NotContiguous { .. })));
-    let two_segments_on = queues.apply(entry(2 * SEGMENT_BYTES, 2 * SEGMENT_BYTES + 64), &[]);
+    let two_segments_on = queues.apply(entry(2 * SEGMENT_BYTES, 2 * SEGMENT_BYTES + 64), []);
     assert!(matches!(two_segments_on, Err(Error::NotContiguous { .. })));
     for offset in [1, 3] {
-        let result = queues.apply(entry(400, 600), &[message("T", 0, offset, 464)]);
+        let result = queues.apply(entry(400, 600), [message("T", 0, offset, 464)]);
         assert!(matches!(result, Err(Error::NotDense { .. })), "{offset}: {result:?}");
     }
-    queues.apply(entry(SEGMENT_BYTES, SEGMENT_BYTES + 64), &[]).unwrap(); // the next segment
+    queues.apply(entry(SEGMENT_BYTES, SEGMENT_BYTES + 64), []).unwrap(); // the next segment
 }
 
 #[test]
@@ -101,7 +101,7 @@ fn no_run_crosses_a_segment_end() {
     let queues = open_new(dir.path());
     fill(&queues, 5);
     let at = SEGMENT_BYTES;
-    queues.apply(entry(at, at + 200), &[message("T", 0, 5, at + 64)]).unwrap();
+    queues.apply(entry(at, at + 200), [message("T", 0, 5, at + 64)]).unwrap();
     queues.freeze().unwrap();
     queues.flush().unwrap();
     let mut names: Vec<_> =
@@ -190,7 +190,7 @@ fn a_merge_does_not_reach_beyond_the_checkpoint() {
 fn feed(queues: &Queues, stretch: Range<PhysicalOffset>) -> Result<(), Error> {
     (stretch.start.0..stretch.end.0)
         .step_by(200)
-        .try_for_each(|at| queues.apply(entry(at, at + 200), &[message("T", 0, at / 200, at + 64)]))
+        .try_for_each(|at| queues.apply(entry(at, at + 200), [message("T", 0, at / 200, at + 64)]))
 }
 
 #[test]
@@ -355,7 +355,7 @@ fn readers_see_a_dense_queue_whatever_is_flushed_merged_and_dropped_meanwhile() 
         for n in 0..20_000 {
             let mut next = message("T", 0, n, n * 256 + 64);
             next.unit.tags_code = i64::try_from(n).unwrap();
-            queues.apply(entry(n * 256, n * 256 + 256), &[next]).unwrap();
+            queues.apply(entry(n * 256, n * 256 + 256), [next]).unwrap();
             if n % 5 == 0 {
                 let settled = queues.freeze().unwrap().position;
                 queues.flush().unwrap();
@@ -376,7 +376,7 @@ fn a_message_with_absurdly_many_keys_is_indexed_in_part() {
     let queues = open_new(dir.path());
     let keys: Vec<u64> = (0..10_000).collect();
     let with_keys = IndexedMessage { keys: &keys, ..message("T", 0, 0, 64) };
-    queues.apply(entry(0, 200), &[with_keys]).unwrap();
+    queues.apply(entry(0, 200), [with_keys]).unwrap();
     let found = |hash| queues.by_key(&KeyRange { hash, stored_ms: 0..=9, max: 9 }).unwrap().len();
     assert_eq!(found(KEYS_INDEXED_MAX as u64 - 1), 1);
     assert_eq!(found(KEYS_INDEXED_MAX as u64), 0);
