@@ -11,7 +11,7 @@ use jiff::tz::TimeZone;
 use openraft::Raft;
 use openraft::async_runtime::watch::WatchReceiver as _;
 use parking_lot::Mutex;
-use tokio::time::Instant;
+use tokio::time::{Instant, Interval};
 
 use crate::clock;
 use crate::ids::PhysicalOffset;
@@ -27,7 +27,8 @@ use crate::store::queues::FlushPolicy;
 use crate::store::retention::{self, Asked, Moment};
 use crate::store::{Files, Reserve};
 
-const TICK: Duration = Duration::from_millis(200);
+/// Between two looks at what is due.
+pub(super) const TICK: Duration = Duration::from_millis(200);
 /// Ticks between looks at the disk: one second, so that service returns soon after room does.
 const TICKS_PER_LOOK: u32 = 5;
 /// What could not be mended is tried again no sooner than after this.
@@ -97,8 +98,7 @@ impl Housekeeping {
     }
 
     /// Runs until the member ends.
-    pub(super) async fn run(self) {
-        let mut tick = tokio::time::interval(TICK);
+    pub(super) async fn run(self, mut tick: Interval) {
         let (mut ticks, mut looks) = (0_u32, 0_u32);
         let mut made_way = None;
         loop {

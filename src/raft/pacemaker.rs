@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use openraft::Raft;
 use openraft::async_runtime::watch::WatchReceiver as _;
+use tokio::time::Interval;
 
 use crate::clock;
 use crate::raft::doubt::Doubt;
@@ -47,16 +48,17 @@ fn pace(leads: bool, silence: Option<Duration>, interval: Duration) -> Pace {
     }
 }
 
-/// Runs as long as the member; `interval` is that of heartbeats.
+/// Runs as long as the member; a beat each heartbeat.
 pub(super) async fn run(
     raft: Raft<TypeConfig, StateMachine>,
     heard: Arc<Heard>,
     doubt: Doubt,
-    interval: Duration,
+    mut beats: Interval,
 ) {
+    let interval = beats.period();
     let mut ticks = true;
     loop {
-        tokio::time::sleep(interval).await;
+        beats.tick().await;
         let pace = pace(raft.is_leader(), heard.silence_if_any(clock::now()), interval);
         let done = match pace {
             Pace::Beat => raft.trigger().heartbeat().await,

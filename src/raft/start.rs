@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
+use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::Server;
 use tonic::transport::server::{Connected, TcpIncoming};
@@ -26,7 +27,7 @@ use crate::raft::doubt::{Doubt, Resolver};
 use crate::raft::group::{Group, GroupOptions, Shared};
 use crate::raft::handover;
 use crate::raft::heard::Heard;
-use crate::raft::housekeeping::Housekeeping;
+use crate::raft::housekeeping::{self, Housekeeping};
 use crate::raft::log_store::LogStore;
 use crate::raft::members::MemberKeeper;
 use crate::raft::network::{Connecting, FRAME_BYTES, MESSAGE_BYTES_MAX, WINDOW_BYTES};
@@ -47,7 +48,7 @@ use crate::store::Files;
 type Core = Raft<TypeConfig, StateMachine>;
 
 /// How often the role is looked at when nothing reports a change.
-const ROLE_TICK: Duration = Duration::from_millis(250);
+const ROLE_TICK: Duration = Duration::from_millis(200);
 
 /// Opens the store on `files`, then runs the member on a thread of its own.
 pub(super) fn start(
@@ -185,16 +186,16 @@ impl Member {
             .await
             .map_err(|fatal| core(fatal.to_string()))?;
         let (heard, mut tasks) = (Arc::new(Heard::new(clock::now())), JoinSet::new());
-        let role = watch_role(&raft, &machine, options, Arc::clone(&heard), &mut tasks);
-        let beat = options.timing.heartbeat;
-        tasks.spawn(pacemaker::run(raft.clone(), Arc::clone(&heard), doubt.clone(), beat));
+        let beats = Beats(Instant::now());
+        let role = watch_role(&raft, &machine, options, Arc::clone(&heard), beats, &mut tasks);
+        let pace = beats.each(options.timing.heartbeat);
+        tasks.spawn(pacemaker::run(raft.clone(), Arc::clone(&heard), doubt.clone(), pace));
         let gone = Arc::new(Notify::new());
         if let Some(incoming) = incoming {
             let (raft, log, room) = (raft.clone(), log.clone(), Arc::clone(&room));
             let (role, doubt, applied) = (role.clone(), doubt.clone(), state.clone());
-            let (own, told, turn) =
-                (Arc::new(own), Mutex::default(), tokio::sync::Mutex::default());
-            let (heard, gone) = (Arc::clone(&heard), Arc::clone(&gone));
+            let (own, heard, gone) = (Arc::new(own), Arc::clone(&heard), Arc::clone(&gone));
+            let (told, turn) = (Mutex::default(), tokio::sync::Mutex::default());
             let service =
                 PeerService { raft, log, applied, own, role, told, heard, doubt, room, gone, turn };
             tasks.spawn(serve_peers(incoming, service, ending.clone().cancelled_owned()));
@@ -223,7 +224,7 @@ impl Member {
         let housekeeping =
             Housekeeping::start(parts, machine.clone(), raft.clone(), store, room.clone(), options)
                 .map_err(|error| StartError::Core { why: error.to_string() })?;
-        tasks.spawn(housekeeping.clone().run());
+        tasks.spawn(housekeeping.clone().run(beats.each(housekeeping::TICK)));
         Ok(Self {
             raft,
             proposer,
@@ -314,18 +315,32 @@ async fn serve_peers<L: Link + Connected + 'static>(
     }
 }
 
+/// Periods that begin together, so that what is done at their ends wakes an idle thread once.
+#[derive(Clone, Copy)]
+struct Beats(Instant);
+
+impl Beats {
+    fn each(self, period: Duration) -> Interval {
+        let mut beats = tokio::time::interval_at(self.0 + period, period);
+        beats.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        beats
+    }
+}
+
 /// Publishes the role whenever it changes, and tells the log about it.
 fn watch_role(
     raft: &Core,
     machine: &StateMachine,
     options: &GroupOptions,
     heard: Arc<Heard>,
+    beats: Beats,
     tasks: &mut JoinSet<()>,
 ) -> watch::Receiver<Role> {
     let (publish, role) = watch::channel(Role::Follower { term: Term(0), leader: None });
     let (raft, state) = (raft.clone(), machine.state().clone());
     let (member, members) = (options.member.clone(), options.peers.to_string());
     let mut voice = Voice::new(2 * options.timing.election_max);
+    let mut looks = beats.each(ROLE_TICK);
     tasks.spawn(async move {
         let mut server = raft.server_metrics();
         let mut core_gone = false;
@@ -356,7 +371,7 @@ fn watch_role(
                 // Why it is gone is seen in the next round.
                 changed = server.changed() => core_gone = changed.is_err(),
                 () = state.term_applied() => {}
-                () = tokio::time::sleep(ROLE_TICK) => {}
+                _ = looks.tick() => {}
             }
         }
     });
