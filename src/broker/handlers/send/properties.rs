@@ -59,7 +59,9 @@ impl<'a> Sent<'a> {
     /// The string to store: without what only brokers may say, with what this one says (`added`,
     /// a property string), and with a unique key.
     pub(super) fn stored(&self, added: &[u8], unique_key: &str, is_dead_letter: bool) -> Vec<u8> {
-        let mut out = Vec::with_capacity(self.bytes.len() + added.len() + unique_key.len() + 16);
+        let key_bytes = || names::UNIQ_KEY.len() + unique_key.len() + 2;
+        let own_bytes = if self.unique_key.is_some() { 0 } else { key_bytes() };
+        let mut out = Vec::with_capacity(self.bytes.len() + added.len() + own_bytes);
         if self.whole && !self.forged && !is_dead_letter {
             out.extend_from_slice(self.bytes);
         } else {
