@@ -145,7 +145,7 @@ fn bugs_that_are_put_back_are_found() {
     ];
     assert_eq!(rows.len(), Bug::ALL.len());
     for (bug, faults) in rows {
-        let plans = |n| (n < 10).then(|| format!("{n} 3 {bug} {faults}"));
+        let plans = |n| (n < 40).then(|| format!("{n} 3 {bug} {faults}"));
         let outcomes = run_all(&plans, &|_, outcome| outcome.is_err());
         let found =
             outcomes.iter().find_map(|(plan, outcome)| Some((plan, outcome.as_ref().err()?)));
