@@ -34,5 +34,13 @@ build() {
   case $1 in dev) echo "$target_dir/debug" ;; *) echo "$target_dir/$1" ;; esac
 }
 
+# build_load: builds the load generator and prints its path.
+build_load() {
+  local load=$root/tests/bench/rmqload
+  need_cargo
+  (cd "$load" && CARGO_TARGET_DIR=$load/target cargo build -q --locked --release) >&2 || fail "the load generator failed to build"
+  echo "$load/target/release/rmqload"
+}
+
 # now_ms: milliseconds since the epoch.
 now_ms() { echo $(($(date +%s%N) / 1000000)); }

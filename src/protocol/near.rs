@@ -15,21 +15,7 @@ const WORDS: usize = 4;
 /// Where the first `byte` is.
 #[inline]
 pub(super) fn find(bytes: &[u8], byte: u8) -> Option<usize> {
-    let (words, tail) = bytes.as_chunks::<8>();
-    let pattern = ONES.wrapping_mul(byte.into());
-    for (index, word) in words.iter().take(WORDS).enumerate() {
-        let hits = zeros(u64::from_le_bytes(*word) ^ pattern);
-        if hits != 0 {
-            return Some(place(index, hits));
-        }
-    }
-    let looked_at = words.len().min(WORDS).saturating_mul(8);
-    let found = if words.len() > WORDS {
-        memchr::memchr(byte, bytes.get(looked_at..)?)
-    } else {
-        tail.iter().position(|b| *b == byte)
-    };
-    Some(looked_at.saturating_add(found?))
+    find2(bytes, byte, byte)
 }
 
 /// Where the first of `one` and `other` is.

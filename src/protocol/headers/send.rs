@@ -154,20 +154,20 @@ struct Texts<'a> {
 
 impl<'a> Texts<'a> {
     fn slot(&mut self, name: &str) -> Option<&mut Option<&'a str>> {
-        Some(match name.as_bytes() {
-            b"a" | b"producerGroup" => &mut self.producer_group,
-            b"b" | b"topic" => &mut self.topic,
-            b"c" | b"defaultTopic" => &mut self.default_topic,
-            b"d" | b"defaultTopicQueueNums" => &mut self.default_topic_queue_nums,
-            b"e" | b"queueId" => &mut self.queue_id,
-            b"f" | b"sysFlag" => &mut self.sys_flag,
-            b"g" | b"bornTimestamp" => &mut self.born_timestamp,
-            b"h" | b"flag" => &mut self.flag,
-            b"i" | b"properties" => &mut self.properties,
-            b"j" | b"reconsumeTimes" => &mut self.reconsume_times,
-            b"k" | b"unitMode" => &mut self.unit_mode,
-            b"l" | b"maxReconsumeTimes" => &mut self.max_reconsume_times,
-            b"m" | b"batch" => &mut self.batch,
+        Some(match name {
+            "a" | "producerGroup" => &mut self.producer_group,
+            "b" | "topic" => &mut self.topic,
+            "c" | "defaultTopic" => &mut self.default_topic,
+            "d" | "defaultTopicQueueNums" => &mut self.default_topic_queue_nums,
+            "e" | "queueId" => &mut self.queue_id,
+            "f" | "sysFlag" => &mut self.sys_flag,
+            "g" | "bornTimestamp" => &mut self.born_timestamp,
+            "h" | "flag" => &mut self.flag,
+            "i" | "properties" => &mut self.properties,
+            "j" | "reconsumeTimes" => &mut self.reconsume_times,
+            "k" | "unitMode" => &mut self.unit_mode,
+            "l" | "maxReconsumeTimes" => &mut self.max_reconsume_times,
+            "m" | "batch" => &mut self.batch,
             _ => return None,
         })
     }

@@ -26,9 +26,9 @@ impl<'a> Sent<'a> {
     pub(super) fn of(bytes: &'a [u8]) -> Self {
         let mut sent =
             Self { bytes, unique_key: None, postponed: None, forged: false, whole: false };
-        let mut left = bytes.len();
+        let mut read = 0;
         for (name, value) in properties::iter(bytes) {
-            left = left.wrapping_sub(name.len() + value.len() + 2);
+            read += name.len() + value.len() + 2;
             match name {
                 names::UNIQ_KEY if !value.is_empty() => sent.unique_key = Some(value),
                 names::DELAY if value.parse::<i64>().is_ok_and(|level| level > 0) => {
@@ -43,7 +43,7 @@ impl<'a> Sent<'a> {
                 _ => sent.forged |= is_of_brokers(name),
             }
         }
-        sent.whole = left == 0;
+        sent.whole = read == bytes.len() && bytes.ends_with(&[VALUE_END]);
         sent
     }
 
@@ -155,6 +155,8 @@ mod tests {
         let rows = [
             ("", format!("{ADDED}UNIQ_KEY\u{1}made\u{2}")),
             ("UNIQ_KEY\u{1}U\u{2}a\u{1}b", format!("UNIQ_KEY\u{1}U\u{2}a\u{1}b\u{2}{ADDED}")),
+            ("\u{2}a\u{1}b", format!("a\u{1}b\u{2}{ADDED}UNIQ_KEY\u{1}made\u{2}")),
+            ("x\u{2}a\u{1}b\u{2}", format!("a\u{1}b\u{2}{ADDED}UNIQ_KEY\u{1}made\u{2}")),
             (
                 "CLUSTER\u{1}forged\u{2}POP_CK\u{1}x\u{2}a\u{1}b\u{2}TRACE_ON\u{1}false\u{2}",
                 format!("a\u{1}b\u{2}{ADDED}UNIQ_KEY\u{1}made\u{2}"),
