@@ -242,7 +242,7 @@ impl Link {
             if fine {
                 *seen.answered.entry(kind.name()).or_default() += 1;
             } else {
-                let why = format!("{} code {}: {}", kind.name(), answer.code, answer.remark);
+                let why = format!("{} code {}: {}", kind.name(), answer.code, answer.remark());
                 *seen.failed.entry(why).or_default() += 1;
             }
             if let Some(histogram) = latency.get_mut(kind.name()) {

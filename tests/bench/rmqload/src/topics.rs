@@ -47,7 +47,7 @@ pub fn create(plan: &Creation, ns: &mut NameServers) -> Result<Value> {
             let Some(sent) = under_way.remove(&answer.opaque) else { continue };
             latency.saturating_record(now_ns() - sent);
             if answer.code != 0 {
-                refused.push(format!("code {}: {}", answer.code, answer.remark));
+                refused.push(format!("code {}: {}", answer.code, answer.remark()));
             }
             last_answer = Instant::now();
         }
