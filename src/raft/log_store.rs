@@ -8,10 +8,11 @@
 
 use std::fmt::Debug;
 use std::io;
-use std::ops::{Bound, RangeBounds};
+use std::ops::{Bound, Range, RangeBounds};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::stream::{self, Stream};
 use openraft::OptionalSend;
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 use parking_lot::{Mutex, MutexGuard};
@@ -22,6 +23,7 @@ use crate::protocol::message::{Draft, records};
 use crate::raft::applied::AppliedState;
 use crate::raft::codec;
 use crate::raft::command::{Command, Commands};
+use crate::raft::digest::{Digest, Unapplied};
 use crate::raft::membership;
 use crate::raft::repair::Repairer;
 use crate::raft::room::Room;
@@ -50,6 +52,7 @@ struct Shared {
     applied: AppliedState,
     repairs: Repairer,
     assigned: Mutex<Assigned>,
+    unapplied: Mutex<Unapplied>,
     room: Arc<Room>,
 }
 
@@ -83,8 +86,8 @@ impl LogStore {
         room: Arc<Room>,
         repairs: Repairer,
     ) -> Self {
-        let assigned = Mutex::default();
-        Self(Arc::new(Shared { log, votes, applied, repairs, assigned, room }))
+        let (assigned, unapplied) = (Mutex::default(), Mutex::default());
+        Self(Arc::new(Shared { log, votes, applied, repairs, assigned, unapplied, room }))
     }
 
     /// What follows the last message of a queue, if this member has appended any as the leader of
@@ -114,9 +117,11 @@ impl LogStore {
         let id = entry_id(&entry.log_id);
         match &entry.stored {
             Some(Stored::Received(received)) => {
-                return self.0.log.append_stored(received).map(drop).map_err(io::Error::other);
+                self.0.log.append_stored(received).map_err(io::Error::other)?;
+                self.digest(received.header(), received.bytes());
+                return Ok(());
             }
-            Some(Stored::Mapped(_)) => {
+            Some(Stored::Mapped(_) | Stored::Digested(_)) => {
                 return Err(io::Error::other(format!("entry {} is in the log", entry.log_id)));
             }
             None => {}
@@ -157,7 +162,18 @@ impl LogStore {
         if !batch.commands.is_empty() {
             forget_deleted(&mut assigned.lock().next, &stored.header, &batch.commands);
         }
+        self.digest(&stored.header, &stored.bytes);
         Ok(())
+    }
+
+    /// Keeps what apply will need of an entry that was just appended. What cannot be read, apply
+    /// will find in the log, and say so.
+    fn digest(&self, header: &Header, entry: &[u8]) {
+        if header.kind == Kind::Data
+            && let Ok(digest) = Digest::of(header, entry)
+        {
+            self.0.unapplied.lock().push(digest);
+        }
     }
 
     fn append_body(
@@ -210,6 +226,29 @@ impl LogStore {
         }
     }
 
+    /// Committed entries of `range` for apply: their digests, where there are any, and the others as
+    /// they are in the log. All of them.
+    async fn committed(&self, range: Range<EntryIndex>) -> io::Result<Vec<LogEntry>> {
+        let (mut at, end) = (range.start, range.end);
+        let mut entries = Vec::new();
+        while at < end {
+            let digest = self.0.unapplied.lock().take(at..end);
+            let known = digest.as_ref().map_or(end, |digest| digest.header.index);
+            if at < known {
+                let others = self.entries(at, known, u64::MAX, Duration::MAX).await?;
+                for entry in others {
+                    entries.push(to_log_entry(entry)?);
+                }
+            }
+            if let Some(digest) = digest {
+                let entry = LogEntry::from_stored(Stored::Digested(digest));
+                entries.push(entry.map_err(io::Error::other)?);
+            }
+            at = known.next();
+        }
+        Ok(entries)
+    }
+
     async fn read(&self, from: u64, to: u64, bytes_max: u64) -> io::Result<Vec<LogEntry>> {
         let from = from.max(self.0.log.first_index().0);
         let to = to.min(self.0.log.last().map_or(0, |last| last.index.0 + 1));
@@ -220,6 +259,20 @@ impl LogStore {
         let entries = self.entries(from, to, bytes_max, Duration::MAX).await?;
         entries.into_iter().map(to_log_entry).collect()
     }
+}
+
+fn bounds(range: &impl RangeBounds<u64>) -> Range<EntryIndex> {
+    let start = match range.start_bound() {
+        Bound::Included(index) => *index,
+        Bound::Excluded(index) => index + 1,
+        Bound::Unbounded => 0,
+    };
+    let end = match range.end_bound() {
+        Bound::Included(index) => index + 1,
+        Bound::Excluded(index) => *index,
+        Bound::Unbounded => u64::MAX,
+    };
+    EntryIndex(start)..EntryIndex(end)
 }
 
 fn no_messages(_: &Draft) -> QueueOffset {
@@ -287,17 +340,23 @@ impl RaftLogReader<TypeConfig> for LogStore {
     where
         R: RangeBounds<u64> + Clone + Debug + OptionalSend,
     {
-        let from = match range.start_bound() {
-            Bound::Included(index) => *index,
-            Bound::Excluded(index) => index + 1,
-            Bound::Unbounded => 0,
+        let Range { start, end } = bounds(&range);
+        self.read(start.0, end.0, u64::MAX).await
+    }
+
+    /// For apply: nobody else asks for a stream.
+    async fn entries_stream<R>(
+        &mut self,
+        range: R,
+    ) -> impl Stream<Item = io::Result<LogEntry>> + OptionalSend
+    where
+        R: RangeBounds<u64> + Clone + Debug + OptionalSend,
+    {
+        let (list, error) = match self.committed(bounds(&range)).await {
+            Ok(entries) => (entries, None),
+            Err(error) => (Vec::new(), Some(error)),
         };
-        let to = match range.end_bound() {
-            Bound::Included(index) => index + 1,
-            Bound::Excluded(index) => *index,
-            Bound::Unbounded => u64::MAX,
-        };
-        self.read(from, to, u64::MAX).await
+        stream::iter(list.into_iter().map(Ok).chain(error.map(Err)))
     }
 
     async fn read_vote(&mut self) -> io::Result<Option<Ballot>> {
@@ -373,6 +432,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 
     async fn truncate_after(&mut self, last: Option<RaftLogId>) -> io::Result<()> {
         let from = last.map_or_else(|| self.0.log.first_index(), |last| EntryIndex(last.index + 1));
+        self.0.unapplied.lock().cut(from);
         #[cfg(test)]
         if is_planted(Bug::CountsWhatWasCut) {
             return self.0.log.truncate_from(from).map_err(io::Error::other);

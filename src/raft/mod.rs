@@ -21,6 +21,7 @@ mod conformance_tests;
 #[cfg(test)]
 mod crash_tests;
 mod dial;
+mod digest;
 mod doubt;
 mod error;
 #[cfg(test)]

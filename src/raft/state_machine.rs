@@ -1,12 +1,10 @@
 //! Apply: committed entries become ConsumeQueue units, key-index entries and tables, and the
 //! proposals they came from are answered.
 //!
-//! Cost per message: one pass over the record's header and properties, one hash per key, one unit
-//! of 20 bytes; no allocation once the scratch vectors have grown. The same code runs on leader
-//! and follower.
+//! The log is not read for it: what an entry means was read when it was appended
+//! ([`crate::raft::digest`]). The same code runs on leader and follower.
 
 use std::io;
-use std::ops::Range;
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
@@ -20,15 +18,13 @@ use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::ids::{EntryIndex, PhysicalOffset, QueueOffset};
-use crate::protocol::message::key::split_keys;
-use crate::protocol::message::{RECORD_BYTES_MIN, Record, RecordError, records};
-use crate::raft::applied::{AppliedState, Captured, QueueAdvance};
+use crate::ids::{EntryIndex, PhysicalOffset};
+use crate::raft::applied::{AppliedState, Captured};
 use crate::raft::checkpointer::StoreParts;
 use crate::raft::codec;
 use crate::raft::command::{Command, Commands, Outcome};
+use crate::raft::digest::Digest;
 use crate::raft::error::StorageError;
-use crate::raft::proposal::Place;
 use crate::raft::room::Room;
 #[cfg(test)]
 use crate::raft::simulation::planted::{Bug, is_planted};
@@ -36,8 +32,8 @@ use crate::raft::snapshot::{self, SnapshotFiles};
 use crate::raft::type_config::{
     Applied, LogEntry, RaftLogId, StoredMembership, TypeConfig, entry_id, log_id,
 };
-use crate::store::entry::{EntryId, HEADER_BYTES, Header, Kind, crc32c};
-use crate::store::queues::{self, FlushPolicy, IndexedMessage, Queues, Unit, key_hash};
+use crate::store::entry::{EntryId, Header, Kind};
+use crate::store::queues::{self, FlushPolicy, Queues};
 use crate::store::{CommitLog, StoredEntry};
 
 /// openraft's view of [`AppliedState`]. Cloning shares it.
@@ -120,8 +116,8 @@ impl StateMachine {
         })?;
         let header = *stored.header();
         self.cross_boundary(&header);
-        let applied = match header.kind {
-            Kind::Blank => self.step(&header, None)?,
+        match header.kind {
+            Kind::Blank => self.step(&header, None),
             Kind::Membership => {
                 let membership = match &entry.payload {
                     EntryPayload::Membership(membership) => membership.clone(),
@@ -130,11 +126,13 @@ impl StateMachine {
                     }
                 };
                 let membership = StoredMembership::new(Some(entry.log_id), membership);
-                self.step(&header, Some(membership))?
+                self.step(&header, Some(membership))
             }
-            Kind::Data => self.apply_data(&header, stored.bytes(), wanted)?,
-        };
-        Ok(applied)
+            Kind::Data => {
+                let digest = stored.digest().map_err(io::Error::other)?;
+                self.apply_data(&digest, wanted)
+            }
+        }
     }
 
     /// An entry without messages.
@@ -166,19 +164,15 @@ impl StateMachine {
         self.boundaries.lock().crossed.push(captured);
     }
 
-    fn apply_data(&self, header: &Header, bytes: &[u8], wanted: bool) -> io::Result<Applied> {
-        let messages_end = HEADER_BYTES + header.message_bytes as usize;
-        let body_end = HEADER_BYTES + header.body_bytes as usize;
-        let messages = bytes.get(HEADER_BYTES..messages_end).unwrap_or_default();
-        let commands = bytes.get(messages_end..body_end).unwrap_or_default();
-        let scan = Scan::of(messages, header.messages).map_err(io::Error::other)?;
-        let commands = match commands {
+    fn apply_data(&self, digest: &Digest, wanted: bool) -> io::Result<Applied> {
+        let header = &digest.header;
+        let commands = match &*digest.commands {
             [] => None,
             bytes => Some(codec::decode::<Commands>(bytes).map_err(io::Error::other)?),
         };
         let unsettled = commands.as_ref().map(Commands::unsettled_topics).unwrap_or_default();
         let outcomes = self.state.advance(|queues, progress| {
-            queues.apply(header.position..header.end(), scan.indexed())?;
+            queues.apply(header.position..header.end(), digest.messages())?;
             let outcomes = match commands {
                 Some(commands) => self.apply_commands(commands, header),
                 None => Vec::new(),
@@ -188,10 +182,10 @@ impl StateMachine {
             Ok::<_, queues::Error>(outcomes)
         });
         let outcomes = outcomes.map_err(io::Error::other)?;
-        self.state.tell(&scan.advances(&self.state), &unsettled);
+        self.state.tell(&digest.advances(&self.state), &unsettled);
         Ok(Applied {
-            store_timestamp: scan.found.last().map_or(0, |last| last.store_timestamp),
-            places: if wanted { scan.places() } else { Vec::new() },
+            store_timestamp: digest.store_timestamp(),
+            places: if wanted { digest.places() } else { Vec::new() },
             outcomes,
         })
     }
@@ -215,90 +209,6 @@ impl StateMachine {
             .collect();
         self.state.publish(tables);
         outcomes
-    }
-}
-
-/// What one entry's messages contribute.
-struct Scan<'a> {
-    found: Vec<Found<'a>>,
-    keys: Vec<u64>,
-}
-
-struct Found<'a> {
-    topic: &'a str,
-    queue_id: u32,
-    queue_offset: QueueOffset,
-    unit: Unit,
-    store_timestamp: i64,
-    keys: Range<usize>,
-}
-
-impl<'a> Scan<'a> {
-    /// Reads the records of an entry that says it has `count`.
-    fn of(messages: &'a [u8], count: u32) -> Result<Self, RecordError> {
-        let count = (count as usize).min(messages.len() / RECORD_BYTES_MIN);
-        let mut scan = Self { found: Vec::with_capacity(count), keys: Vec::with_capacity(count) };
-        for record in records(messages) {
-            scan.add(&record?);
-        }
-        Ok(scan)
-    }
-
-    fn add(&mut self, record: &Record<'a>) {
-        let indexed = record.indexed();
-        let from = self.keys.len();
-        let keys = split_keys(indexed.keys.unwrap_or_default());
-        let all = indexed.uniq_key.into_iter().chain(keys);
-        self.keys.extend(all.map(|key| key_hash(record.topic(), key)));
-        self.found.push(Found {
-            topic: record.topic(),
-            queue_id: record.queue_id(),
-            queue_offset: QueueOffset(record.queue_offset()),
-            unit: Unit {
-                physical: PhysicalOffset(record.physical()),
-                bytes: record.stored_bytes() as u32,
-                tags_code: indexed.tags_code(),
-                crc: crc32c(record.bytes()),
-            },
-            store_timestamp: record.store_timestamp(),
-            keys: from..self.keys.len(),
-        });
-    }
-
-    fn indexed(&self) -> impl Iterator<Item = IndexedMessage<'_>> {
-        self.found.iter().map(|found| IndexedMessage {
-            topic: found.topic,
-            queue_id: found.queue_id,
-            queue_offset: found.queue_offset,
-            unit: found.unit,
-            store_timestamp: found.store_timestamp,
-            keys: &self.keys[found.keys.clone()],
-        })
-    }
-
-    fn places(&self) -> Vec<Place> {
-        let place = |found: &Found<'_>| Place {
-            physical: found.unit.physical,
-            queue_offset: found.queue_offset,
-        };
-        self.found.iter().map(place).collect()
-    }
-
-    /// The queues that moved; neighbouring messages of one queue count once.
-    fn advances(&self, state: &AppliedState) -> Vec<QueueAdvance> {
-        let tables = state.tables();
-        let mut advances: Vec<QueueAdvance> = Vec::new();
-        for &Found { topic, queue_id, queue_offset, .. } in &self.found {
-            let next = QueueOffset(queue_offset.0 + 1);
-            match advances.iter_mut().find(|a| a.queue_id == queue_id && &*a.topic == topic) {
-                Some(advance) => advance.next = next,
-                None => {
-                    let topic = tables.topic_name(topic).unwrap_or_else(|| topic.into());
-                    advances.push(QueueAdvance { topic, queue_id, next });
-                }
-            }
-        }
-        advances
     }
 }
 
@@ -333,9 +243,8 @@ pub(super) fn rebuild(
 const REBUILD_BYTES: u64 = 8 * 1024 * 1024;
 
 fn rebuild_entry(queues: &Queues, entry: &StoredEntry) -> Result<(), StorageError> {
-    let messages = entry.records();
-    let scan = Scan::of(&messages, entry.header.messages)?;
-    queues.apply(entry.header.position..entry.header.end(), scan.indexed())?;
+    let digest = Digest::of(&entry.header, &entry.bytes)?;
+    queues.apply(entry.header.position..entry.header.end(), digest.messages())?;
     Ok(())
 }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_util::FutureExt as _;
+use futures_util::{FutureExt as _, StreamExt as _};
 use openraft::entry::RaftEntry as _;
 use openraft::storage::{IOFlushed, RaftLogReader, RaftLogStorage, RaftStateMachine, SnapshotMeta};
 use smallvec::smallvec;
@@ -113,6 +113,45 @@ async fn send(opened: &mut Opened, index: u64) -> i64 {
     let index = EntryIndex(index);
     let stored = opened.log.entries(index, EntryIndex(index.0 + 1), 1).unwrap();
     message::Record::parse(&stored[0].records()).unwrap().store_timestamp()
+}
+
+/// What apply is given.
+async fn for_apply(opened: &mut Opened, indexes: std::ops::Range<u64>) -> Vec<LogEntry> {
+    opened.storage.entries_stream(indexes).await.map(Result::unwrap).collect().await
+}
+
+fn is_digested(entry: &LogEntry) -> bool {
+    matches!(entry.stored, Some(Stored::Digested(_)))
+}
+
+#[tokio::test]
+async fn apply_gets_what_was_appended_whatever_became_of_it_since_and_the_rest_from_the_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut opened = open(dir.path());
+    for index in 0..3 {
+        send(&mut opened, index).await;
+    }
+    append_blank(&mut opened, 3..4).await;
+    send(&mut opened, 4).await;
+    let stored = opened.storage.try_get_log_entries(..).await.unwrap();
+    let expected: Vec<_> = [0, 1, 2, 4]
+        .map(|at: usize| stored[at].stored.as_ref().unwrap().digest().unwrap().into_owned())
+        .into();
+    let at = end_of(&opened, 0).0 + 100;
+    let segment = options_alone(dir.path()).log_dir.join(format!("{:020}", 0));
+    let file = std::fs::File::options().write(true).open(segment).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, b"#", at).unwrap();
+    let given = for_apply(&mut opened, 0..5).await;
+    assert_eq!(given.iter().map(is_digested).collect::<Vec<_>>(), [true, true, true, false, true]);
+    let digests = given.iter().filter(|entry| is_digested(entry));
+    let digests = digests.map(|entry| entry.stored.as_ref().unwrap().digest().unwrap());
+    assert!(digests.map(|digest| digest.into_owned()).eq(expected));
+
+    // Not what is cut off, and nothing after a start.
+    send(&mut opened, 5).await;
+    opened.storage.truncate_after(Some(log_id(4))).await.unwrap();
+    append_blank(&mut opened, 5..6).await;
+    assert_eq!(for_apply(&mut opened, 5..6).await.iter().map(is_digested).next(), Some(false));
 }
 
 async fn apply_and_checkpoint(opened: &mut Opened) {

@@ -1,5 +1,6 @@
 //! openraft's type choices, and the conversions between its ids and ours.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -10,8 +11,9 @@ use openraft::vote::RaftLeaderId;
 use openraft::{EntryPayload, LogId, OptionalSend};
 
 use crate::ids::{EntryIndex, StoreId, Term};
-use crate::protocol::message::Draft;
+use crate::protocol::message::{Draft, RecordError};
 use crate::raft::command::{Command, Outcome};
+use crate::raft::digest::Digest;
 use crate::raft::membership::{self, Member};
 use crate::raft::proposal::Place;
 use crate::store::entry::{EntryId, HEADER_BYTES, Header, Kind};
@@ -84,9 +86,11 @@ pub(super) struct Applied {
     pub outcomes: Vec<Outcome>,
 }
 
-/// An entry's bytes: in this member's mapped log, or as they came from the leader.
+/// An entry that is in this member's log, or came from the leader.
 #[derive(Clone)]
 pub(super) enum Stored {
+    /// What apply needs of it: it is in the log.
+    Digested(Digest),
     /// Header and body in a segment.
     Mapped(StoredEntry),
     /// Header and body in a network buffer.
@@ -97,16 +101,28 @@ impl Stored {
     /// The entry's header.
     pub(super) fn header(&self) -> &Header {
         match self {
+            Self::Digested(digest) => &digest.header,
             Self::Mapped(entry) => &entry.header,
             Self::Received(entry) => entry.header(),
         }
     }
 
-    /// The whole entry.
+    /// The whole entry; nothing where only its digest is here.
     pub(super) fn bytes(&self) -> &[u8] {
         match self {
+            Self::Digested(_) => &[],
             Self::Mapped(entry) => &entry.bytes,
             Self::Received(entry) => entry.bytes(),
+        }
+    }
+
+    /// What apply needs.
+    pub(super) fn digest(&self) -> Result<Cow<'_, Digest>, RecordError> {
+        match self {
+            Self::Digested(digest) => Ok(Cow::Borrowed(digest)),
+            Self::Mapped(_) | Self::Received(_) => {
+                Digest::of(self.header(), self.bytes()).map(Cow::Owned)
+            }
         }
     }
 }

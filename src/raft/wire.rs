@@ -65,7 +65,7 @@ pub(super) fn append_request(request: AppendEntriesRequest<TypeConfig>) -> proto
         committed: request.leader_commit.map(log_id),
         runs: runs(request.entries.into_iter().map(|entry| match entry.stored {
             Some(Stored::Mapped(stored)) => stored.bytes,
-            Some(Stored::Received(_)) | None => {
+            Some(Stored::Received(_) | Stored::Digested(_)) | None => {
                 unreachable!("what is replicated was read from the log")
             }
         })),

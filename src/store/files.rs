@@ -212,8 +212,9 @@ impl Files for RealFiles {
         let mut name = path.as_os_str().to_owned();
         name.push(UNFINISHED);
         let temporary = Path::new(&name);
-        let mut file = File::create(temporary)?;
-        if let Err(error) = fill(&mut file).and_then(|()| file.sync_all()) {
+        let file = File::create(temporary)?;
+        let mut spread = Spread { file: &file, unsynced: 0 };
+        if let Err(error) = fill(&mut spread).and_then(|()| file.sync_all()) {
             let _ = fs::remove_file(temporary); // what it takes is needed elsewhere now
             return Err(error);
         }
@@ -250,6 +251,32 @@ impl Files for RealFiles {
             total: usable.saturating_mul(stat.f_frsize),
             free: stat.f_bavail.saturating_mul(stat.f_frsize),
         })
+    }
+}
+
+/// How much of a large file is given to the disk at once.
+const SPREAD_BYTES: usize = 2 << 20;
+
+/// A file that is synced while it is written: a sync of the log then waits for a part of it at most,
+/// not for all of the tens of MiB of a segment's derived data.
+struct Spread<'a> {
+    file: &'a File,
+    unsynced: usize,
+}
+
+impl io::Write for Spread<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.unsynced >= SPREAD_BYTES {
+            self.file.sync_data()?;
+            self.unsynced = 0;
+        }
+        let written = self.file.write(&bytes[..bytes.len().min(SPREAD_BYTES)])?;
+        self.unsynced += written;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(()) // nothing is held back
     }
 }
 

@@ -180,11 +180,19 @@ fn affordable(units: &[Unit], messages_max: u32, bytes_max: u64) -> usize {
 /// `None` if some of them have been deleted.
 fn mapped(broker: &Broker, units: &[Unit]) -> Result<Option<Vec<Bytes>>, RequestError> {
     let log = broker.group.log();
-    let (mut mapped, mut later) = (Vec::with_capacity(4), units);
-    for stretch in read::stretches(units) {
-        let Some(bytes) = log.slice(stretch.physical, stretch.bytes) else { return Ok(None) };
+    let stretches = read::stretches(units);
+    let (mut mapped, mut later) = (Vec::with_capacity(stretches.len()), units);
+    let mut stretches = stretches.into_iter().map(|stretch| {
+        let bytes = log.slice(stretch.physical, stretch.bytes)?;
+        bytes.prefetch(); // while the one before is checked: most are not in the cache
+        Some((bytes, stretch.messages))
+    });
+    let mut next = stretches.next();
+    while let Some(this) = next {
+        next = stretches.next();
+        let Some((bytes, messages)) = this else { return Ok(None) };
         let here;
-        (here, later) = later.split_at(stretch.messages);
+        (here, later) = later.split_at(messages);
         if let Some(position) = first_damaged(here, &bytes) {
             let member = broker.identity.member.clone();
             let why = "the log has it as it was written".to_owned();
