@@ -10,15 +10,20 @@ use std::time::Duration;
 use bytes::Bytes;
 use openraft::async_runtime::watch::WatchReceiver as _;
 use tempfile::TempDir;
+use tonic::Request;
 
 use super::command::{Command, OffsetCommit};
 use super::handover;
+use super::introduction::Introduction;
 use super::start;
+use super::type_config::ballot;
+use super::wire::proto::peer_client::PeerClient;
+use super::wire::{self, proto};
 use super::{
     Group, GroupOptions, Limits, PeerAddress, Peers, Proposal, ProposeError, Receipt, StartError,
     Status, Timing,
 };
-use crate::ids::{QueueOffset, StoreId};
+use crate::ids::{QueueOffset, StoreId, Term};
 use crate::protocol::message::{self, Draft};
 use crate::store::retention::Rules;
 use crate::store::{Durability, Files, RealFiles};
@@ -261,6 +266,51 @@ fn a_group_that_starts_again_has_a_leader_without_an_election_timeout() {
     let (_, next) = cluster.leader();
     send(&next, "T", 0, "after");
     assert_eq!(bodies(&next, "T", 0), ["before", "after"]);
+}
+
+/// A member whose vote nobody but the test asks for.
+fn alone_of_three() -> Cluster {
+    let heartbeat = Duration::from_secs(3600);
+    let (election_min, election_max) = (4 * heartbeat, 5 * heartbeat);
+    let timing = Timing { heartbeat, election_min, election_max, ..Timing::default() };
+    let mut cluster = Cluster::with_timing(3, timing);
+    (0..3).for_each(|i| cluster.stop(i));
+    std::fs::remove_dir_all(cluster.dir.path().join("n0")).unwrap();
+    cluster.start(0);
+    cluster
+}
+
+/// Asks n0 of `cluster` for its vote; whether it is granted.
+fn ask_for_vote(cluster: &Cluster, term: Term, candidate: StoreId, pre_vote: bool) -> bool {
+    let options = cluster.options(0);
+    let caller = Introduction {
+        cluster: options.cluster,
+        group: options.group,
+        members: cluster.peers.to_string(),
+        segment_bytes: options.segment_bytes,
+        member: "n1".to_owned(),
+        store_id: candidate.0,
+        callee: 0,
+    };
+    let ballot = Some(wire::vote(&ballot(term, candidate, false)));
+    let mut request =
+        Request::new(proto::VoteRequest { ballot, pre_vote, ..proto::VoteRequest::default() });
+    caller.put(request.metadata_mut());
+    let url = format!("http://{}", cluster.peers.address("n0").unwrap());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let answer = runtime
+        .block_on(async { PeerClient::connect(url).await.unwrap().vote(request).await.unwrap() });
+    answer.into_inner().granted
+}
+
+#[test]
+fn who_has_just_voted_does_not_help_another_one_to_a_later_term() {
+    let cluster = alone_of_three();
+    let (one, other) = (StoreId(1), StoreId(2));
+    assert!(ask_for_vote(&cluster, Term(5), other, true), "it has not voted since it started");
+    assert!(ask_for_vote(&cluster, Term(5), one, false));
+    assert!(!ask_for_vote(&cluster, Term(6), other, true), "it would depose who may have won");
+    assert!(ask_for_vote(&cluster, Term(6), other, false), "a vote is never kept back");
 }
 
 #[test]

@@ -1,25 +1,47 @@
 //! What this member knows of the life of its leader: the pacemaker goes by it, the log tells of
-//! it, and others are told when a leader was found dead.
+//! it, and others are told when a leader was found dead. And when it voted last: whoever won that
+//! election may not have been heard yet.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::ids::Term;
 
+/// Heartbeat intervals that an election gets from those who voted in it: the shortest election
+/// timeout.
+const ELECTION: u32 = 3;
+
 /// When this member last knew of a living leader: another one, or itself; and whether it found a
 /// leader dead since.
 #[derive(Debug)]
 pub(super) struct Heard {
     start: Instant,
+    election: Duration,
     last_ms: AtomicU64,
+    /// 0: never.
+    voted_ms: AtomicU64,
     /// 0: none, terms count from 1.
     dead_in: AtomicU64,
 }
 
 impl Heard {
     /// Nothing was heard before `now`.
-    pub(super) fn new(now: Instant) -> Self {
-        Self { start: now, last_ms: AtomicU64::new(0), dead_in: AtomicU64::new(0) }
+    pub(super) fn new(now: Instant, heartbeat: Duration) -> Self {
+        let (last_ms, voted_ms, dead_in) = Default::default();
+        Self { start: now, election: ELECTION * heartbeat, last_ms, voted_ms, dead_in }
+    }
+
+    /// This member gave its vote, to itself or to another.
+    pub(super) fn voted(&self, now: Instant) {
+        self.voted_ms.fetch_max(self.since_start(now).max(1), Ordering::Relaxed);
+    }
+
+    /// Whether the election in which this member voted last may be going on, or be won by somebody
+    /// who was not heard yet. As long, it takes no part in another one that can wait.
+    pub(super) fn is_electing(&self, now: Instant) -> bool {
+        let voted = self.voted_ms.load(Ordering::Relaxed);
+        let since = Duration::from_millis(self.since_start(now).saturating_sub(voted));
+        voted > 0 && since < self.election
     }
 
     /// There is a leader at `now`.
@@ -63,7 +85,7 @@ mod tests {
     fn silence_is_counted_from_the_last_sign() {
         let start = crate::clock::now();
         let at = |ms| start + Duration::from_millis(ms);
-        let heard = Heard::new(start);
+        let heard = Heard::new(start, Duration::from_millis(100));
         assert_eq!(heard.silence(at(300)), Duration::from_millis(300));
         heard.note(at(400));
         heard.note(at(350)); // another thread, a little late
@@ -72,8 +94,20 @@ mod tests {
     }
 
     #[test]
+    fn an_election_gets_three_heartbeats_from_the_last_vote() {
+        let start = crate::clock::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let heard = Heard::new(start, Duration::from_millis(100));
+        assert!(!heard.is_electing(at(0)), "who starts has not voted");
+        heard.voted(at(0));
+        heard.voted(at(50));
+        assert!(heard.is_electing(at(349)));
+        assert!(!heard.is_electing(at(350)));
+    }
+
+    #[test]
     fn a_leader_that_is_heard_again_was_not_dead() {
-        let heard = Heard::new(crate::clock::now());
+        let heard = Heard::new(crate::clock::now(), Duration::from_millis(100));
         assert_eq!(heard.dead_in(), None);
         heard.found_dead(Term(4));
         assert_eq!(heard.dead_in(), Some(Term(4)));

@@ -6,7 +6,8 @@
 //!
 //! And a member that has heard no leader since it started asks for votes at every interval, without
 //! waiting for an election timeout: a group that starts as a whole has nobody to wait for. It asks
-//! with a pre-vote, which disturbs no leader that lives.
+//! with a pre-vote, which disturbs no leader that lives; and who has just voted waits for the end
+//! of that election, because it may have a leader that was not heard yet.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,16 +35,18 @@ enum Pace {
     Rest,
     /// Of who misses its leader: an election may be due.
     Tick,
-    /// Of who never heard one.
+    /// Of who never heard one, and knows of no election.
     Ask,
 }
 
-/// Decides by what this member is and how long ago it heard a leader; `None`: never. Pure.
-fn pace(leads: bool, silence: Option<Duration>, interval: Duration) -> Pace {
+/// Decides by what this member is, how long ago it heard a leader (`None`: never), and whether it
+/// has just voted. Pure.
+fn pace(leads: bool, silence: Option<Duration>, electing: bool, interval: Duration) -> Pace {
     match silence {
         _ if leads => Pace::Beat,
         Some(silence) if silence < MISSED * interval => Pace::Rest,
         Some(_) => Pace::Tick,
+        None if electing => Pace::Tick,
         None => Pace::Ask,
     }
 }
@@ -59,7 +62,9 @@ pub(super) async fn run(
     let mut ticks = true;
     loop {
         beats.tick().await;
-        let pace = pace(raft.is_leader(), heard.silence_if_any(clock::now()), interval);
+        let now = clock::now();
+        let (silence, electing) = (heard.silence_if_any(now), heard.is_electing(now));
+        let pace = pace(raft.is_leader(), silence, electing, interval);
         let done = match pace {
             Pace::Beat => raft.trigger().heartbeat().await,
             Pace::Ask if doubt.is_over() && is_voter(&raft) => raft.trigger().elect(true).await,
@@ -89,15 +94,17 @@ mod tests {
     fn only_who_misses_its_leader_counts_the_time() {
         let ms = Duration::from_millis;
         let rows = [
-            (true, None, Pace::Beat),
-            (true, Some(ms(900)), Pace::Beat),
-            (false, Some(ms(99)), Pace::Rest),
-            (false, Some(ms(100)), Pace::Tick),
-            (false, Some(ms(5000)), Pace::Tick),
-            (false, None, Pace::Ask),
+            (true, None, false, Pace::Beat),
+            (true, Some(ms(900)), true, Pace::Beat),
+            (false, Some(ms(99)), true, Pace::Rest),
+            (false, Some(ms(100)), false, Pace::Tick),
+            (false, Some(ms(5000)), true, Pace::Tick),
+            (false, None, true, Pace::Tick),
+            (false, None, false, Pace::Ask),
         ];
-        for (leads, silence, want) in rows {
-            assert_eq!(pace(leads, silence, ms(50)), want, "{leads} {silence:?}");
+        for (leads, silence, electing, want) in rows {
+            let got = pace(leads, silence, electing, ms(50));
+            assert_eq!(got, want, "{leads} {silence:?} {electing}");
         }
     }
 }

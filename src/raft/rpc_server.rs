@@ -56,7 +56,7 @@ pub(super) struct PeerService {
     pub(super) role: watch::Receiver<Role>,
     /// Refusals that were told lately.
     pub(super) told: Mutex<Told>,
-    /// Hears that there is a leader.
+    /// Hears that there is a leader, or an election.
     pub(super) heard: Arc<Heard>,
     /// Whether it may vote.
     pub(super) doubt: Doubt,
@@ -168,11 +168,18 @@ impl Peer for PeerService {
             return Err(in_doubt());
         }
         let answer = if pre_vote {
-            self.raft.pre_vote(request).await
+            let mut answer = self.raft.pre_vote(request).await.map_err(fatal)?;
+            // It may have elected a leader that it has not heard yet: a later term deposes that one.
+            answer.vote_granted &= !self.heard.is_electing(clock::now());
+            answer
         } else {
-            self.raft.vote(request).await
+            let answer = self.raft.vote(request).await.map_err(fatal)?;
+            if answer.vote_granted {
+                self.heard.voted(clock::now());
+            }
+            answer
         };
-        Ok(Response::new(wire::vote_response(&answer.map_err(fatal)?)))
+        Ok(Response::new(wire::vote_response(&answer)))
     }
 
     async fn install_snapshot(

@@ -185,7 +185,8 @@ impl Member {
         let raft = Raft::new(store_id.0, config, connecting, log_store.clone(), machine.clone())
             .await
             .map_err(|fatal| core(fatal.to_string()))?;
-        let (heard, mut tasks) = (Arc::new(Heard::new(clock::now())), JoinSet::new());
+        let heard = Arc::new(Heard::new(clock::now(), options.timing.heartbeat));
+        let mut tasks = JoinSet::new();
         let beats = Beats(Instant::now());
         let role = watch_role(&raft, &machine, options, Arc::clone(&heard), beats, &mut tasks);
         let pace = beats.each(options.timing.heartbeat);
@@ -343,11 +344,16 @@ fn watch_role(
     let mut looks = beats.each(ROLE_TICK);
     tasks.spawn(async move {
         let mut server = raft.server_metrics();
-        let mut core_gone = false;
+        let (mut core_gone, mut campaigned) = (false, campaign(&raft));
         loop {
             let seen = see(&raft, state.term());
             let role = role_of(&seen);
             let now = clock::now();
+            let campaigns = campaign(&raft);
+            if campaigns.is_some() && campaigns != campaigned {
+                heard.voted(now);
+                campaigned = campaigns;
+            }
             if role.is_leader() || role.term() == Term(0) {
                 heard.note(now);
             }
@@ -376,6 +382,13 @@ fn watch_role(
         }
     });
     role
+}
+
+/// The term in which this member stands for election, if it does.
+fn campaign(raft: &Core) -> Option<Term> {
+    let server = raft.server_metrics().borrow_watched().clone();
+    let stands = !server.vote.committed && server.vote.leader_id.voted_for == server.id;
+    stands.then_some(Term(server.vote.leader_id.term))
 }
 
 fn see(raft: &Core, applied_term: Term) -> Seen {
