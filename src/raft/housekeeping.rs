@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
+use jiff::Timestamp;
 use jiff::tz::TimeZone;
-
 use openraft::Raft;
 use openraft::async_runtime::watch::WatchReceiver as _;
 use parking_lot::Mutex;
@@ -18,13 +19,14 @@ use crate::ids::PhysicalOffset;
 use crate::raft::checkpointer::{self, Checkpointer, Job, StoreParts};
 use crate::raft::group::GroupOptions;
 use crate::raft::handover;
+use crate::raft::network::Network;
 use crate::raft::open::HeldStore;
 use crate::raft::room::Room;
 use crate::raft::state_machine::StateMachine;
 use crate::raft::type_config::{Membership, TypeConfig};
 use crate::store::files::Space;
 use crate::store::queues::FlushPolicy;
-use crate::store::retention::{self, Asked, Moment};
+use crate::store::retention::{self, Asked, Moment, Purge, Reason};
 use crate::store::{Files, Reserve};
 
 /// Between two looks at what is due.
@@ -37,6 +39,12 @@ const BETWEEN_MENDS: Duration = Duration::from_secs(10);
 const BETWEEN_WAYS: Duration = Duration::from_secs(10);
 /// Looks at the disk between decisions about old segments (`cleanResourceInterval`, 10 s).
 const LOOKS_PER_PURGE: u32 = 10;
+/// How long others may take to say what their clocks show.
+const CLOCKS_TIMEOUT: Duration = Duration::from_secs(1);
+/// How far this member's clock may be ahead of its group's before the log tells …
+const AHEAD: Duration = Duration::from_secs(60);
+/// … each so long.
+const BETWEEN_CLOCKS_TOLD: Duration = Duration::from_secs(600);
 
 /// Decides and hands out the jobs. Cloning shares it.
 #[derive(Clone)]
@@ -46,6 +54,7 @@ struct Shared {
     parts: StoreParts,
     machine: StateMachine,
     raft: Raft<TypeConfig, StateMachine>,
+    network: Network,
     policy: FlushPolicy,
     log_dir: PathBuf,
     reserve: Reserve,
@@ -61,6 +70,8 @@ struct State {
     last: Instant,
     /// When damaged derived data was last built again.
     mended: Option<Instant>,
+    /// When the log last told that this member's clock is ahead.
+    told_clocks: Option<Instant>,
     /// The log's first position, as far as the derived data knows.
     dropped: PhysicalOffset,
 }
@@ -71,6 +82,7 @@ impl Housekeeping {
         parts: StoreParts,
         machine: StateMachine,
         raft: Raft<TypeConfig, StateMachine>,
+        network: Network,
         store: HeldStore,
         room: Arc<Room>,
         options: &GroupOptions,
@@ -82,6 +94,7 @@ impl Housekeeping {
             waiting: None,
             last: Instant::now(),
             mended: None,
+            told_clocks: None,
             dropped: PhysicalOffset(0), // a former life may have left some
         };
         let files = Arc::clone(&parts.files);
@@ -89,6 +102,7 @@ impl Housekeeping {
             parts,
             machine,
             raft,
+            network,
             policy: FlushPolicy::default(),
             log_dir: options.log_dir.clone(),
             reserve: Reserve::new(files, &options.log_dir, options.segment_bytes),
@@ -157,11 +171,7 @@ impl Housekeeping {
     /// Lets old segments go, if it is time: the snapshot at the new start becomes the one that
     /// members behind it get, and openraft purges the log up to it.
     async fn purge(&self, space: Space, asked: Asked) {
-        let (now_ms, zone) = (clock::wall_ms(), TimeZone::system());
-        let moment = Moment { now_ms, zone: &zone, space, asked };
-        let segments = self.0.parts.log.segments();
-        let rules = self.0.room.rules();
-        let Some(purge) = retention::decide(&segments, &rules, moment) else { return };
+        let Some(purge) = self.due(space, asked).await else { return };
         let position = purge.before;
         // The snapshot is written after apply has crossed the boundary; before, it must wait.
         let stored = self.0.parts.snapshots.positions().unwrap_or_default();
@@ -173,6 +183,57 @@ impl Housekeeping {
         if let Err(error) = self.0.raft.trigger().snapshot().await {
             tracing::warn!(%error, %position, "could not purge");
         }
+    }
+
+    /// What may go. Messages are old when a majority of the voters' clocks says so: a clock that
+    /// jumps ahead takes nothing away.
+    async fn due(&self, space: Space, asked: Asked) -> Option<Purge> {
+        let (zone, rules) = (TimeZone::system(), self.0.room.rules());
+        let segments = self.0.parts.log.segments();
+        let due_at = |now_ms| {
+            let moment = Moment { now_ms, zone: &zone, space, asked };
+            retention::decide(&segments, &rules, moment)
+        };
+        let own_ms = clock::wall_ms();
+        let purge = due_at(own_ms)?;
+        if purge.reason == Reason::Forced {
+            return Some(purge); // whatever its age
+        }
+        let Some(agreed_ms) = self.agreed_ms(own_ms).await else {
+            tracing::debug!("nothing goes by age: a majority must say what time it is");
+            return None;
+        };
+        self.tell_clocks(own_ms, agreed_ms);
+        due_at(agreed_ms)
+    }
+
+    /// The time that a majority of the voters agrees on.
+    async fn agreed_ms(&self, own_ms: i64) -> Option<i64> {
+        let metrics = self.0.raft.metrics().borrow_watched().clone();
+        let voters = voters(metrics.membership_config.membership());
+        let network = &self.0.network;
+        let clocks = voters.iter().map(|(id, name)| async move {
+            if *id == metrics.id {
+                return Some(own_ms);
+            }
+            Some(network.state(name, CLOCKS_TIMEOUT).await.ok()?.wall_ms)
+        });
+        let known = join_all(clocks).await.into_iter().flatten().collect();
+        retention::agreed_ms(known, voters.len())
+    }
+
+    fn tell_clocks(&self, own_ms: i64, agreed_ms: i64) {
+        let ahead = u64::try_from(own_ms.saturating_sub(agreed_ms)).unwrap_or(0);
+        let mut state = self.0.state.lock();
+        let lately = state.told_clocks.is_some_and(|at| at.elapsed() < BETWEEN_CLOCKS_TOLD);
+        if lately || Duration::from_millis(ahead) < AHEAD {
+            return;
+        }
+        state.told_clocks = Some(Instant::now());
+        let time =
+            |ms| Timestamp::from_millisecond(ms).map_or_else(|e| e.to_string(), |t| t.to_string());
+        let (own, group) = (time(own_ms), time(agreed_ms));
+        tracing::warn!(own, group, "this member's clock is ahead: old messages go by the group's");
     }
 
     fn turn(&self) {

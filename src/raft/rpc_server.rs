@@ -260,6 +260,7 @@ impl Peer for PeerService {
             term: role.term().0,
             leader: leader.unwrap_or_default(),
             leader_dead_in: self.heard.dead_in().map_or(0, |term| term.0),
+            wall_ms: clock::wall_ms(),
         }))
     }
 

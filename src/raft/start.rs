@@ -220,10 +220,12 @@ impl Member {
         let (tell, waits_for) = watch::channel(None);
         {
             let (own, raft, role) = ((name, store_id), raft.clone(), role.clone());
+            let network = network.clone();
             tasks.spawn(MemberKeeper { own, peers, network, raft, role, waits_for: tell }.run());
         }
+        let (state, core) = (machine.clone(), raft.clone());
         let housekeeping =
-            Housekeeping::start(parts, machine.clone(), raft.clone(), store, room.clone(), options)
+            Housekeeping::start(parts, state, core, network, store, room.clone(), options)
                 .map_err(|error| StartError::Core { why: error.to_string() })?;
         tasks.spawn(housekeeping.clone().run(beats.each(housekeeping::TICK)));
         Ok(Self {

@@ -6,7 +6,8 @@
 //! the newest segment, and at most [`SEGMENTS_A_ROUND`] at a time.
 //!
 //! Unlike in Java the age of a segment is that of its youngest message, not of its file: a member
-//! that was brought back from a snapshot keeps no more than its peers.
+//! that was brought back from a snapshot keeps no more than its peers. And it is not one clock that
+//! says what is old, but a majority of them ([`agreed_ms`]).
 
 use std::time::Duration;
 
@@ -79,7 +80,7 @@ impl Default for Rules {
 /// The moment of a decision.
 #[derive(Debug, Clone, Copy)]
 pub struct Moment<'a> {
-    /// Wall clock.
+    /// Time of day, ms since 1970.
     pub now_ms: i64,
     /// Whose hours `deleteWhen` means.
     pub zone: &'a TimeZone,
@@ -146,6 +147,14 @@ pub fn decide(segments: &[SegmentInfo], rules: &Rules, at: Moment<'_>) -> Option
     Some(Purge { before, segments: gone.len(), reason })
 }
 
+/// The time of which a majority of a group's `members` says that it has come. `known_ms` are the
+/// clocks that are known; with too few of them there is none. A clock that runs ahead does not
+/// move it, nor does one that stands in the past.
+pub fn agreed_ms(mut known_ms: Vec<i64>, members: usize) -> Option<i64> {
+    known_ms.sort_unstable_by_key(|ms| std::cmp::Reverse(*ms));
+    known_ms.get(members / 2).copied()
+}
+
 /// Used share of a disk.
 pub(super) fn used_ratio(space: Space) -> f64 {
     match space.total {
@@ -205,6 +214,24 @@ mod tests {
             let at = Moment { now_ms: NOON_MS, zone: &TimeZone::UTC, space, asked };
             let got = decide(&segments(ages), &rules, at).map(|p| (p.before.0, p.reason));
             assert_eq!(got, want, "{ages:?} used {used} {asked:?}");
+        }
+    }
+
+    #[test]
+    fn a_time_has_come_when_a_majority_of_the_clocks_says_so() {
+        let rows: [(&[i64], usize, Option<i64>); 9] = [
+            (&[7], 1, Some(7)),
+            (&[], 1, None),
+            (&[10, 12, 11], 3, Some(11)),
+            (&[10, 900, 11], 3, Some(11)),
+            (&[10, -900, 11], 3, Some(10)),
+            (&[10, 900], 3, Some(10)),
+            (&[900], 3, None),
+            (&[900, 800, 10, 12, 11], 5, Some(12)),
+            (&[10, 900], 2, Some(10)),
+        ];
+        for (known, members, want) in rows {
+            assert_eq!(agreed_ms(known.to_vec(), members), want, "{known:?} of {members}");
         }
     }
 

@@ -8,10 +8,12 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::faults::Faults;
+use super::machine::Machine;
 use super::planted::Bug;
-use super::{Plan, simulate};
+use super::{Plan, SEGMENT_BYTES, World, kernel, simulate};
 use crate::clock;
-use crate::store::Durability;
+use crate::store::retention::{DeleteWhen, Rules};
+use crate::store::{CommitLog, Durability};
 
 /// What the process of one simulation is told: `SEED [MEMBERS [WORD...]]`.
 const PLAN: &str = "RMQ_SIMULATION";
@@ -154,6 +156,62 @@ fn bugs_that_are_put_back_are_found() {
         assert!(text.contains("broken: "), "{text}");
         println!("{}", report(plan, text));
     }
+}
+
+/// Whose clock jumps ahead, in a process of [`a_clock_ahead_of_its_group_takes_nothing_away`].
+const AHEAD: &str = "RMQ_SIMULATION_AHEAD";
+
+#[test]
+fn a_clock_ahead_of_its_group_takes_nothing_away() {
+    if let Ok(who) = std::env::var(AHEAD) {
+        let leads = who == "leader";
+        return std::thread::spawn(move || a_clock_jumps_ahead(leads)).join().unwrap();
+    }
+    let simulations = ["leader", "follower"].map(|who| {
+        let name = "raft::simulation::tests::a_clock_ahead_of_its_group_takes_nothing_away";
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", name, "--test-threads=1"]).env(AHEAD, who);
+        (who, command.stdout(Stdio::piped()).stdin(Stdio::null()).spawn().unwrap())
+    });
+    for (who, simulation) in simulations {
+        let output = simulation.wait_with_output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "of the {who}: {text}");
+    }
+}
+
+/// Messages are kept for 72 hours and may go in any hour. One clock jumps, then all.
+fn a_clock_jumps_ahead(of_leader: bool) {
+    const JUMP_MS: i64 = 100 * 3_600_000;
+    let plan = plan_of("1 3 calm").unwrap();
+    kernel::simulate(plan.seed);
+    let mut world = World::new(plan);
+    let hours: Vec<String> = (0..24).map(|hour| hour.to_string()).collect();
+    let delete_when = DeleteWhen::parse(&hours.join(";")).unwrap();
+    for machine in &mut world.machines {
+        machine.options.retention =
+            Rules { delete_when, clean_forcibly: false, ..Rules::default() };
+    }
+    let logs = |world: &World| -> Vec<CommitLog> {
+        world.machines.iter().filter_map(Machine::group).map(|group| group.0.log.clone()).collect()
+    };
+    let starts = |world: &World| -> Vec<u64> {
+        logs(world).iter().map(|log| log.first_position().0).collect()
+    };
+    let run = |world: &mut World, ms: u64| (0..ms).for_each(|_| world.step().unwrap());
+    (0..3).for_each(|index| world.start(index));
+    run(&mut world, 100);
+    while logs(&world).iter().any(|log| log.tail().0 < 3 * SEGMENT_BYTES) {
+        run(&mut world, 100);
+    }
+    let leads = |machine: &Machine| machine.group().is_some_and(|group| group.role().is_leader());
+    let jumps = world.machines.iter().position(|machine| leads(machine) == of_leader).unwrap();
+    world.machines[jumps].skew_ms += JUMP_MS;
+    run(&mut world, 12_000); // they look each ten seconds
+    assert_eq!(starts(&world), [0; 3], "one clock says that they are old");
+    (0..3).filter(|index| *index != jumps).for_each(|i| world.machines[i].skew_ms += JUMP_MS);
+    run(&mut world, 12_000);
+    assert!(starts(&world).iter().all(|start| *start > 0), "all clocks do: {:?}", starts(&world));
 }
 
 /// Runs new seeds for as long as `scripts/soak-simulation` tells it to.
