@@ -178,9 +178,10 @@ impl Member {
         let state = machine.state().clone();
         let log_store =
             LogStore::new(log.clone(), votes, state.clone(), Arc::clone(&room), repairs.clone());
-        let connecting = Connecting { network: network.clone(), room: Arc::clone(&room) };
         let core = |why: String| StartError::Core { why };
         let doubt = Doubt::new(store.stamp.in_doubt());
+        let connecting =
+            Connecting { network: network.clone(), room: Arc::clone(&room), doubt: doubt.clone() };
         let config = config(options, &doubt).map_err(core)?;
         let raft = Raft::new(store_id.0, config, connecting, log_store.clone(), machine.clone())
             .await
@@ -223,10 +224,12 @@ impl Member {
             let network = network.clone();
             tasks.spawn(MemberKeeper { own, peers, network, raft, role, waits_for: tell }.run());
         }
-        let (state, core) = (machine.clone(), raft.clone());
-        let housekeeping =
-            Housekeeping::start(parts, state, core, network, store, room.clone(), options)
-                .map_err(|error| StartError::Core { why: error.to_string() })?;
+        let housekeeping = {
+            let (machine, raft) = (machine.clone(), raft.clone());
+            let fitness = (Arc::clone(&room), doubt.clone());
+            Housekeeping::start(parts, machine, raft, network, store, fitness, options)
+                .map_err(|error| StartError::Core { why: error.to_string() })?
+        };
         tasks.spawn(housekeeping.clone().run(beats.each(housekeeping::TICK)));
         Ok(Self {
             raft,
@@ -265,7 +268,7 @@ impl Member {
 
     /// Retires, writes a checkpoint and ends.
     pub(super) async fn stop(mut self) {
-        handover::retire(&self.raft, &self.proposer).await;
+        handover::retire(&self.raft, &self.proposer, &self.doubt).await;
         self.ending.cancel();
         self.room.end();
         if let Err(error) = self.raft.shutdown().await {
