@@ -159,6 +159,7 @@ impl LogStore {
             offset
         };
         let stored = self.0.log.append(id, body, &mut place, store_ms).map_err(io::Error::other)?;
+        batch.placed.notify_one();
         if !batch.commands.is_empty() {
             forget_deleted(&mut assigned.lock().next, &stored.header, &batch.commands);
         }
