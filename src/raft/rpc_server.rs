@@ -19,6 +19,7 @@ use crate::ids::EntryIndex;
 use crate::raft::applied::AppliedState;
 use crate::raft::doubt::Doubt;
 use crate::raft::heard::Heard;
+use crate::raft::incoming::Introduced;
 use crate::raft::introduction::{Introduction, Refusal, Told};
 use crate::raft::membership;
 use crate::raft::role::Role;
@@ -70,7 +71,11 @@ pub(super) struct PeerService {
 
 impl PeerService {
     fn check<T>(&self, request: &Request<T>) -> Result<Introduction, Status> {
-        self.own.check(request.metadata()).map_err(|refusal| {
+        let Some(introduced) = request.extensions().get::<Introduced>() else {
+            return Err(Status::internal("a call that came by no connection"));
+        };
+        let caller = self.own.check(request.metadata());
+        caller.inspect(|_| introduced.note()).map_err(|refusal| {
             match &refusal {
                 // Peers ask several times a second.
                 Refusal::Differs { .. } if self.told.lock().is_news(&refusal, clock::now()) => {

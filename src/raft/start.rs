@@ -28,6 +28,7 @@ use crate::raft::group::{Group, GroupOptions, Shared};
 use crate::raft::handover;
 use crate::raft::heard::Heard;
 use crate::raft::housekeeping::{self, Housekeeping};
+use crate::raft::incoming::admitted;
 use crate::raft::log_store::LogStore;
 use crate::raft::members::MemberKeeper;
 use crate::raft::network::{Connecting, FRAME_BYTES, MESSAGE_BYTES_MAX, WINDOW_BYTES};
@@ -47,6 +48,8 @@ use crate::store::Files;
 
 type Core = Raft<TypeConfig, StateMachine>;
 
+/// Calls under way of one connection. A peer has a few: votes, heartbeats, questions.
+const CALLS_MAX: u32 = 32;
 /// How often the role is looked at when nothing reports a change.
 const ROLE_TICK: Duration = Duration::from_millis(200);
 
@@ -315,7 +318,9 @@ async fn serve_peers<L: Link + Connected + 'static>(
         .initial_stream_window_size(WINDOW_BYTES)
         .initial_connection_window_size(WINDOW_BYTES)
         .max_frame_size(FRAME_BYTES)
+        .max_concurrent_streams(CALLS_MAX)
         .add_service(service);
+    let incoming = admitted(incoming);
     if let Err(error) = server.serve_with_incoming_shutdown(incoming, ended).await {
         tracing::error!(%error, "the peer port failed");
     }
