@@ -53,7 +53,6 @@ use announcing::Announcer;
 use channels::Channels;
 use consumers::Consumers;
 use error::RequestError;
-use handlers::Reading;
 use handlers::pull::WaitingPull;
 use members::Members;
 use offset_commits::OffsetCommits;
@@ -94,7 +93,7 @@ pub struct Broker {
     producers: RwLock<Members>,
     channels: Channels,
     wakeups: Arc<Wakeups<WaitingPull>>,
-    readers: Arc<Readers<Reading>>,
+    readers: Arc<Readers<WaitingPull>>,
     offset_commits: OffsetCommits,
     pull_offsets: PullOffsets,
     stats: Stats,

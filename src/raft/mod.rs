@@ -34,7 +34,6 @@ mod group_tests;
 mod handover;
 mod heard;
 mod housekeeping;
-mod incoming;
 mod introduction;
 mod log_store;
 mod members;

@@ -31,7 +31,6 @@ use tonic::{Code, Request, Status};
 use crate::ids::StoreId;
 use crate::raft::commit_news::CommitNews;
 use crate::raft::dial::{Dial, Links};
-use crate::raft::doubt::Doubt;
 use crate::raft::introduction::Introduction;
 use crate::raft::membership::{self, Member};
 use crate::raft::peers::Peers;
@@ -161,14 +160,12 @@ async fn within<T>(
     }
 }
 
-/// Makes openraft's connections, which hear whether others have room, and whether they doubt.
+/// Makes openraft's connections, which hear whether others have room.
 pub(super) struct Connecting {
     /// How.
     pub(super) network: Network,
     /// What is known about room.
     pub(super) room: Arc<Room>,
-    /// What is known about doubt.
-    pub(super) doubt: Doubt,
 }
 
 impl Connecting {
@@ -181,7 +178,6 @@ impl Connecting {
             control: network.channel(&member.name, &address, Purpose::Control),
             purpose,
             room: Arc::clone(&self.room),
-            doubt: self.doubt.clone(),
         }
     }
 }
@@ -209,7 +205,6 @@ pub(super) struct Connection {
     control: Result<Channel, Status>,
     purpose: Purpose,
     room: Arc<Room>,
-    doubt: Doubt,
 }
 
 impl Connection {
@@ -289,7 +284,6 @@ impl NetStreamAppend<TypeConfig> for Connection {
                 if let Ok(answer) = &mut answer {
                     let no_room = std::mem::take(&mut answer.no_room);
                     self.room.heard(self.introduction.callee, no_room);
-                    self.doubt.heard(self.introduction.callee, answer.in_doubt);
                 }
                 let only = futures_util::stream::once(std::future::ready(append_answer(answer)));
                 return Ok(Box::pin(only) as BoxStream<'s, _>);
@@ -379,8 +373,7 @@ impl NetTransferLeader<TypeConfig> for Connection {
             last: request.last_log_id().copied().map(wire::log_id),
         };
         let request = self.request(message, Some(option.hard_ttl()));
-        let answer = self.control()?.transfer_leader(request).await.map_err(call_error)?;
-        self.doubt.heard(self.introduction.callee, answer.into_inner().in_doubt);
+        self.control()?.transfer_leader(request).await.map_err(call_error)?;
         Ok(Ok(()))
     }
 }

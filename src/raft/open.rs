@@ -18,10 +18,14 @@ use crate::raft::introduction::Introduction;
 use crate::raft::network::Network;
 use crate::raft::repair::Repairer;
 use crate::raft::room::Room;
+#[cfg(test)]
+use crate::raft::simulation::planted::{Bug, is_planted};
 use crate::raft::snapshot::{self, SnapshotFiles};
 use crate::raft::state_machine::{self, StateMachine};
 use crate::raft::tables::Tables;
 use crate::store;
+#[cfg(test)]
+use crate::store::PreviousLife;
 use crate::store::queues::{self, NextOffsets, Queues};
 use crate::store::repair::{Spares, repair_files};
 use crate::store::{
@@ -86,8 +90,8 @@ async fn open_store(
         disk_space::check_new_log(&*files, &options.log_dir, options.segment_bytes)?;
     }
     keep_room(&*files, options)?;
-    let store = open_stamp(&files, options, used)?;
-    let votes = VoteFile::open(&*files, &dir, store.previous_life())?;
+    let store = Arc::new(open_stamp(&files, options, used)?);
+    let votes = VoteFile::open(&*files, &dir)?;
     checkpoint::remove_unfinished(&*files, &dir)?;
     let snapshots = SnapshotFiles::open(Arc::clone(&files), dir.join("snapshots"))?;
     let start = load_checkpoint(&*files, options)?;
@@ -131,7 +135,7 @@ async fn open_store(
     let parts = StoreParts { files, dir, log: log.clone(), queues, snapshots };
     let machine = StateMachine::new(state, parts.clone(), options.segment_bytes, Arc::clone(&room));
     offer_snapshot(&parts.snapshots, &machine, log.first_position(), options)?;
-    let store = HeldStore { stamp: Arc::new(store), _lock: Arc::clone(lock) };
+    let store = HeldStore { stamp: store, _lock: Arc::clone(lock) };
     Ok(Opened { store, log, votes, machine, parts, room, own, network, repairs })
 }
 
@@ -209,18 +213,25 @@ async fn open_log(
     options: &GroupOptions,
     votes: &VoteFile,
     start: &Captured,
-    store: &StoreFile,
+    store: &Arc<StoreFile>,
     repairs: &Repairer,
 ) -> Result<CommitLog, StartError> {
     let next = start.progress.last.map_or(EntryIndex(0), |last| EntryIndex(last.index.0 + 1));
     let progress = &start.progress;
     let from = ReplayFrom { position: progress.position, index: next, previous: progress.last };
+    let previous_life = store.previous_life();
+    #[cfg(test)]
+    let previous_life = match is_planted(Bug::TrustsThePageCache) {
+        true => PreviousLife::Clean,
+        false => previous_life,
+    };
     let log_options = LogOptions {
         dir: options.log_dir.clone(),
         segment_bytes: options.segment_bytes,
         durability: options.durability,
         store_id: store.id(),
-        previous_life: store.previous_life(),
+        previous_life,
+        stamp: Some(Arc::clone(store)),
     };
     let (dir, segment_bytes) = (&options.log_dir, options.segment_bytes);
     let mut repaired = None;

@@ -29,7 +29,7 @@ use super::prepare::{Preparer, segment_path};
 use super::purge_point::{self, LogStart, PurgePoint};
 use super::recovery::{self, Recovery};
 use super::segment::{Segment, base_of, damaged, place};
-use super::store_file::PreviousLife;
+use super::store_file::{PreviousLife, StoreFile};
 use crate::clock;
 use crate::ids::{EntryIndex, PhysicalOffset, QueueOffset, StoreId};
 use crate::protocol::message::{Draft, RecordPlace};
@@ -44,7 +44,7 @@ pub const SEGMENT_BYTES_MAX: u64 = 32 << 30;
 const ENCODED_BYTES_KEPT: usize = 2 << 20;
 
 /// Where and how the log is kept.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct LogOptions {
     /// Directory of the segment files.
     pub dir: PathBuf,
@@ -54,8 +54,10 @@ pub struct LogOptions {
     pub durability: Durability,
     /// This member's store: the proposer of what [`CommitLog::append`] writes.
     pub store_id: StoreId,
-    /// How the store was left ([`super::store_file::StoreFile::previous_life`]).
+    /// How the store was left ([`StoreFile::previous_life`]).
     pub previous_life: PreviousLife,
+    /// Where a failed sync is noted.
+    pub stamp: Option<Arc<StoreFile>>,
 }
 
 /// From where a start reads the log again. `ReplayFrom::default()` for a new store.
@@ -448,6 +450,19 @@ impl Core {
         Error::Poisoned { cause: Arc::clone(cause) }
     }
 
+    /// A sync failed. The next start is to know, for the kernel may forget what it did not write.
+    fn sync_failed(&self, segment: &Segment, cause: std::io::Error) -> Error {
+        let noted = self.options.stamp.as_ref().map_or(Ok(()), |stamp| stamp.sync_failed());
+        if let Err(error) = noted {
+            tracing::warn!(
+                %error,
+                "could not note that a sync failed: what the kernel forgets of the log the next \
+                 start takes for damage, or, with flushDiskType=ASYNC_FLUSH, does not miss"
+            );
+        }
+        self.poisoned_by(&Error::io("sync segment", &segment.path, cause))
+    }
+
     fn next_base(&self, tail: PhysicalOffset) -> u64 {
         base_of(tail, self.options.segment_bytes) + self.options.segment_bytes
     }
@@ -635,7 +650,7 @@ impl Core {
             let started = clock::now();
             let synced = segment.file.sync();
             // Never tried again: the kernel may have dropped what it could not write.
-            synced.map_err(|e| self.poisoned_by(&Error::io("sync segment", &segment.path, e)))?;
+            synced.map_err(|cause| self.sync_failed(segment, cause))?;
             self.counters.record(clock::now().duration_since(started));
         }
         let now = self.ends.lock();

@@ -135,6 +135,7 @@ mod tests {
                 durability: Durability::PageCache,
                 store_id: StoreId(1),
                 previous_life: PreviousLife::Clean,
+                stamp: None,
             };
             let from = ReplayFrom::default();
             let (log, _) = CommitLog::open(Arc::new(RealFiles), options, from, None).unwrap();

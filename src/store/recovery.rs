@@ -13,6 +13,10 @@
 //!
 //! A machine that stops may leave later pages on disk without earlier ones, so whole entries after
 //! a torn one say nothing then; the commit index on disk never exceeds what was synced before.
+//!
+//! What is read comes from the page cache, which after a failed sync has pages that are called
+//! clean and are not on the disk: no later sync writes them. So what is not known to be on the
+//! disk is written once more before it is synced and believed, unless the store was closed.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -33,6 +37,9 @@ use crate::ids::{EntryIndex, PhysicalOffset, Term};
 
 /// How far behind a broken entry a whole one is looked for: twice the largest message.
 const FOLLOWING_BYTES: usize = 8 << 20;
+
+/// What is written again at a time.
+const WRITTEN_AGAIN_BYTES: usize = 1 << 20;
 
 /// What [`super::CommitLog::open`] found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,13 +99,19 @@ pub(super) fn recover(
     };
     let previous = from.previous.filter(|id| id.index.0.checked_add(1) == Some(from.index.0));
     let mut visits = Visits { segment_bytes: options.segment_bytes, ..Visits::default() };
+    let mut unsure = None;
     let scanned = contents.scan(
         Next {
             position: from.position,
             index: from.index,
             term: previous.map_or(Term(0), |p| p.term),
         },
-        &mut |header| visits.note(header),
+        &mut |header| {
+            visits.note(header);
+            if unsure.is_none() && Some(header.index) > committed {
+                unsure = Some(header.position);
+            }
+        },
     );
     let purged_before = purged.last.filter(|_| from.index == purged.first());
     let before = scanned.last.or(previous).or(purged_before);
@@ -107,14 +120,18 @@ pub(super) fn recover(
     let mut segments = BTreeMap::new();
     let beyond = mapped.split_off(mapped.partition_point(|m| m.base < tail.0));
     remove_backwards(files, dir, beyond.iter().map(|mapped| mapped.path.as_path()))?;
-    for mapped in mapped {
+    let rewritten = unsure.filter(|_| options.previous_life != PreviousLife::Clean);
+    for mut mapped in mapped {
+        if let Some(from) = rewritten {
+            mapped.write_again(from, tail)?;
+        }
         let base = mapped.base;
         let before = segments.last_key_value().map(|(_, (segment, _))| segment);
         let segment = visits.segment(mapped, purged, from, tail);
         segments.insert(base, segment.map_err(|error| placed(error, before))?);
     }
     if options.previous_life != PreviousLife::Clean || cut.is_some() {
-        clear_after(&segments, tail, options.segment_bytes)?;
+        clear_after(&segments, tail, options.segment_bytes)?; // synced with the rest
     }
     let last = match before {
         Some(id) => Some(id),
@@ -179,6 +196,22 @@ struct Mapped {
     path: std::path::PathBuf,
     file: Arc<dyn SegmentFile>,
     writer: Writer,
+}
+
+impl Mapped {
+    /// Writes what is there of `from..tail` as it is, so that the next sync takes it to the disk.
+    fn write_again(&mut self, from: PhysicalOffset, tail: PhysicalOffset) -> Result<(), Error> {
+        let within = |at: PhysicalOffset| at.0.saturating_sub(self.base) as usize;
+        let (mut at, end) = (within(from), within(tail).min(self.writer.len()));
+        while at < end {
+            let part = at..end.min(at + WRITTEN_AGAIN_BYTES);
+            let bytes = self.writer.contents()[part.clone()].to_vec();
+            let written = self.file.write(self.writer.unpublished(at, &bytes));
+            written.map_err(|e| Error::io("write again to", &self.path, e))?;
+            at = part.end;
+        }
+        Ok(())
+    }
 }
 
 fn map_segments(
@@ -297,9 +330,8 @@ fn clear_after(
 ) -> Result<(), Error> {
     let Some((segment, _)) = segments.get(&base_of(tail, segment_bytes)) else { return Ok(()) };
     let cleared = segment.file.zero(tail.0 - segment.base..segment_bytes);
-    cleared
-        .and_then(|()| segment.file.sync())
-        .map_err(|e| Error::io("clear the end of", &segment.path, e))
+    segment.touched();
+    cleared.map_err(|e| Error::io("clear the end of", &segment.path, e))
 }
 
 /// Damage at the start of a segment, with what the segment `before` says about it.

@@ -11,9 +11,13 @@
 //! disk: [`SimulatedDisk::after_kill`] has all that was written, and
 //! [`SimulatedDisk::after_power_loss`] has what was durable and any part of the rest.
 //!
+//! A sync that fails ([`SimulatedDisk::fail_at`]) does what Linux does: the pages that were to be
+//! written are clean from then on, and are not on the disk. No later sync writes them, unless
+//! somebody writes to them again, and the page cache may forget them ([`SimulatedDisk::forget`]).
+//!
 //! Directories are durable at once. A new file is empty until its content is synced.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
 use std::ops::Range;
@@ -28,6 +32,8 @@ use super::mmap::{MappedBytes, Unpublished, Writer};
 
 /// What a disk writes as a whole. Bytes.
 pub const SECTOR_BYTES: usize = 512;
+/// What is dirty, or clean, as a whole. Bytes.
+const PAGE_BYTES: usize = 4096;
 /// What a file takes at least.
 const BLOCK_BYTES: u64 = 4096;
 
@@ -87,16 +93,25 @@ struct Node {
 #[derive(Default)]
 struct Images {
     durable: Vec<u8>,
+    /// Pages that the next sync has to write, by number.
+    dirty: BTreeSet<usize>,
     /// What was written when the machine stopped: threads that do not know yet go on writing.
     at_stop: Option<Vec<u8>>,
 }
 
 impl Node {
-    fn new(written: &[u8], durable: Vec<u8>) -> io::Result<Self> {
+    fn new(written: &[u8], durable: Vec<u8>, dirty: BTreeSet<usize>) -> io::Result<Self> {
         let file = rustix::fs::memfd_create("simulated", rustix::fs::MemfdFlags::CLOEXEC)?;
         let file = File::from(file);
         file.write_all_at(written, 0)?;
-        Ok(Self { written: file, images: Mutex::new(Images { durable, at_stop: None }) })
+        Ok(Self { written: file, images: Mutex::new(Images { durable, dirty, at_stop: None }) })
+    }
+
+    fn write(&self, bytes: &[u8], at: u64) -> io::Result<()> {
+        self.written.write_all_at(bytes, at)?;
+        let (start, end) = (at as usize, at as usize + bytes.len());
+        self.images.lock().dirty.extend(start / PAGE_BYTES..end.div_ceil(PAGE_BYTES));
+        Ok(())
     }
 
     fn len(&self) -> io::Result<u64> {
@@ -122,7 +137,10 @@ impl Node {
         survives: &mut dyn FnMut(Unsynced) -> bool,
     ) -> io::Result<Vec<u8>> {
         let written = self.last_written()?;
-        let mut content = self.images.lock().durable.clone();
+        let (mut content, dirty) = {
+            let images = self.images.lock();
+            (images.durable.clone(), images.dirty.clone())
+        };
         if content.len() < written.len() && survives(Unsynced::Length(path.to_owned())) {
             content.resize(written.len(), 0);
         }
@@ -131,7 +149,8 @@ impl Node {
             let bytes = old.len().min(new.len());
             let (old, new) = (&mut old[..bytes], &new[..bytes]);
             let sector = || Unsynced::Sector(path.to_owned(), at * SECTOR_BYTES);
-            if old != new && survives(sector()) {
+            let is_dirty = dirty.contains(&(at * SECTOR_BYTES / PAGE_BYTES));
+            if is_dirty && old != new && survives(sector()) {
                 old.copy_from_slice(new);
             }
         }
@@ -166,7 +185,8 @@ impl SimulatedDisk {
         self.0.lock().stop_at = Some(step);
     }
 
-    /// Step `step` fails with an error of the medium; the others go on working.
+    /// Step `step` fails with an error of the medium; the others go on working. If it is a sync,
+    /// what it was to write is lost for the disk.
     pub fn fail_at(&self, step: usize) {
         self.0.lock().fail_at = Some(step);
     }
@@ -202,8 +222,11 @@ impl SimulatedDisk {
         {
             let mut next = next.0.lock();
             for (number, node) in &state.nodes {
-                let durable = node.images.lock().durable.clone();
-                let copy = Node::new(&node.last_written()?, durable)?;
+                let (durable, dirty) = {
+                    let images = node.images.lock();
+                    (images.durable.clone(), images.dirty.clone())
+                };
+                let copy = Node::new(&node.last_written()?, durable, dirty)?;
                 next.nodes.insert(*number, Arc::new(copy));
             }
             next.next_node = state.next_node;
@@ -241,7 +264,10 @@ impl SimulatedDisk {
             let mut next = next.0.lock();
             for (path, number) in &names {
                 let content = state.node(*number)?.with_surviving(path, survives)?;
-                next.nodes.insert(*number, Arc::new(Node::new(&content, content.clone())?));
+                next.nodes.insert(
+                    *number,
+                    Arc::new(Node::new(&content, content.clone(), BTreeSet::new())?),
+                );
             }
             next.next_node = state.next_node;
             next.dirs.clone_from(&state.dirs);
@@ -263,6 +289,21 @@ impl SimulatedDisk {
         Ok(())
     }
 
+    /// The page cache forgets what is clean: it is read from the disk again. On a disk that nobody
+    /// uses.
+    pub fn forget(&self) -> io::Result<()> {
+        let state = self.0.lock();
+        for node in state.nodes.values() {
+            let images = node.images.lock();
+            for (page, bytes) in images.durable.chunks(PAGE_BYTES).enumerate() {
+                if !images.dirty.contains(&page) {
+                    node.written.write_all_at(bytes, (page * PAGE_BYTES) as u64)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// The medium rots: changes a byte of a file as it was written, and as it is durable.
     pub fn rot(&self, path: &Path, at: usize, rot: impl Fn(u8) -> u8) -> io::Result<()> {
         let state = self.0.lock();
@@ -271,7 +312,7 @@ impl SimulatedDisk {
         node.written.read_exact_at(&mut byte, at as u64)?;
         node.written.write_all_at(&[rot(byte[0])], at as u64)?;
         let mut images = node.images.lock();
-        let Images { durable, at_stop } = &mut *images;
+        let Images { durable, at_stop, .. } = &mut *images;
         let copies = [Some(durable), at_stop.as_mut()].into_iter().flatten();
         copies.filter_map(|copy| copy.get_mut(at)).for_each(|byte| *byte = rot(*byte));
         Ok(())
@@ -360,7 +401,8 @@ impl State {
             return Err(not_found(&dir));
         }
         self.step("create", path)?;
-        let (number, node) = (self.next_node, Arc::new(Node::new(&[], Vec::new())?));
+        let (number, node) =
+            (self.next_node, Arc::new(Node::new(&[], Vec::new(), BTreeSet::new())?));
         self.next_node += 1;
         self.nodes.insert(number, Arc::clone(&node));
         self.change(dir, vec![(path.to_owned(), Some(number))]);
@@ -415,9 +457,21 @@ impl State {
     }
 
     fn sync(&mut self, path: &Path, node: &Node) -> io::Result<()> {
-        self.step("sync", path)?;
+        let synced = self.step("sync", path);
+        if self.has_stopped() {
+            return synced;
+        }
         let written = node.content()?;
-        node.images.lock().durable = written;
+        let mut images = node.images.lock();
+        let Images { durable, dirty, .. } = &mut *images;
+        let dirty = std::mem::take(dirty); // whatever comes of it
+        synced?;
+        durable.resize(written.len(), 0);
+        for page in dirty {
+            let start = page * PAGE_BYTES;
+            let page = start..written.len().min(start + PAGE_BYTES);
+            durable[page.clone()].copy_from_slice(&written[page]);
+        }
         Ok(())
     }
 }
@@ -496,7 +550,7 @@ impl Files for SimulatedDisk {
         let node = state.create(temporary)?;
         let written = filled.and_then(|()| state.step("write", temporary)).and_then(|()| {
             state.take_room(content.len() as u64)?;
-            node.written.write_all_at(&content, 0)
+            node.write(&content, 0)
         });
         if let Err(error) = written.and_then(|()| state.sync(temporary, &node)) {
             if !state.has_stopped() {
@@ -540,10 +594,10 @@ impl SegmentFile for Segment {
         let mut state = self.disk.0.lock();
         if state.stop_at == Some(state.steps.len()) {
             let half = &bytes.bytes()[..bytes.bytes().len() / 2];
-            self.node.written.write_all_at(half, bytes.at())?; // a call that was interrupted
+            self.node.write(half, bytes.at())?; // a call that was interrupted
         }
         state.step("write", &self.path)?;
-        self.node.written.write_all_at(bytes.bytes(), bytes.at())
+        self.node.write(bytes.bytes(), bytes.at())
     }
 
     fn sync(&self) -> io::Result<()> {
@@ -556,7 +610,7 @@ impl SegmentFile for Segment {
         }
         self.disk.step("zero", &self.path)?;
         let bytes = usize::try_from(range.end - range.start).map_err(io::Error::other)?;
-        self.node.written.write_all_at(&vec![0; bytes], range.start)
+        self.node.write(&vec![0; bytes], range.start)
     }
 }
 
@@ -667,11 +721,30 @@ mod tests {
     }
 
     #[test]
-    fn a_step_fails_once() {
+    fn what_a_failed_sync_did_not_write_is_clean_and_lost_until_it_is_written_again() {
         let disk = disk();
-        let segment = disk.segment(&at("0"), 4096).unwrap();
+        let segment = disk.segment(&at("0"), 3 * PAGE_BYTES as u64).unwrap();
+        let mut map = segment.map().unwrap();
+        let page = |n: usize| n * PAGE_BYTES;
+        let content = |disk: &SimulatedDisk| {
+            let content = disk.read(&at("0")).unwrap().unwrap();
+            [0, 1, 2].map(|n| content[page(n)])
+        };
+        let lost = |disk: &SimulatedDisk| {
+            content(&disk.after_power_loss(NameOrder::Any, &mut |_| true).unwrap())
+        };
+        segment.write(map.unpublished(page(0), &[1; 2 * PAGE_BYTES])).unwrap();
         disk.fail_at(disk.steps().len());
         assert_eq!(segment.sync().unwrap_err().to_string(), "medium error");
+        segment.write(map.unpublished(page(2), &[1])).unwrap();
         segment.sync().unwrap();
+        disk.write_back(&mut |_| true).unwrap();
+        assert_eq!((content(&disk), lost(&disk)), ([1, 1, 1], [0, 0, 1]));
+        segment.write(map.unpublished(page(1), &[1])).unwrap();
+        let killed = disk.after_kill().unwrap();
+        killed.forget().unwrap();
+        assert_eq!(content(&killed), [0, 1, 1], "what is dirty is kept");
+        segment.sync().unwrap();
+        assert_eq!(lost(&disk), [0, 1, 1]);
     }
 }

@@ -100,8 +100,8 @@ pub enum PreviousLife {
     Clean,
     /// The process ended, the machine went on: what was written is in the page cache or on disk.
     Killed,
-    /// The machine stopped, and no start since has come to terms with it: what was not synced may
-    /// be gone, in any order.
+    /// The machine stopped, or a sync failed, and no start since has come to terms with it: what
+    /// was not synced may be gone, in any order.
     MachineStopped,
 }
 
@@ -114,13 +114,13 @@ struct Stamp {
     created_ms: i64,
     boot_id: String,
     clean: bool,
-    /// The machine stopped, and the log has not been recovered since.
+    /// The machine stopped, or a sync of the log failed, and it has not been recovered since.
     #[serde(default)]
     unrecovered: bool,
     /// Since it was last closed, the member may have vouched for entries that were not on disk.
     #[serde(default)]
     in_memory: bool,
-    /// It did, and the machine stopped: some of them may be gone.
+    /// It did, and the machine stopped or a sync failed: some of them may be gone.
     #[serde(default)]
     in_doubt: bool,
 }
@@ -196,8 +196,18 @@ impl StoreFile {
         write(self.files.as_ref(), &self.path, &stamp)
     }
 
-    /// Whether entries may be missing that this member has vouched for: its machine stopped while
-    /// it acknowledged from memory, and nobody has said since that nothing is missing.
+    /// A sync of the log failed: the kernel may forget what it could not write, as if the machine
+    /// had stopped. Durable when this returns.
+    pub fn sync_failed(&self) -> Result<(), Error> {
+        let mut stamp = self.stamp.lock();
+        stamp.unrecovered = true;
+        stamp.in_doubt |= stamp.in_memory;
+        write(self.files.as_ref(), &self.path, &stamp)
+    }
+
+    /// Whether entries may be missing that this member has vouched for: its machine stopped, or a
+    /// sync failed, while it acknowledged from memory, and nobody has said since that nothing is
+    /// missing.
     pub fn in_doubt(&self) -> bool {
         self.stamp.lock().in_doubt
     }
@@ -375,6 +385,24 @@ mod tests {
             let store = open(2, Synced);
             store.settle_doubt().unwrap();
             assert!(!open(2, Synced).in_doubt(), "{what}");
+        }
+    }
+
+    #[test]
+    fn a_failed_sync_is_as_if_the_machine_had_stopped() {
+        for durability in [Durability::Synced, Durability::PageCache] {
+            let dir = tempfile::tempdir().unwrap();
+            let open = |durability| {
+                let opening = Opening { identity: identity(), durability, used: false, now_ms: 1 };
+                let files = Arc::new(RealFiles);
+                StoreFile::open_at_boot(files, dir.path(), opening, "boot 1").unwrap()
+            };
+            open(durability).sync_failed().unwrap();
+            let store = open(Durability::Synced);
+            let left = (store.previous_life(), store.in_doubt());
+            assert_eq!(left, (PreviousLife::MachineStopped, durability == Durability::PageCache));
+            store.recovered().unwrap();
+            assert_eq!(open(Durability::Synced).previous_life(), PreviousLife::Killed);
         }
     }
 

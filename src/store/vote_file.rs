@@ -4,13 +4,18 @@
 //! ```text
 //!  page 0  vote     page 1  vote     page 2  committed     page 3  committed
 //!  slot: magic 4 │ zero 4 │ sequence 8 │ term or index 8 │ voted for 8 │ flags 8 │ CRC-32C 4 (of 40)
+//!
+//!  a vote:  write slot n to page n % 2 ──► sync ──► copy it to the other page ──► told
 //! ```
 //!
 //! Of two slots the one with the higher sequence counts, and the other one is written next. So a
 //! write that is torn leaves what was before; the first vote finds a slot before it that says that
-//! there is none. In a store that was closed no write is torn: there a slot that is not
-//! whole is damage, and the vote in it would be forgotten. Vote and commit index have pages of their own: the
-//! latter are written back all the time, and must not endanger the former.
+//! there is none. What is on disk is then in both slots, so that either may rot. The copy reaches
+//! the disk with the next sync, or when the kernel writes it back: if the machine stops before,
+//! a damaged slot looks as if it had been torn, and the vote before it counts.
+//! Where the copy is, the slot is on disk; where it is not, it may be in the page cache
+//! only. Vote and commit index have pages of their own: the latter are written back all the time,
+//! and must not endanger the former.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -22,7 +27,6 @@ use super::entry::crc32c;
 use super::error::Error;
 use super::files::{Files, SegmentFile};
 use super::mmap::Writer;
-use super::store_file::PreviousLife;
 use crate::ids::{EntryIndex, StoreId, Term};
 
 const PAGE_BYTES: usize = 4096;
@@ -32,7 +36,7 @@ const SLOT_BYTES: usize = 44;
 const CRC_AT: usize = 40;
 const FLAG_VOTED: u64 = 1;
 const FLAG_LEADER: u64 = 2;
-/// What a new file begins with: no vote yet.
+/// No vote yet.
 const FLAG_NONE: u64 = 4;
 
 /// What a member has promised.
@@ -76,33 +80,33 @@ struct Slot {
 }
 
 impl VoteFile {
-    /// Opens or makes `dir/vote`. A damaged slot is an error, unless the write of a vote that nobody
-    /// was told may have been torn: a member that may have forgotten its vote must not vote again.
-    /// What was torn is written over.
-    pub fn open(files: &dyn Files, dir: &Path, previous_life: PreviousLife) -> Result<Self, Error> {
+    /// Opens or makes `dir/vote`. That neither slot of the vote is whole is an error: a member that
+    /// may have forgotten its vote must not vote again.
+    pub fn open(files: &dyn Files, dir: &Path) -> Result<Self, Error> {
         let path = dir.join("vote");
         let file = files.segment(&path, FILE_BYTES).map_err(|e| Error::io("open", &path, e))?;
         let mut writer = file.map().map_err(|e| Error::io("map", &path, e))?;
+        let found = parse_slots(writer.contents(), 0);
         let mut vote = Slots::read(&path, writer.contents(), 0)?;
-        if writer.unreadable_pages() > 0 {
-            return Err(Error::bad_file(&path, "the disk cannot read it".to_owned()));
+        if vote.newest.is_none() && writer.unreadable_pages() > 0 {
+            return Err(Error::bad_file(&path, "the disk cannot read it"));
         }
-        let torn = vote.lacks_one(writer.contents());
-        if torn && previous_life == PreviousLife::Clean {
-            return Err(Error::bad_file(&path, "one of its two slots is not whole"));
+        if vote.lacks_one(writer.contents()) {
+            tracing::warn!(
+                path = %path.display(),
+                "one of two copies of the vote is not whole and is written again: check the disk, \
+                 unless the machine has stopped"
+            );
         }
         // A commit index that cannot be read is one that is not known.
         let unknown = Slots { first_page: 2, newest: None };
         let committed = Slots::read(&path, writer.contents(), 2).unwrap_or(unknown);
-        let begun = match vote.newest {
-            None => vote.write(file.as_ref(), &mut writer, 0, 0, FLAG_NONE),
-            Some(Slot { number, voted_for, flags, .. }) if torn => {
-                vote.write(file.as_ref(), &mut writer, number, voted_for, flags)
-            }
-            Some(_) => Ok(()),
-        };
-        // A vote that a former life could not sync is in the page cache only, and told from now on.
-        begun.and_then(|()| file.sync()).map_err(|e| Error::io("sync", &path, e))?;
+        let newest = vote.newest.unwrap_or(Slot::NO_VOTE);
+        // Without its copy it may be in the page cache only, and is told from now on.
+        if found.iter().any(|slot| *slot != Some(newest)) {
+            let saved = vote.save(file.as_ref(), &mut writer, newest);
+            saved.map_err(|e| Error::io("sync", &path, e))?;
+        }
         let state = Mutex::new(State { writer, vote, committed, poison: None });
         Ok(Self { path, file, state })
     }
@@ -128,8 +132,8 @@ impl VoteFile {
         let leader = if vote.committed { FLAG_LEADER } else { 0 };
         let State { writer, vote: slots, .. } = &mut *state;
         let voted_for = vote.voted_for.unwrap_or_default().0;
-        let saved = slots.write(self.file.as_ref(), writer, vote.term.0, voted_for, voted | leader);
-        saved.and_then(|()| self.file.sync()).map_err(|e| {
+        let slot = slots.next(vote.term.0, voted_for, voted | leader);
+        slots.save(self.file.as_ref(), writer, slot).map_err(|e| {
             let cause: Arc<str> = Error::io("save the vote in", &self.path, e).to_string().into();
             state.poison = Some(Arc::clone(&cause));
             Error::Poisoned { cause }
@@ -149,7 +153,7 @@ impl VoteFile {
         let mut state = self.state.lock();
         let State { writer, committed, .. } = &mut *state;
         if committed.newest.is_none_or(|slot| slot.number != index.0)
-            && let Err(error) = committed.write(self.file.as_ref(), writer, index.0, 0, 0)
+            && let Err(error) = committed.note(self.file.as_ref(), writer, index)
         {
             // The former one is true as well: a start only has less to hold the log against.
             tracing::debug!(%error, path = %self.path.display(), "commit index not noted");
@@ -159,47 +163,66 @@ impl VoteFile {
 
 impl Slots {
     fn read(path: &Path, contents: &[u8], first_page: usize) -> Result<Self, Error> {
-        let pages = [first_page, first_page + 1].map(|p| &contents[p * PAGE_BYTES..][..SLOT_BYTES]);
-        let slots = pages.map(Slot::parse);
+        let slots = parse_slots(contents, first_page);
         let newest = slots.into_iter().flatten().max_by_key(|slot| slot.sequence);
         // The first slot is written first, and synced before anything is told: torn, and with the
         // second one untouched, it is a file whose making was interrupted.
-        let written = pages[1].iter().any(|b| *b != 0);
+        let second = &contents[(first_page + 1) * PAGE_BYTES..][..SLOT_BYTES];
+        let written = second.iter().any(|b| *b != 0);
         match newest {
             None if written => Err(Error::bad_file(path, "neither of its two slots is whole")),
             newest => Ok(Self { first_page, newest }),
         }
     }
 
-    /// Whether the slot beside the newest one should be whole, and is not: it is written first, or
-    /// something was written there since.
+    /// Whether the slot beside the newest one is not whole, although something was written there.
     fn lacks_one(&self, contents: &[u8]) -> bool {
-        let Some(newest) = self.newest else { return false };
-        let other = self.first_page + ((newest.sequence + 1) % 2) as usize;
-        let other = &contents[other * PAGE_BYTES..][..SLOT_BYTES];
-        let untouched = newest.sequence == 0 && other.iter().all(|b| *b == 0);
-        !untouched && Slot::parse(other).is_none()
+        let page = |slot: usize| &contents[(self.first_page + slot) * PAGE_BYTES..][..SLOT_BYTES];
+        let is_broken = |raw: &[u8]| Slot::parse(raw).is_none() && raw.iter().any(|b| *b != 0);
+        self.newest.is_some() && [0, 1].into_iter().any(|slot| is_broken(page(slot)))
     }
 
-    fn write(
+    fn next(&self, number: u64, voted_for: u64, flags: u64) -> Slot {
+        let sequence = self.newest.map_or(0, |slot| slot.sequence.wrapping_add(1));
+        Slot { sequence, number, voted_for, flags }
+    }
+
+    /// Puts a slot to disk, and then a copy of it into the page cache. In whole pages: one that the
+    /// disk cannot read can only be written as a whole.
+    fn save(&mut self, file: &dyn SegmentFile, writer: &mut Writer, slot: Slot) -> io::Result<()> {
+        let mut page = [0; PAGE_BYTES];
+        page[..SLOT_BYTES].copy_from_slice(&slot.encode());
+        let place = (slot.sequence % 2) as usize;
+        file.write(writer.unpublished((self.first_page + place) * PAGE_BYTES, &page))?;
+        file.sync()?;
+        self.newest = Some(slot);
+        file.write(writer.unpublished((self.first_page + 1 - place) * PAGE_BYTES, &page))
+    }
+
+    /// Writes a commit index, for whenever the disk takes it.
+    fn note(
         &mut self,
         file: &dyn SegmentFile,
         writer: &mut Writer,
-        number: u64,
-        voted_for: u64,
-        flags: u64,
+        index: EntryIndex,
     ) -> io::Result<()> {
-        let sequence = self.newest.map_or(0, |slot| slot.sequence + 1);
-        let slot = Slot { sequence, number, voted_for, flags };
-        let page = self.first_page + (sequence % 2) as usize;
-        let at = page * PAGE_BYTES;
-        file.write(writer.unpublished(at, &slot.encode()))?;
+        let slot = self.next(index.0, 0, 0);
+        let page = self.first_page + (slot.sequence % 2) as usize;
+        file.write(writer.unpublished(page * PAGE_BYTES, &slot.encode()))?;
         self.newest = Some(slot);
         Ok(())
     }
 }
 
+/// Two slots in neighbouring pages, as far as they are whole.
+fn parse_slots(contents: &[u8], first_page: usize) -> [Option<Slot>; 2] {
+    [first_page, first_page + 1].map(|page| Slot::parse(&contents[page * PAGE_BYTES..]))
+}
+
 impl Slot {
+    /// What a new file begins with.
+    const NO_VOTE: Self = Self { sequence: 0, number: 0, voted_for: 0, flags: FLAG_NONE };
+
     fn encode(&self) -> [u8; SLOT_BYTES] {
         let mut out = [0; SLOT_BYTES];
         out[..4].copy_from_slice(&MAGIC.to_le_bytes());
@@ -231,7 +254,6 @@ impl Slot {
 
 #[cfg(test)]
 mod tests {
-    use super::PreviousLife::{Clean, Killed, MachineStopped};
     use super::*;
     use crate::store::files::RealFiles;
     use crate::store::simulated_disk::{NameOrder, SimulatedDisk};
@@ -242,13 +264,14 @@ mod tests {
         Vote { term: Term(term), voted_for, committed: term.is_multiple_of(2) }
     }
 
-    fn open(dir: &Path, life: PreviousLife) -> Result<VoteFile, Error> {
-        VoteFile::open(&RealFiles, dir, life)
+    fn open(dir: &Path) -> Result<VoteFile, Error> {
+        VoteFile::open(&RealFiles, dir)
     }
 
     fn saved(votes: u64) -> (tempfile::TempDir, Vec<u8>) {
-        let dir = tempfile::tempdir().unwrap();
-        let file = open(dir.path(), Killed).unwrap();
+        // In memory if possible: what is tested here does not depend on how long a sync takes.
+        let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
+        let file = open(dir.path()).unwrap();
         assert_eq!((file.vote(), file.committed()), (None, None));
         (1..=votes).for_each(|term| file.save_vote(vote(term)).unwrap());
         let bytes = fs::read(dir.path().join("vote")).unwrap();
@@ -259,10 +282,10 @@ mod tests {
     fn the_last_vote_and_commit_index_come_back() {
         for votes in 1..6 {
             let (dir, _) = saved(votes);
-            let file = open(dir.path(), Killed).unwrap();
+            let file = open(dir.path()).unwrap();
             assert_eq!(file.vote(), Some(vote(votes)));
             (0..votes).for_each(|index| file.save_committed(EntryIndex(index)));
-            let file = open(dir.path(), Killed).unwrap();
+            let file = open(dir.path()).unwrap();
             assert_eq!(file.committed(), Some(EntryIndex(votes - 1)));
             assert_eq!(file.vote(), Some(vote(votes)));
         }
@@ -273,64 +296,95 @@ mod tests {
         for votes in 1..5 {
             let (_, before) = saved(votes - 1);
             let (dir, after) = saved(votes);
-            // Between the slots nothing differs.
-            for cut in (0..=after.len()).filter(|cut| cut % PAGE_BYTES <= SLOT_BYTES + 1) {
-                let torn = [&after[..cut], &before[cut..]].concat();
+            let (first, copy) = ((votes % 2) as usize, 1 - (votes % 2) as usize);
+            let page = |slot: usize| slot * PAGE_BYTES..(slot + 1) * PAGE_BYTES;
+            for (slot, cut) in [first, copy].into_iter().flat_map(|slot| {
+                (0..=SLOT_BYTES).map(move |cut| (slot, cut)) // first the slot, then the copy
+            }) {
+                let mut torn = before.clone();
+                if slot == copy {
+                    torn[page(first)].copy_from_slice(&after[page(first)]);
+                }
+                let part = page(slot).start..page(slot).start + cut;
+                torn[part.clone()].copy_from_slice(&after[part]);
                 fs::write(dir.path().join("vote"), torn).unwrap();
                 let before = (votes > 1).then(|| vote(votes - 1));
-                let got = open(dir.path(), MachineStopped).unwrap().vote();
-                assert!(got == before || got == Some(vote(votes)), "cut at {cut}: {got:?}");
-                let again = open(dir.path(), Clean).unwrap().vote();
-                assert_eq!(again, got, "cut at {cut}: what was torn is mended");
+                let is_there = slot == copy || cut == SLOT_BYTES;
+                let want = if is_there { Some(vote(votes)) } else { before };
+                for _ in 0..2 {
+                    assert_eq!(open(dir.path()).unwrap().vote(), want, "{slot} cut at {cut}");
+                }
             }
         }
     }
 
     #[test]
-    fn a_damaged_slot_of_a_closed_store_is_an_error_and_two_always_are() {
+    fn either_slot_may_rot_and_both_are_an_error() {
         for votes in 1..5 {
             let (dir, whole) = saved(votes);
             let path = dir.path().join("vote");
             for bit in 0..2 * SLOT_BYTES * 8 {
+                let slot = bit / 8 / SLOT_BYTES;
+                let at = bit / 8 % SLOT_BYTES + slot * PAGE_BYTES;
                 let mut bytes = whole.clone();
-                let at = bit / 8 % SLOT_BYTES + bit / 8 / SLOT_BYTES * PAGE_BYTES;
                 bytes[at] ^= 1 << (bit % 8);
                 fs::write(&path, &bytes).unwrap();
-                let error = open(dir.path(), Clean).err().unwrap().to_string();
-                assert!(error.contains("one of its two slots is not whole"), "{error}");
-                for life in [Killed, MachineStopped] {
-                    fs::write(&path, &bytes).unwrap();
-                    let got = open(dir.path(), life).unwrap().vote();
-                    let before = (votes > 1).then(|| vote(votes - 1));
-                    assert!(got == before || got == Some(vote(votes)), "bit {bit}: {got:?}");
-                }
+                assert_eq!(open(dir.path()).unwrap().vote(), Some(vote(votes)), "bit {bit}");
+                let mended = fs::read(&path).unwrap();
+                assert!(mended == whole, "bit {bit}: it is written again");
             }
-            let mut bytes = whole.clone();
-            bytes[PAGE_BYTES..2 * PAGE_BYTES].fill(0);
-            fs::write(&path, &bytes).unwrap();
-            assert!(open(dir.path(), Clean).is_err() || votes == 1, "a page that is gone");
+            for slot in [0, 1] {
+                let mut bytes = whole.clone();
+                bytes[slot * PAGE_BYTES..][..PAGE_BYTES].fill(0);
+                fs::write(&path, &bytes).unwrap();
+                assert_eq!(open(dir.path()).unwrap().vote(), Some(vote(votes)), "a page is gone");
+            }
             let mut bytes = whole;
             (bytes[20], bytes[PAGE_BYTES + 20]) = (bytes[20] ^ 1, bytes[PAGE_BYTES + 20] ^ 1);
             fs::write(&path, &bytes).unwrap();
-            let error = open(dir.path(), MachineStopped).err().unwrap().to_string();
+            let error = open(dir.path()).err().unwrap().to_string();
             assert!(error.contains("neither of its two slots is whole"), "{error}");
         }
     }
 
     #[test]
     fn a_vote_that_a_former_life_could_not_sync_is_durable_once_it_is_read() {
+        for fails in [false, true] {
+            let (disk, dir) = (SimulatedDisk::new(1 << 20), Path::new("/d"));
+            disk.create_dir(dir).unwrap();
+            let file = VoteFile::open(&disk, dir).unwrap();
+            let sync = disk.steps().len() + 1;
+            if fails {
+                disk.fail_at(sync)
+            } else {
+                disk.stop_at(sync)
+            }
+            assert!(file.save_vote(vote(1)).is_err());
+            let disk = disk.after_kill().unwrap();
+            assert_eq!(VoteFile::open(&disk, dir).unwrap().vote(), Some(vote(1)));
+            let disk = disk.after_power_loss(NameOrder::Any, &mut |_| false).unwrap();
+            assert_eq!(VoteFile::open(&disk, dir).unwrap().vote(), Some(vote(1)), "it was told");
+        }
+    }
+
+    #[test]
+    fn a_vote_that_was_told_outlives_a_kill_at_any_step_of_the_starts_after_it() {
         let (disk, dir) = (SimulatedDisk::new(1 << 20), Path::new("/d"));
         disk.create_dir(dir).unwrap();
-        let file = VoteFile::open(&disk, dir, Killed).unwrap();
-        disk.stop_at(disk.steps().len() + 1); // written, not synced
-        assert!(file.save_vote(vote(1)).is_err());
-        let disk = disk.after_kill().unwrap();
-        assert_eq!(VoteFile::open(&disk, dir, Killed).unwrap().vote(), Some(vote(1)));
-        let disk = disk.after_power_loss(NameOrder::Any, &mut |_| false).unwrap();
-        assert_eq!(
-            VoteFile::open(&disk, dir, Killed).unwrap().vote(),
-            Some(vote(1)),
-            "it was told"
-        );
+        let file = VoteFile::open(&disk, dir).unwrap();
+        (1..=3).for_each(|term| file.save_vote(vote(term)).unwrap());
+        for copies in [false, true] {
+            let left = disk.after_power_loss(NameOrder::Any, &mut |_| copies).unwrap();
+            for step in 0..4 {
+                let disk = left.after_kill().unwrap();
+                disk.stop_at(step);
+                drop(VoteFile::open(&disk, dir));
+                for survives in [false, true] {
+                    let lost = disk.after_power_loss(NameOrder::Any, &mut |_| survives).unwrap();
+                    let got = VoteFile::open(&lost, dir).unwrap().vote();
+                    assert_eq!(got, Some(vote(3)), "{copies}, stopped at {step}, {survives}");
+                }
+            }
+        }
     }
 }

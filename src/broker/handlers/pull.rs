@@ -33,7 +33,6 @@ use crate::raft::command::{Command, OffsetCommit};
 
 use crate::broker::Broker;
 use crate::broker::error::RequestError;
-use crate::broker::handlers::Reading;
 use crate::broker::hold::{Full, Hold};
 use crate::broker::subscription::TagFilter;
 use crate::broker::wakeup::Why;
@@ -142,9 +141,7 @@ fn serve(broker: &Broker, waiting: WaitingPull) {
 }
 
 fn hand_to_readers(broker: &Broker, waiting: WaitingPull) {
-    if let Err(Reading::Pull(WaitingPull { reply, .. })) =
-        broker.readers.take(Reading::Pull(waiting))
-    {
+    if let Err(WaitingPull { reply, .. }) = broker.readers.take(waiting) {
         reply.answer(RequestError::ReadersBusy.answer());
     }
 }

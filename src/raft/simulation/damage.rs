@@ -2,13 +2,14 @@
 //! it again. More is not promised.
 
 use std::path::Path;
+use std::sync::atomic::Ordering::Relaxed;
 
 use super::World;
 use super::machine::{Death, Machine};
 use crate::ids::EntryIndex;
 use crate::raft::snapshot;
 use crate::store::simulated_disk::NameOrder;
-use crate::store::{PreviousLife, VoteFile, checkpoint};
+use crate::store::{Durability, VoteFile, checkpoint};
 
 /// Between looks at what is lost, ms.
 const LOOK_MS: u64 = 50;
@@ -75,6 +76,25 @@ impl World {
         firsts.all(|first| first > at)
     }
 
+    /// Whether a machine whose member dies forgets what it could not write: with entries that were
+    /// acknowledged from memory it loses something.
+    pub(super) fn forgets(&mut self, index: usize, death: Death) -> bool {
+        let has_failed = self.machines[index].condition.has_failed.load(Relaxed);
+        if !has_failed || death == Death::PowerLoss || self.chance.bool() {
+            return false;
+        }
+        match self.plan.durability {
+            Durability::Synced => true,
+            Durability::PageCache if !self.may_lose(index) => false,
+            Durability::PageCache => {
+                if self.lossy == Lossy::Nobody {
+                    self.lossy = Lossy::Lacks(index);
+                }
+                true
+            }
+        }
+    }
+
     /// Whether `index` has, or may have, damaged entries.
     pub(super) fn rots(&self, index: usize) -> bool {
         self.lossy == Lossy::Rots(index)
@@ -122,7 +142,7 @@ fn known_committed(machine: &Machine) -> Option<u64> {
     let dir: &Path = &machine.options.dir;
     let stored = checkpoint::load(&left, dir).ok().flatten();
     let contained = stored.and_then(|stored| snapshot::decode(&stored.state).ok()?.progress.last);
-    let votes = VoteFile::open(&left, dir, PreviousLife::MachineStopped).ok();
+    let votes = VoteFile::open(&left, dir).ok();
     let noted = votes.and_then(|votes| votes.committed());
     contained.map(|id| id.index).max(noted).map(|index| index.0)
 }

@@ -34,9 +34,9 @@ pub(super) struct Condition {
     chance: Mutex<fastrand::Rng>,
     /// Longest usual time of a sync, ms.
     pub(super) sync_ms_max: AtomicU64,
-    /// The next sync of a segment fails.
+    /// The next sync of a segment, or of the vote, fails.
     pub(super) fails_next_sync: AtomicBool,
-    /// A sync of a segment has failed in this life.
+    /// One has failed in this life.
     pub(super) has_failed: AtomicBool,
     /// What a store is called by a member that keeps its name.
     usual_id: u64,
@@ -89,8 +89,8 @@ impl Files for Disk {
 
     fn segment(&self, path: &Path, bytes: u64) -> io::Result<Arc<dyn SegmentFile>> {
         let file = self.stored.segment(path, bytes)?;
-        let is_vote = path.ends_with("vote");
-        Ok(Arc::new(Segment { file, is_vote, condition: Arc::clone(&self.condition) }))
+        let (is_vote, disk) = (path.ends_with("vote"), self.stored.clone());
+        Ok(Arc::new(Segment { file, is_vote, disk, condition: Arc::clone(&self.condition) }))
     }
 
     fn map(&self, path: &Path) -> io::Result<MappedBytes> {
@@ -147,6 +147,7 @@ impl Files for Disk {
 struct Segment {
     file: Arc<dyn SegmentFile>,
     is_vote: bool,
+    disk: SimulatedDisk,
     condition: Arc<Condition>,
 }
 
@@ -164,9 +165,10 @@ impl SegmentFile for Segment {
             // On the raft thread, which waits for it.
             let waited = self.condition.sync_ms();
             self.condition.waited_ms.fetch_add(waited, Relaxed);
-        } else if self.condition.fails_next_sync.swap(false, Relaxed) {
+        }
+        if self.condition.fails_next_sync.swap(false, Relaxed) {
             self.condition.has_failed.store(true, Relaxed);
-            return Err(io::Error::other("medium error"));
+            self.disk.fail_at(self.disk.step_count());
         }
         self.file.sync()
     }

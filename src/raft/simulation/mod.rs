@@ -240,7 +240,12 @@ impl World {
         if self.machines[index].is_on() {
             self.note(&format!("n{index} dies: {death:?}"));
             self.deaths += 1;
+            let forgets = self.forgets(index, death);
             self.machines[index].die(death, &mut self.chance);
+            if forgets {
+                self.note(&format!("the page cache of n{index} forgets what is clean"));
+                self.machines[index].stored.forget().expect("memory is all it takes");
+            }
             self.returns[index] = self.now + self.chance.u64(1..3000);
         }
     }

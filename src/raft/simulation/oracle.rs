@@ -163,7 +163,8 @@ impl Oracle {
             })?;
         }
         // A vote that the disk did not take any more was not told.
-        if !machines[index].stored.has_stopped() {
+        let has_failed = machines[index].condition.has_failed.load(Relaxed);
+        if !machines[index].stored.has_stopped() && !has_failed {
             let former = std::mem::replace(&mut seen.vote, vote);
             // Whoever a majority elected is followed, whomever one voted for.
             let may_differ = vote.0 > former.0 || (vote.0 == former.0 && is_leaders);
@@ -315,7 +316,6 @@ impl Oracle {
         let commands = entry.commands();
         if entry.header.kind == Kind::Data && !commands.is_empty() {
             let commands: Commands = codec::decode(&commands).map_err(|error| error.to_string())?;
-            tables.go_by(id.term, commands.at_ms);
             for command in commands.list {
                 if let Command::DeleteTopic { topic } = &command {
                     Arc::make_mut(&mut nexts).retain(|(name, _), _| name != topic);

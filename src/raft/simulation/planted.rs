@@ -25,11 +25,13 @@ pub(in crate::raft) enum Bug {
     SnapshotsLate,
     /// Applies by its own clock.
     AppliesByItsClock,
+    /// Takes what the page cache has for what is on the disk, after a sync that failed.
+    TrustsThePageCache,
 }
 
 impl Bug {
     /// All of them, by the name that a plan has for them.
-    pub(super) const ALL: [(&'static str, Self); 10] = [
+    pub(super) const ALL: [(&'static str, Self); 11] = [
         ("acknowledges-unsynced", Self::AcknowledgesUnsynced),
         ("forgets-votes", Self::ForgetsVotes),
         ("counts-what-was-cut", Self::CountsWhatWasCut),
@@ -40,6 +42,7 @@ impl Bug {
         ("keeps-its-name", Self::KeepsItsName),
         ("snapshots-late", Self::SnapshotsLate),
         ("applies-by-its-clock", Self::AppliesByItsClock),
+        ("trusts-the-page-cache", Self::TrustsThePageCache),
     ];
 
     /// The bug of this name.

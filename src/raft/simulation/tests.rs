@@ -145,6 +145,7 @@ fn bugs_that_are_put_back_are_found() {
         ("keeps-its-name", "loss", 0),
         ("snapshots-late", "purge loss", 0),
         ("applies-by-its-clock", "clock", 0),
+        ("trusts-the-page-cache", "disk cut", 0),
     ];
     assert_eq!(rows.len(), Bug::ALL.len());
     for (bug, faults, first) in rows {

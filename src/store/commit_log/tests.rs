@@ -119,6 +119,7 @@ impl Disk {
             durability: self.durability,
             store_id: StoreId(7),
             previous_life,
+            stamp: None,
         };
         let files = Arc::new(self.files.clone());
         CommitLog::open(files, options, from, committed.map(EntryIndex))
@@ -601,6 +602,7 @@ fn odd_segment_sizes_are_refused() {
             durability: Durability::Synced,
             store_id: StoreId(7),
             previous_life: PreviousLife::New,
+            stamp: None,
         };
         let opened = CommitLog::open(Arc::new(RealFiles), options, ReplayFrom::default(), None);
         assert!(matches!(opened, Err(Error::BadSegmentBytes { .. })));

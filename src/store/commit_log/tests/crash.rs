@@ -1,6 +1,7 @@
 //! What a start makes of a log whose last life ended badly.
 
 use super::*;
+use crate::store::simulated_disk::{NameOrder, SimulatedDisk};
 
 /// A log of ten entries, three of them in the part that will be damaged.
 fn ten_entries(disk: &Disk) -> Vec<Copy> {
@@ -165,4 +166,100 @@ fn missing_and_misshapen_segment_files_are_refused_by_name() {
     assert!(refused().contains("multiple of the segment size"), "{}", refused());
     fs::remove_file(odd).unwrap();
     disk.open(PreviousLife::Killed);
+}
+
+// --- a sync that fails, and the lives after it ---
+
+fn open_on(disk: &SimulatedDisk, previous_life: PreviousLife) -> Result<CommitLog, Error> {
+    let options = LogOptions {
+        dir: PathBuf::from("/log"),
+        segment_bytes: SEGMENT,
+        durability: Durability::Synced,
+        store_id: StoreId(7),
+        previous_life,
+        stamp: None,
+    };
+    let (files, committed) = (Arc::new(disk.clone()), Some(EntryIndex(2)));
+    let (log, _) = CommitLog::open(files, options, ReplayFrom::default(), committed)?;
+    log.wait_for_segment()?;
+    Ok(log)
+}
+
+/// Eight entries in three segments, the last four of them not on the disk, because the sync of the
+/// first of two segments failed.
+fn after_a_failed_sync() -> (SimulatedDisk, Vec<Vec<u8>>) {
+    let disk = SimulatedDisk::new(1 << 30);
+    let options = LogOptions {
+        dir: PathBuf::from("/log"),
+        segment_bytes: SEGMENT,
+        durability: Durability::Synced,
+        store_id: StoreId(7),
+        previous_life: PreviousLife::New,
+        stamp: None,
+    };
+    let files = Arc::new(disk.clone());
+    let (log, _) = CommitLog::open(files, options, ReplayFrom::default(), None).unwrap();
+    let append_four = || (0..4).for_each(|_| drop(append(&log, 1, 300_000).unwrap()));
+    append_four();
+    log.sync_now().unwrap();
+    append_four();
+    log.wait_for_segment().unwrap();
+    disk.fail_at(disk.step_count());
+    assert!(matches!(log.sync_now(), Err(Error::Poisoned { .. })));
+    (disk.after_kill().unwrap(), bytes(&all(&log)))
+}
+
+fn after_power_loss(disk: &SimulatedDisk) -> Vec<Vec<u8>> {
+    let lost = disk.after_power_loss(NameOrder::Kept, &mut |_| false).unwrap();
+    bytes(&all(&open_on(&lost, PreviousLife::MachineStopped).unwrap()))
+}
+
+#[test]
+fn what_a_failed_sync_left_in_the_page_cache_is_on_the_disk_before_it_is_believed() {
+    let (disk, entries) = after_a_failed_sync();
+    let start = disk.after_kill().unwrap();
+    drop(open_on(&start, PreviousLife::Killed).unwrap());
+    let steps = start.steps();
+    assert!(steps.iter().any(|step| step.starts_with("write 0")), "{steps:?}");
+    for step in 0..=steps.len() {
+        let disk = disk.after_kill().unwrap();
+        disk.stop_at(step);
+        let is_open = open_on(&disk, PreviousLife::Killed).is_ok();
+        let left = after_power_loss(&disk);
+        assert!(left.len() >= if is_open { 8 } else { 4 }, "stopped at {step}: {}", left.len());
+        assert!(entries.starts_with(&left), "stopped at {step}");
+        let again = disk.after_kill().unwrap();
+        assert!(bytes(&all(&open_on(&again, PreviousLife::Killed).unwrap())) == entries);
+        assert!(after_power_loss(&again) == entries, "stopped at {step}, then started");
+    }
+}
+
+#[test]
+fn a_start_that_cannot_sync_is_refused_each_time() {
+    let (disk, entries) = after_a_failed_sync();
+    for _ in 0..3 {
+        let start = disk.after_kill().unwrap();
+        drop(open_on(&start, PreviousLife::Killed).unwrap());
+        let steps = start.steps();
+        let sync = steps.iter().position(|step| step.starts_with("sync 0")).unwrap();
+        disk.fail_at(disk.step_count() + sync);
+        let refused = open_on(&disk, PreviousLife::Killed).err().unwrap().to_string();
+        assert!(
+            refused.contains("medium error") && refused.contains("check the disk"),
+            "{refused}"
+        );
+    }
+    let disk = disk.after_kill().unwrap();
+    drop(open_on(&disk, PreviousLife::Killed).unwrap());
+    assert!(after_power_loss(&disk) == entries);
+}
+
+#[test]
+fn what_the_kernel_forgot_after_a_failed_sync_is_as_if_the_machine_had_stopped() {
+    let (disk, entries) = after_a_failed_sync();
+    disk.forget().unwrap();
+    let noted = open_on(&disk.after_kill().unwrap(), PreviousLife::MachineStopped).unwrap();
+    assert!(bytes(&all(&noted)) == entries[..4]);
+    let unnoted = open_on(&disk, PreviousLife::Killed);
+    assert!(matches!(unnoted, Err(Error::Damaged { .. })), "what follows was not synced either");
 }
