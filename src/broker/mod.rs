@@ -53,6 +53,7 @@ use announcing::Announcer;
 use channels::Channels;
 use consumers::Consumers;
 use error::RequestError;
+use handlers::Reading;
 use handlers::pull::WaitingPull;
 use members::Members;
 use offset_commits::OffsetCommits;
@@ -93,7 +94,7 @@ pub struct Broker {
     producers: RwLock<Members>,
     channels: Channels,
     wakeups: Arc<Wakeups<WaitingPull>>,
-    readers: Arc<Readers<WaitingPull>>,
+    readers: Arc<Readers<Reading>>,
     offset_commits: OffsetCommits,
     pull_offsets: PullOffsets,
     stats: Stats,

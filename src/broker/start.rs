@@ -28,7 +28,7 @@ use super::announcing::{self, Announcer, Place};
 use super::channels::Channels;
 use super::consumers::Consumers;
 use super::dispatch::Dispatcher;
-use super::handlers::pull;
+use super::handlers::{Reading, pull};
 use super::members::Members;
 use super::observed::Observer;
 use super::offset_commits::OffsetCommits;
@@ -113,7 +113,7 @@ pub(super) async fn start_on(
     let broker = Arc::new(broker(&config, identity, group, memory_bytes));
     broker.group.set_listener(Arc::clone(&broker.wakeups) as _);
     let reading = Arc::clone(&broker);
-    readers::start(&broker.readers, move |waiting| pull::read(&reading, waiting))
+    readers::start(&broker.readers, move |waiting: Reading| waiting.go_on(&reading))
         .map_err(|error| StartError::System { what: "starting readers", why: error.to_string() })?;
     let observer = Arc::new(Observer::new(Arc::clone(&broker), clock::now()));
     let server = Arc::new(

@@ -120,7 +120,7 @@ impl Life<'_> {
             .map(|index| {
                 let text = format!("{index} in {term} {}", "x".repeat(body));
                 let messages = vec![draft("T", (index % 2) as u32, &text)];
-                let batch = Batch { messages, commands: vec![] };
+                let batch = Batch { messages, ..Batch::default() };
                 let id = EntryId { index: EntryIndex(index), term: Term(term) };
                 LogEntry::new(log_id(id), Payload::Normal(Arc::new(batch)))
             })

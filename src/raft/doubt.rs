@@ -12,7 +12,7 @@
 //! When the machines of all members stopped, the one with the longest log leads once all are back.
 //! A member whose store is lost counts as back when its name answers with another store.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,6 +45,8 @@ struct State {
     missing: Missing,
     /// Votes refused so far.
     refused: u64,
+    /// Other voters in doubt, as they said last, by store.
+    others: BTreeSet<u64>,
 }
 
 /// What a member knows about its own log.
@@ -62,7 +64,8 @@ impl Doubt {
     /// Of a member that is in doubt, or not.
     pub(super) fn new(in_doubt: bool) -> Self {
         let knows = if in_doubt { Knows::TooLittle } else { Knows::Whole };
-        Self(Arc::new(Mutex::new(State { knows, missing: Missing::default(), refused: 0 })))
+        let (missing, others) = Default::default();
+        Self(Arc::new(Mutex::new(State { knows, missing, refused: 0, others })))
     }
 
     /// Whether it may campaign, now or at a leader's word.
@@ -89,6 +92,26 @@ impl Doubt {
     /// Votes refused so far.
     pub(super) fn refused(&self) -> u64 {
         self.0.lock().refused
+    }
+
+    /// A doubt that nothing ends.
+    #[cfg(test)]
+    pub(super) fn begin(&self) {
+        self.0.lock().knows = Knows::TooLittle;
+    }
+
+    /// What another voter says of itself.
+    pub(super) fn heard(&self, voter: u64, in_doubt: bool) {
+        let others = &mut self.0.lock().others;
+        match in_doubt {
+            true => others.insert(voter),
+            false => others.remove(&voter),
+        };
+    }
+
+    /// Whether another voter is in doubt, as far as it said: then it does not campaign.
+    pub(super) fn is_of(&self, voter: u64) -> bool {
+        self.0.lock().others.contains(&voter)
     }
 
     /// Why it takes no part in elections, if so, for people.
@@ -314,5 +337,14 @@ mod tests {
         assert_eq!(doubt.learn(Knows::Whole, missing()), None);
         assert!(doubt.may_vote(None) && doubt.is_over() && doubt.waits_for().is_none());
         assert!(Doubt::new(false).may_vote(None));
+    }
+
+    #[test]
+    fn others_are_in_doubt_as_they_said_last() {
+        let doubt = Doubt::new(false);
+        doubt.heard(7, true);
+        assert!(doubt.is_of(7) && !doubt.is_of(8) && doubt.is_over());
+        doubt.heard(7, false);
+        assert!(!doubt.is_of(7));
     }
 }

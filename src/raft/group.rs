@@ -304,7 +304,7 @@ impl Group {
     /// caught-up member. Takes a few seconds at most; afterwards this member usually follows, and
     /// serves until [`Group::stop`].
     pub async fn retire(&self) {
-        handover::retire(&self.0.raft, &self.0.proposer).await;
+        handover::retire(&self.0.raft, &self.0.proposer, &self.0.doubt).await;
     }
 
     /// Retires, writes a checkpoint and ends. Blocks for at most a few seconds; call it from a

@@ -571,18 +571,44 @@ fn a_stop_answers_whatever_was_proposed() {
     }
 }
 
-#[test]
-fn a_stopping_leader_is_succeeded_without_an_election_timeout() {
-    // Nobody campaigns by itself within the test.
+/// Three members of whom nobody campaigns by itself within a test, and one leads.
+fn without_election_timeouts() -> Cluster {
     let hours = Duration::from_secs(3600);
     let timing = Timing { election_min: hours, election_max: 2 * hours, ..Timing::default() };
-    let mut cluster = Cluster::with_timing(3, timing);
+    let cluster = Cluster::with_timing(3, timing);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let first = cluster.members[0].clone().unwrap();
     until("the group is started", || {
         runtime.block_on(first.0.raft.is_initialized()).ok()?.then_some(())
     });
     runtime.block_on(first.0.raft.trigger().elect(false)).unwrap();
+    cluster
+}
+
+#[test]
+fn a_member_in_doubt_is_not_named_heir() {
+    let mut cluster = without_election_timeouts();
+    let (first, _) = cluster.leader();
+    let doubting = (first + 1) % 3;
+    cluster.members[doubting].as_ref().unwrap().0.doubt.begin();
+    // Of two that have everything either might be named.
+    for _ in 0..4 {
+        let (leader, group) = cluster.leader();
+        send(&group, "T", 0, "x");
+        drop(group);
+        cluster.stop(leader);
+        let (next, _) = cluster.leader();
+        assert_ne!(next, doubting);
+        cluster.start(leader);
+        let back = cluster.members[leader].clone().unwrap();
+        let (_, group) = cluster.leader();
+        until("it follows", || (back.status().applied == group.status().applied).then_some(()));
+    }
+}
+
+#[test]
+fn a_stopping_leader_is_succeeded_without_an_election_timeout() {
+    let mut cluster = without_election_timeouts();
     for handovers in 1..=2 {
         let (leader, group) = cluster.leader();
         let term = group.role().term();

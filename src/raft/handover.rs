@@ -2,6 +2,7 @@
 //! timeout: it takes nothing any more, answers what is under way, and names an heir, which
 //! campaigns at once.
 
+use std::cmp::Reverse;
 use std::time::Duration;
 
 use openraft::Instant as _;
@@ -9,6 +10,7 @@ use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::{Raft, RaftMetrics};
 
 use crate::ids::StoreId;
+use crate::raft::doubt::Doubt;
 use crate::raft::proposer::Proposer;
 use crate::raft::role::QUORUM_SILENCE;
 use crate::raft::state_machine::StateMachine;
@@ -28,6 +30,8 @@ struct Voter {
     matched: Option<u64>,
     /// Time since its last answer; `None`: never.
     silence: Option<Duration>,
+    /// Whether it would refuse to campaign.
+    in_doubt: bool,
 }
 
 /// Who takes over.
@@ -35,7 +39,7 @@ struct Voter {
 enum Heir {
     /// This voter has everything and answers.
     Ready(u64),
-    /// Somebody answers, and lacks entries.
+    /// Somebody answers, and lacks entries or is in doubt, which ends as it catches up.
     CatchingUp,
     /// Nobody answers.
     None,
@@ -46,9 +50,10 @@ enum Heir {
 fn heir(last: Option<u64>, voters: &[Voter]) -> Heir {
     let heard = voters.iter().filter_map(|voter| Some((voter.silence?, voter)));
     let answering = heard.filter(|(silence, _)| *silence < QUORUM_SILENCE);
-    let nearest = answering.max_by_key(|(silence, v)| (v.matched, std::cmp::Reverse(*silence)));
+    let nearest = answering
+        .max_by_key(|(silence, voter)| (!voter.in_doubt, voter.matched, Reverse(*silence)));
     match nearest {
-        Some((_, voter)) if voter.matched >= last => Heir::Ready(voter.id),
+        Some((_, voter)) if voter.matched >= last && !voter.in_doubt => Heir::Ready(voter.id),
         Some(_) => Heir::CatchingUp,
         None => Heir::None,
     }
@@ -57,15 +62,19 @@ fn heir(last: Option<u64>, voters: &[Voter]) -> Heir {
 /// From now on this member proposes nothing; if it leads, another one does when this returns.
 /// Without an heir, or without an answer in time, it still leads then. Whatever was proposed is
 /// answered. Does nothing the second time.
-pub(super) async fn retire(raft: &Raft<TypeConfig, StateMachine>, proposer: &Proposer) {
+pub(super) async fn retire(
+    raft: &Raft<TypeConfig, StateMachine>,
+    proposer: &Proposer,
+    doubt: &Doubt,
+) {
     if !proposer.close() {
         return;
     }
-    step_down(raft, proposer).await;
+    step_down(raft, proposer, doubt).await;
     proposer.give_up().await;
 }
 
-async fn step_down(raft: &Raft<TypeConfig, StateMachine>, proposer: &Proposer) {
+async fn step_down(raft: &Raft<TypeConfig, StateMachine>, proposer: &Proposer, doubt: &Doubt) {
     let drained = async {
         while proposer.waiting_bytes() > 0 && !is_cut_off(raft) {
             tokio::time::sleep(POLL).await;
@@ -80,11 +89,11 @@ async fn step_down(raft: &Raft<TypeConfig, StateMachine>, proposer: &Proposer) {
     if drained.is_err() {
         tracing::warn!(bytes = proposer.waiting_bytes(), "stopping with proposals open");
     }
-    let alone = voters(&raft.metrics().borrow_watched()).is_empty();
+    let alone = others(&raft.metrics().borrow_watched()).next().is_none();
     if alone || !raft.is_leader() {
         return;
     }
-    match tokio::time::timeout(HANDOVER, hand_over(raft, |_| true)).await {
+    match tokio::time::timeout(HANDOVER, hand_over(raft, doubt, |_| true)).await {
         Ok(Some(heir)) => tracing::info!(heir, "handed leadership over"),
         Ok(None) => tracing::info!("stopping as leader: nobody to hand over to"),
         Err(_) => tracing::warn!("stopping as leader: nobody took over within {HANDOVER:?}"),
@@ -95,13 +104,14 @@ async fn step_down(raft: &Raft<TypeConfig, StateMachine>, proposer: &Proposer) {
 /// everything else. Says whether it tried.
 pub(super) async fn make_way(
     raft: &Raft<TypeConfig, StateMachine>,
+    doubt: &Doubt,
     has_room: impl Fn(u64) -> bool,
 ) -> bool {
     let metrics = raft.metrics().borrow_watched().clone();
-    if !voters(&metrics).iter().any(|voter| has_room(voter.id)) {
+    if !others(&metrics).any(&has_room) {
         return false;
     }
-    match tokio::time::timeout(HANDOVER, hand_over(raft, has_room)).await {
+    match tokio::time::timeout(HANDOVER, hand_over(raft, doubt, has_room)).await {
         Ok(Some(heir)) => tracing::info!(heir, "a member with room leads now"),
         Ok(None) => return false,
         Err(_) => tracing::warn!("no member with room took over within {HANDOVER:?}"),
@@ -114,7 +124,7 @@ pub(super) async fn make_way(
 fn is_cut_off(raft: &Raft<TypeConfig, StateMachine>) -> bool {
     let metrics = raft.metrics().borrow_watched().clone();
     let silence = metrics.last_quorum_acked.as_ref().map(|at| at.elapsed());
-    let is_alone = voters(&metrics).is_empty();
+    let is_alone = others(&metrics).next().is_none();
     let leads = metrics.state.is_leader();
     leads && !is_alone && silence.is_some_and(|silence| silence >= QUORUM_SILENCE)
 }
@@ -122,35 +132,48 @@ fn is_cut_off(raft: &Raft<TypeConfig, StateMachine>) -> bool {
 /// The name of the new leader, or of the one that was to be if somebody else was faster.
 async fn hand_over(
     raft: &Raft<TypeConfig, StateMachine>,
+    doubt: &Doubt,
     may_lead: impl Fn(u64) -> bool,
 ) -> Option<String> {
-    let chosen = loop {
-        let metrics = raft.metrics().borrow_watched().clone();
-        let mut voters = voters(&metrics);
-        voters.retain(|voter| may_lead(voter.id));
-        match heir(metrics.last_log_index, &voters) {
-            Heir::Ready(id) => break id,
-            Heir::CatchingUp => tokio::time::sleep(POLL).await,
-            Heir::None => return None,
+    let mut chosen = None;
+    while chosen.is_none() || raft.is_leader() {
+        // It may have said so in answer to the call: then it is somebody else's turn.
+        if chosen.is_none_or(|id| doubt.is_of(id)) {
+            let metrics = raft.metrics().borrow_watched().clone();
+            let voters = voters(&metrics, doubt).filter(|voter| may_lead(voter.id));
+            match heir(metrics.last_log_index, &voters.collect::<Vec<_>>()) {
+                Heir::Ready(id) => {
+                    raft.trigger().transfer_leader(id).await.ok()?;
+                    chosen = Some(id);
+                }
+                Heir::CatchingUp => {}
+                Heir::None => return None,
+            }
         }
-    };
-    raft.trigger().transfer_leader(chosen).await.ok()?;
-    while raft.is_leader() {
-        if is_cut_off(raft) {
+        if chosen.is_some() && is_cut_off(raft) {
             return None;
         }
         tokio::time::sleep(POLL).await;
     }
+    let chosen = chosen?;
     let membership = raft.metrics().borrow_watched().membership_config.clone();
     let heir = membership.membership().get_node(&chosen);
     Some(heir.map_or_else(|| StoreId(chosen).to_string(), |member| member.name.clone()))
 }
 
-fn voters(metrics: &RaftMetrics<TypeConfig>) -> Vec<Voter> {
-    let others = metrics.membership_config.membership().voter_ids().filter(|id| *id != metrics.id);
+fn others(metrics: &RaftMetrics<TypeConfig>) -> impl Iterator<Item = u64> {
+    metrics.membership_config.membership().voter_ids().filter(|id| *id != metrics.id)
+}
+
+fn voters(metrics: &RaftMetrics<TypeConfig>, doubt: &Doubt) -> impl Iterator<Item = Voter> {
     let matched = |id| metrics.replication.as_ref()?.get(&id)?.as_ref().map(|at| at.index);
     let silence = |id| metrics.heartbeat.as_ref()?.get(&id)?.as_ref().map(|at| at.elapsed());
-    others.map(|id| Voter { id, matched: matched(id), silence: silence(id) }).collect()
+    others(metrics).map(move |id| Voter {
+        id,
+        matched: matched(id),
+        silence: silence(id),
+        in_doubt: doubt.is_of(id),
+    })
 }
 
 #[cfg(test)]
@@ -160,7 +183,7 @@ mod tests {
     #[test]
     fn the_heir_has_everything_and_answers() {
         let ms = |ms| Some(Duration::from_millis(ms));
-        let voter = |id, matched, silence| Voter { id, matched, silence };
+        let voter = |id, matched, silence| Voter { id, matched, silence, in_doubt: false };
         let rows = [
             ("both have everything", [(Some(9), ms(40)), (Some(9), ms(10))], Heir::Ready(2)),
             ("one is behind", [(Some(9), ms(40)), (Some(8), ms(10))], Heir::Ready(1)),
@@ -175,5 +198,21 @@ mod tests {
             assert_eq!(heir(Some(9), &voters), want, "{what}");
         }
         assert_eq!(heir(Some(9), &[]), Heir::None, "alone");
+    }
+
+    #[test]
+    fn nobody_in_doubt_is_the_heir() {
+        let voter = |id, matched, in_doubt| {
+            let silence = Some(Duration::from_millis(10 * id));
+            Voter { id, matched: Some(matched), silence, in_doubt }
+        };
+        let rows = [
+            ("the other has everything", voter(2, 9, false), Heir::Ready(2)),
+            ("the other is behind", voter(2, 8, false), Heir::CatchingUp),
+            ("both doubt", voter(2, 9, true), Heir::CatchingUp),
+        ];
+        for (what, other, want) in rows {
+            assert_eq!(heir(Some(9), &[voter(1, 9, true), other]), want, "{what}");
+        }
     }
 }

@@ -17,6 +17,7 @@ use tokio::time::{Instant, Interval};
 use crate::clock;
 use crate::ids::PhysicalOffset;
 use crate::raft::checkpointer::{self, Checkpointer, Job, StoreParts};
+use crate::raft::doubt::Doubt;
 use crate::raft::group::GroupOptions;
 use crate::raft::handover;
 use crate::raft::network::Network;
@@ -59,6 +60,7 @@ struct Shared {
     log_dir: PathBuf,
     reserve: Reserve,
     room: Arc<Room>,
+    doubt: Doubt,
     state: Mutex<State>,
 }
 
@@ -84,7 +86,7 @@ impl Housekeeping {
         raft: Raft<TypeConfig, StateMachine>,
         network: Network,
         store: HeldStore,
-        room: Arc<Room>,
+        (room, doubt): (Arc<Room>, Doubt),
         options: &GroupOptions,
     ) -> std::io::Result<Self> {
         let thread = Checkpointer::start(parts.clone())?;
@@ -107,6 +109,7 @@ impl Housekeeping {
             log_dir: options.log_dir.clone(),
             reserve: Reserve::new(files, &options.log_dir, options.segment_bytes),
             room,
+            doubt,
             state: Mutex::new(state),
         })))
     }
@@ -162,8 +165,8 @@ impl Housekeeping {
         if lately || self.0.room.shortage().is_none() || !self.0.raft.is_leader() {
             return;
         }
-        let room = &self.0.room;
-        if handover::make_way(&self.0.raft, |voter| room.is_at(voter)).await {
+        let Shared { raft, room, doubt, .. } = &*self.0;
+        if handover::make_way(raft, doubt, |voter| room.is_at(voter)).await {
             *made_way = Some(Instant::now());
         }
     }

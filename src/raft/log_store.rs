@@ -159,6 +159,7 @@ impl LogStore {
             offset
         };
         let stored = self.0.log.append(id, body, &mut place, store_ms).map_err(io::Error::other)?;
+        batch.placed.notify_one();
         if !batch.commands.is_empty() {
             forget_deleted(&mut assigned.lock().next, &stored.header, &batch.commands);
         }
@@ -286,7 +287,7 @@ fn to_log_entry(entry: StoredEntry) -> io::Result<LogEntry> {
 impl Assigned {
     /// The times of an entry that is proposed now. Messages have the wall clock's, which may jump
     /// ahead. Commands have it only where a leader starts to count: the age of queue locks is the
-    /// time between two of theirs. Neither goes back.
+    /// time between two of its own (`Tables::go_by`). Neither goes back.
     fn times(&mut self, wall_ms: i64, now: Instant) -> Times {
         self.store_ms = wall_ms.max(self.store_ms);
         if self.since.is_none() {

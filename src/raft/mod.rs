@@ -34,6 +34,7 @@ mod group_tests;
 mod handover;
 mod heard;
 mod housekeeping;
+mod incoming;
 mod introduction;
 mod log_store;
 mod members;

@@ -31,6 +31,7 @@ use tonic::{Code, Request, Status};
 use crate::ids::StoreId;
 use crate::raft::commit_news::CommitNews;
 use crate::raft::dial::{Dial, Links};
+use crate::raft::doubt::Doubt;
 use crate::raft::introduction::Introduction;
 use crate::raft::membership::{self, Member};
 use crate::raft::peers::Peers;
@@ -160,12 +161,14 @@ async fn within<T>(
     }
 }
 
-/// Makes openraft's connections, which hear whether others have room.
+/// Makes openraft's connections, which hear whether others have room, and whether they doubt.
 pub(super) struct Connecting {
     /// How.
     pub(super) network: Network,
     /// What is known about room.
     pub(super) room: Arc<Room>,
+    /// What is known about doubt.
+    pub(super) doubt: Doubt,
 }
 
 impl Connecting {
@@ -178,6 +181,7 @@ impl Connecting {
             control: network.channel(&member.name, &address, Purpose::Control),
             purpose,
             room: Arc::clone(&self.room),
+            doubt: self.doubt.clone(),
         }
     }
 }
@@ -205,6 +209,7 @@ pub(super) struct Connection {
     control: Result<Channel, Status>,
     purpose: Purpose,
     room: Arc<Room>,
+    doubt: Doubt,
 }
 
 impl Connection {
@@ -284,6 +289,7 @@ impl NetStreamAppend<TypeConfig> for Connection {
                 if let Ok(answer) = &mut answer {
                     let no_room = std::mem::take(&mut answer.no_room);
                     self.room.heard(self.introduction.callee, no_room);
+                    self.doubt.heard(self.introduction.callee, answer.in_doubt);
                 }
                 let only = futures_util::stream::once(std::future::ready(append_answer(answer)));
                 return Ok(Box::pin(only) as BoxStream<'s, _>);
@@ -373,7 +379,8 @@ impl NetTransferLeader<TypeConfig> for Connection {
             last: request.last_log_id().copied().map(wire::log_id),
         };
         let request = self.request(message, Some(option.hard_ttl()));
-        self.control()?.transfer_leader(request).await.map_err(call_error)?;
+        let answer = self.control()?.transfer_leader(request).await.map_err(call_error)?;
+        self.doubt.heard(self.introduction.callee, answer.into_inner().in_doubt);
         Ok(Ok(()))
     }
 }

@@ -2,16 +2,20 @@
 //! one. At one request in flight that is a message per entry, at a thousand it is hundreds: cost
 //! per message falls as load rises, without a linger timer.
 //!
+//! Entries keep the order of their proposals: each is proposed when the one before it has its place
+//! in the log, which openraft may refuse for a moment (`LeaseExpired`) and then grant to the next.
+//!
 //! Admission counts bytes: a proposal holds its permits from [`Proposer::propose`] until openraft
 //! has answered for the entry that carries it, so what waits for a quorum is bounded.
 
 use std::collections::VecDeque;
+use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use openraft::Raft;
-use openraft::errors::{ClientWriteError, ForwardReason, ForwardToLeader};
+use openraft::errors::{ClientWriteError, Fatal, ForwardReason, ForwardToLeader};
 use openraft::raft::ClientWriteResult;
 use parking_lot::Mutex;
 use tokio::sync::mpsc::error::TrySendError;
@@ -211,47 +215,76 @@ impl WaitingEntries {
 
 /// An entry on its way: its content, who waits for it, and its share of the budgets.
 struct Entry {
-    batch: Arc<Batch>,
     waiting: Arc<Mutex<Option<Waiting>>>,
     held: Held,
 }
 
-/// Given back when the entry is settled. Never read.
+/// Given back when the entry is settled, or nobody is left to settle it: then it gets no place.
 struct Held {
     _permits: Vec<OwnedSemaphorePermit>,
     _slot: OwnedSemaphorePermit,
+    batch: Arc<Batch>,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.batch.placed.notify_one();
+    }
+}
+
+/// What entries are proposed to.
+pub(super) trait Core: Send + Sync + 'static {
+    /// Takes an entry; `answer` is called once, or dropped if the core ends.
+    fn write(
+        &self,
+        batch: Arc<Batch>,
+        answer: Answer<ClientWriteResult<TypeConfig>>,
+    ) -> impl Future<Output = Result<(), Fatal<TypeConfig>>> + Send;
+}
+
+impl Core for Raft<TypeConfig, StateMachine> {
+    async fn write(
+        &self,
+        batch: Arc<Batch>,
+        answer: Answer<ClientWriteResult<TypeConfig>>,
+    ) -> Result<(), Fatal<TypeConfig>> {
+        self.client_write_ff(batch, Some(answer)).await
+    }
 }
 
 /// Turns proposals into entries until all [`Proposer`]s are gone, or one of them gives up.
-pub(super) async fn run(mut inbox: Inbox, raft: Raft<TypeConfig, StateMachine>) {
+pub(super) async fn run(mut inbox: Inbox, core: impl Core) {
     let slots = Arc::new(Semaphore::new(ENTRIES_UNDER_WAY));
     let waiting = Arc::new(WaitingEntries::default());
     let sweeper = tokio::spawn(sweep(Arc::clone(&waiting), inbox.limits.patience));
-    // An entry holds its slot while it is in here: there is always room.
-    let (again, mut postponed) = mpsc::channel(ENTRIES_UNDER_WAY);
+    // The entry that has no place yet, and the way back for it: there is never another one.
+    let mut last: Option<Arc<Batch>> = None;
+    let (again, mut postponed) = mpsc::channel(1);
     let mut backlog = VecDeque::new();
     let mut look = tokio::time::interval(SWEEP);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        // All branches are cancel-safe. What is late is refused however busy the rest is. Then
-        // postponed entries: they came first, and they hold the slots that all else waits for.
+        // All branches are cancel-safe. What is late is refused however busy the rest is.
         tokio::select! {
             biased;
             () = inbox.ending.asked.cancelled() => break,
             _ = look.tick(), if !backlog.is_empty() => expire(&mut backlog, &mut inbox),
-            Some(entry) = postponed.recv() => {
-                tokio::time::sleep(POSTPONED).await;
-                propose(&raft, entry, &again).await;
+            () = placed(last.as_ref()), if last.is_some() => {
+                last = None;
+                if let Ok(entry) = postponed.try_recv() {
+                    tokio::time::sleep(POSTPONED).await;
+                    last = Some(propose(&core, entry, &again).await);
+                }
             }
             admitted = inbox.receiver.recv(), if backlog.is_empty() => match admitted {
                 Some(admitted) => backlog.push_back(admitted),
                 None => break,
             },
-            slot = Arc::clone(&slots).acquire_owned(), if !backlog.is_empty() => {
+            slot = Arc::clone(&slots).acquire_owned(), if last.is_none() && !backlog.is_empty() => {
                 let Ok(slot) = slot else { break };
                 let entry = entry(fill(&mut backlog, &mut inbox), slot);
                 waiting.push(&entry.waiting);
-                propose(&raft, entry, &again).await;
+                last = Some(propose(&core, entry, &again).await);
             }
         }
     }
@@ -319,10 +352,10 @@ fn fill(backlog: &mut VecDeque<Admitted>, inbox: &mut Inbox) -> Filled {
 
 fn entry(filled: Filled, slot: OwnedSemaphorePermit) -> Entry {
     let Filled { since, batch, shares, permits } = filled;
+    let batch = Arc::new(batch);
     Entry {
-        batch: Arc::new(batch),
         waiting: Arc::new(Mutex::new(Some(Waiting { since, shares }))),
-        held: Held { _permits: permits, _slot: slot },
+        held: Held { _permits: permits, _slot: slot, batch },
     }
 }
 
@@ -344,19 +377,29 @@ impl Filled {
     }
 }
 
-async fn propose(raft: &Raft<TypeConfig, StateMachine>, entry: Entry, again: &mpsc::Sender<Entry>) {
-    let batch = Arc::clone(&entry.batch);
+/// Returns when the entry has its place, or will have none, or is postponed. Cancel-safe.
+async fn placed(last: Option<&Arc<Batch>>) {
+    match last {
+        Some(batch) => batch.placed.notified().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn propose(core: &impl Core, entry: Entry, again: &mpsc::Sender<Entry>) -> Arc<Batch> {
+    let batch = Arc::clone(&entry.held.batch);
     let (mine, again) = (Arc::clone(&entry.waiting), again.clone());
     let answer = Answer::new(move |result| settle(entry, result, &again));
-    if let Err(fatal) = raft.client_write_ff(batch, Some(answer)).await
+    if let Err(fatal) = core.write(Arc::clone(&batch), answer).await
         && let Some(waiting) = mine.lock().take()
     {
         refuse(waiting.shares, &ProposeError::StoreFailed { why: fatal.to_string() });
     }
+    batch
 }
 
-/// Answers for an entry, or postpones it: a leader that a quorum has not answered for a moment
-/// takes nothing, and a busy machine can be the reason. Nothing was appended then.
+/// Answers for an entry, or postpones it, and with it all that comes later: a leader that a quorum
+/// has not answered for a moment takes nothing, and a busy machine can be the reason. Nothing was
+/// appended then.
 fn settle(entry: Entry, result: ClientWriteResult<TypeConfig>, again: &mpsc::Sender<Entry>) {
     let is_postponed = matches!(
         &result,
@@ -366,10 +409,13 @@ fn settle(entry: Entry, result: ClientWriteResult<TypeConfig>, again: &mpsc::Sen
         }))
     );
     let entry = match is_postponed && entry.waiting.lock().is_some() {
-        true => match again.try_send(entry) {
-            Ok(()) => return,
-            Err(TrySendError::Full(entry) | TrySendError::Closed(entry)) => entry,
-        },
+        true => {
+            let batch = Arc::clone(&entry.held.batch);
+            match again.try_send(entry) {
+                Ok(()) => return batch.placed.notify_one(),
+                Err(TrySendError::Full(entry) | TrySendError::Closed(entry)) => entry,
+            }
+        }
         false => entry,
     };
     drop(entry.held);
@@ -433,7 +479,68 @@ async fn sweep(waiting: Arc<WaitingEntries>, patience: Duration) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::raft::command::Command;
+    use openraft::raft::responder::Responder as _;
     use std::sync::atomic::AtomicUsize;
+
+    /// A core that does what the test says.
+    struct Told(mpsc::UnboundedSender<Call>);
+
+    type Call = (Arc<Batch>, Answer<ClientWriteResult<TypeConfig>>);
+
+    impl Core for Told {
+        async fn write(
+            &self,
+            batch: Arc<Batch>,
+            answer: Answer<ClientWriteResult<TypeConfig>>,
+        ) -> Result<(), Fatal<TypeConfig>> {
+            self.0.send((batch, answer)).map_err(|_| Fatal::Stopped)
+        }
+    }
+
+    fn propose(proposer: &Proposer, name: &str) {
+        let name = Command::DeleteTopic { topic: name.to_owned() };
+        proposer.propose(Proposal::of_commands(vec![name], |_| {}));
+    }
+
+    fn is_of(batch: &Batch, name: &str) -> bool {
+        batch.commands == [Command::DeleteTopic { topic: name.to_owned() }]
+    }
+
+    fn lease_expired() -> ClientWriteResult<TypeConfig> {
+        let reason = ForwardReason::LeaseExpired;
+        let forward = ForwardToLeader { leader_id: None, leader_node: None, reason };
+        Err(ClientWriteError::ForwardToLeader(forward))
+    }
+
+    #[tokio::test]
+    async fn nothing_overtakes_an_entry_that_is_postponed() {
+        let (proposer, inbox) = Proposer::new(Limits::default());
+        let (core, mut calls) = mpsc::unbounded_channel();
+        let running = tokio::spawn(run(inbox, Told(core)));
+        propose(&proposer, "a");
+        let (a, mut answer) = calls.recv().await.unwrap();
+        assert!(is_of(&a, "a"));
+        propose(&proposer, "b");
+        for _ in 0..3 {
+            for _ in 0..100 {
+                tokio::task::yield_now().await;
+            }
+            assert!(calls.try_recv().is_err(), "it could be taken although a was not");
+            answer.on_complete(lease_expired());
+            let (again, next) = calls.recv().await.unwrap();
+            assert!(Arc::ptr_eq(&a, &again));
+            answer = next;
+        }
+        a.placed.notify_one();
+        let (b, _dropped) = calls.recv().await.unwrap();
+        assert!(is_of(&b, "b"), "a is under way yet: entries are in flight together");
+        drop((answer, b, _dropped));
+        propose(&proposer, "c");
+        let (c, _) = calls.recv().await.unwrap();
+        assert!(is_of(&c, "c"), "a core that ends answers nobody, and keeps nobody waiting");
+        running.abort();
+    }
 
     #[test]
     fn a_proposer_that_gets_no_turn_holds_a_bounded_number_of_proposals() {

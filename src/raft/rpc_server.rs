@@ -19,6 +19,7 @@ use crate::ids::EntryIndex;
 use crate::raft::applied::AppliedState;
 use crate::raft::doubt::Doubt;
 use crate::raft::heard::Heard;
+use crate::raft::incoming::Introduced;
 use crate::raft::introduction::{Introduction, Refusal, Told};
 use crate::raft::membership;
 use crate::raft::role::Role;
@@ -70,7 +71,11 @@ pub(super) struct PeerService {
 
 impl PeerService {
     fn check<T>(&self, request: &Request<T>) -> Result<Introduction, Status> {
-        self.own.check(request.metadata()).map_err(|refusal| {
+        let Some(introduced) = request.extensions().get::<Introduced>() else {
+            return Err(Status::internal("a call that came by no connection"));
+        };
+        let caller = self.own.check(request.metadata());
+        caller.inspect(|_| introduced.note()).map_err(|refusal| {
             match &refusal {
                 // Peers ask several times a second.
                 Refusal::Differs { .. } if self.told.lock().is_news(&refusal, clock::now()) => {
@@ -132,7 +137,7 @@ impl Peer for PeerService {
                 if result.is_ok() {
                     heard.note(clock::now());
                 }
-                Ok(wire::append_response(result, String::new()))
+                Ok(wire::append_response(result))
             }
             Err(error) => Err(fatal(error)),
         });
@@ -152,8 +157,10 @@ impl Peer for PeerService {
         if answer.is_ok() {
             self.heard.note(clock::now());
         }
-        let shortage = self.room.shortage().map(|why| why.to_string()).unwrap_or_default();
-        Ok(Response::new(wire::append_response(answer, shortage)))
+        let no_room = self.room.shortage().map(|why| why.to_string()).unwrap_or_default();
+        let in_doubt = !self.doubt.is_over();
+        let answer = wire::append_response(answer);
+        Ok(Response::new(proto::AppendResponse { no_room, in_doubt, ..answer }))
     }
 
     async fn vote(
@@ -236,12 +243,13 @@ impl Peer for PeerService {
         let request = request.into_inner();
         let from = wire::to_vote(request.from).map_err(|error| malformed(&error))?;
         if !self.doubt.is_over() {
-            return Err(in_doubt());
+            return Ok(Response::new(proto::TransferResponse { in_doubt: true }));
         }
         let last = request.last.map(wire::to_log_id);
         let transfer = TransferLeaderRequest::new(from, request.to, last);
-        let accepted = self.raft.handle_transfer_leader(transfer).await.map_err(fatal)?.is_ok();
-        Ok(Response::new(proto::TransferResponse { accepted }))
+        // Refused, it is told of a vote that differs or entries that it lacks: the leader polls.
+        let _ = self.raft.handle_transfer_leader(transfer).await.map_err(fatal)?;
+        Ok(Response::new(proto::TransferResponse { in_doubt: false }))
     }
 
     async fn state(

@@ -33,7 +33,7 @@ struct StoredState {
 
 impl Stored for StoredState {
     const WHAT: &'static str = "state of a group";
-    const FORMAT: u8 = 1;
+    const FORMAT: u8 = 2;
 }
 
 /// Stored state that cannot be read.

@@ -28,6 +28,7 @@ use crate::raft::group::{Group, GroupOptions, Shared};
 use crate::raft::handover;
 use crate::raft::heard::Heard;
 use crate::raft::housekeeping::{self, Housekeeping};
+use crate::raft::incoming::admitted;
 use crate::raft::log_store::LogStore;
 use crate::raft::members::MemberKeeper;
 use crate::raft::network::{Connecting, FRAME_BYTES, MESSAGE_BYTES_MAX, WINDOW_BYTES};
@@ -47,6 +48,8 @@ use crate::store::Files;
 
 type Core = Raft<TypeConfig, StateMachine>;
 
+/// Calls under way of one connection. A peer has a few: votes, heartbeats, questions.
+const CALLS_MAX: u32 = 32;
 /// How often the role is looked at when nothing reports a change.
 const ROLE_TICK: Duration = Duration::from_millis(200);
 
@@ -178,9 +181,10 @@ impl Member {
         let state = machine.state().clone();
         let log_store =
             LogStore::new(log.clone(), votes, state.clone(), Arc::clone(&room), repairs.clone());
-        let connecting = Connecting { network: network.clone(), room: Arc::clone(&room) };
         let core = |why: String| StartError::Core { why };
         let doubt = Doubt::new(store.stamp.in_doubt());
+        let connecting =
+            Connecting { network: network.clone(), room: Arc::clone(&room), doubt: doubt.clone() };
         let config = config(options, &doubt).map_err(core)?;
         let raft = Raft::new(store_id.0, config, connecting, log_store.clone(), machine.clone())
             .await
@@ -223,10 +227,12 @@ impl Member {
             let network = network.clone();
             tasks.spawn(MemberKeeper { own, peers, network, raft, role, waits_for: tell }.run());
         }
-        let (state, core) = (machine.clone(), raft.clone());
-        let housekeeping =
-            Housekeeping::start(parts, state, core, network, store, room.clone(), options)
-                .map_err(|error| StartError::Core { why: error.to_string() })?;
+        let housekeeping = {
+            let (machine, raft) = (machine.clone(), raft.clone());
+            let fitness = (Arc::clone(&room), doubt.clone());
+            Housekeeping::start(parts, machine, raft, network, store, fitness, options)
+                .map_err(|error| StartError::Core { why: error.to_string() })?
+        };
         tasks.spawn(housekeeping.clone().run(beats.each(housekeeping::TICK)));
         Ok(Self {
             raft,
@@ -265,7 +271,7 @@ impl Member {
 
     /// Retires, writes a checkpoint and ends.
     pub(super) async fn stop(mut self) {
-        handover::retire(&self.raft, &self.proposer).await;
+        handover::retire(&self.raft, &self.proposer, &self.doubt).await;
         self.ending.cancel();
         self.room.end();
         if let Err(error) = self.raft.shutdown().await {
@@ -312,7 +318,9 @@ async fn serve_peers<L: Link + Connected + 'static>(
         .initial_stream_window_size(WINDOW_BYTES)
         .initial_connection_window_size(WINDOW_BYTES)
         .max_frame_size(FRAME_BYTES)
+        .max_concurrent_streams(CALLS_MAX)
         .add_service(service);
+    let incoming = admitted(incoming);
     if let Err(error) = server.serve_with_incoming_shutdown(incoming, ended).await {
         tracing::error!(%error, "the peer port failed");
     }

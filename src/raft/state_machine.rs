@@ -197,6 +197,7 @@ impl StateMachine {
             false => commands,
         };
         let mut tables = (*self.state.tables()).clone();
+        tables.go_by(header.term, commands.at_ms);
         let outcomes = commands
             .list
             .into_iter()

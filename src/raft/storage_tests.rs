@@ -106,7 +106,7 @@ fn message_of_another(store_ms: i64) -> LogEntry {
 }
 
 async fn send(opened: &mut Opened, index: u64) -> i64 {
-    let batch = Batch { messages: vec![draft()], commands: vec![] };
+    let batch = Batch { messages: vec![draft()], commands: vec![], ..Batch::default() };
     let entry = LogEntry::new(log_id(index), Payload::Normal(Arc::new(batch)));
     opened.storage.append([entry], IOFlushed::noop()).await.unwrap();
     opened.log.sync_now().unwrap();
@@ -251,7 +251,7 @@ async fn an_append_whose_entries_do_not_follow_is_no_message() {
 
 /// Appends commands as a leader does, and returns their time.
 async fn change(opened: &mut Opened, index: u64) -> i64 {
-    let batch = Batch { messages: vec![], commands: vec![setting()] };
+    let batch = Batch { messages: vec![], commands: vec![setting()], ..Batch::default() };
     let entry = LogEntry::new(log_id(index), Payload::Normal(Arc::new(batch)));
     opened.storage.append([entry], IOFlushed::noop()).await.unwrap();
     opened.log.sync_now().unwrap();
@@ -306,7 +306,7 @@ async fn a_first_append_does_not_wait_for_ever_for_who_may_repair_what_is_before
     let segment = options.log_dir.join(format!("{:020}", 0));
     let file = std::fs::File::options().write(true).open(segment).unwrap();
     std::os::unix::fs::FileExt::write_all_at(&file, b"#", at + 100).unwrap();
-    let batch = Batch { messages: vec![draft()], commands: vec![] };
+    let batch = Batch { messages: vec![draft()], commands: vec![], ..Batch::default() };
     let id = RaftLogId::new(CommittedLeaderId::new(2), 3);
     let entry = LogEntry::new(id, Payload::Normal(Arc::new(batch)));
     let failed = opened.storage.append([entry], IOFlushed::noop()).await.unwrap_err();

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use bincode::{Decode, Encode};
 use rpds::RedBlackTreeMapSync;
 
+use crate::ids::Term;
 use crate::raft::codec::Stored;
 use crate::raft::command::{Command, Group, LOCK_MS, OffsetCommit, Outcome, QueueName, Topic};
 
@@ -40,7 +41,7 @@ pub type QueueOffsets = Arc<BTreeMap<u32, u64>>;
 pub struct Lock {
     /// Client id of the holder.
     pub client: String,
-    /// When it was taken or last renewed, ms.
+    /// When it was taken or last renewed, or when a leader that came later started to count, ms.
     pub renewed_ms: i64,
 }
 
@@ -56,6 +57,8 @@ pub struct Tables {
     /// Offsets that were reset and whose groups have not been told yet.
     resets: Map<Map<QueueOffsets>>,
     locks: Map<Arc<BTreeMap<QueueName, Lock>>>,
+    /// The term whose leader counts the age of locks.
+    locks_term: Term,
     settings: Map<Arc<str>>,
     settings_version: Version,
 }
@@ -166,6 +169,19 @@ impl Tables {
     /// Version of the settings.
     pub fn settings_version(&self) -> Version {
         self.settings_version
+    }
+
+    /// What follows was proposed by the leader of `term`, its first commands at `at_ms`: its clock
+    /// may be ahead of the former one's, or behind, so locks start again to grow old.
+    pub fn go_by(&mut self, term: Term, at_ms: i64) {
+        if std::mem::replace(&mut self.locks_term, term) == term {
+            return;
+        }
+        let groups: Vec<Arc<str>> = self.locks.keys().map(Arc::clone).collect();
+        for group in groups {
+            let Some(held) = self.locks.get_mut(&group) else { continue };
+            Arc::make_mut(held).values_mut().for_each(|lock| lock.renewed_ms = at_ms);
+        }
     }
 
     /// Applies one command of an entry proposed at `at_ms`.
@@ -337,6 +353,7 @@ impl Tables {
                     (group.to_string(), held)
                 })
                 .collect(),
+            locks_term: self.locks_term.0,
             settings: self
                 .settings
                 .iter()
@@ -353,6 +370,7 @@ impl Tables {
             groups_version: stored.groups_version,
             offsets_version: stored.offsets_version,
             settings_version: stored.settings_version,
+            locks_term: Term(stored.locks_term),
             offsets: from_stored_offsets(stored.offsets),
             resets: from_stored_offsets(stored.resets),
             ..Self::default()
@@ -429,13 +447,14 @@ pub struct StoredTables {
     offsets_version: Version,
     resets: Vec<StoredOffsets>,
     locks: Vec<(String, Vec<(QueueName, Lock)>)>,
+    locks_term: u64,
     settings: Vec<(String, String)>,
     settings_version: Version,
 }
 
 impl Stored for StoredTables {
     const WHAT: &'static str = "replicated tables";
-    const FORMAT: u8 = 1;
+    const FORMAT: u8 = 2;
 }
 
 #[derive(Debug, Clone, PartialEq, Encode, Decode)]
@@ -514,6 +533,22 @@ mod tests {
     }
 
     #[test]
+    fn the_clock_of_a_new_leader_makes_no_lock_older() {
+        let mut tables = Tables::default();
+        let mut lock = |client: &str, term: u64, at_ms: i64| {
+            tables.go_by(Term(term), at_ms);
+            let (group, client, queues) = ("g".to_owned(), client.to_owned(), vec![queue(0)]);
+            let won = tables.apply(Command::LockQueues { group, client, queues }, at_ms);
+            won == Outcome::Locked(vec![queue(0)])
+        };
+        assert!(lock("a", 1, 0) && !lock("b", 1, LOCK_MS - 1));
+        let ahead = 90_000 * LOCK_MS;
+        assert!(!lock("b", 2, ahead), "held, and counted from here");
+        assert!(!lock("b", 2, ahead + LOCK_MS - 1), "other commands do not start it again");
+        assert!(lock("b", 2, ahead + LOCK_MS), "nobody renewed it");
+    }
+
+    #[test]
     fn commits_are_void_until_the_group_has_been_told_of_a_reset() {
         let mut tables = Tables::default();
         tables.apply(Command::CommitOffsets(vec![commit("g", "T", 0, 9)]), 1);
@@ -535,6 +570,7 @@ mod tests {
         tables.apply(Command::CommitOffsets(vec![commit("g", "T", 3, 9)]), 2);
         tables.apply(Command::ResetOffsets(vec![commit("g", "T", 4, 1)]), 2);
         tables.apply(Command::PutSetting { key: "k".to_owned(), value: "v".to_owned() }, 3);
+        tables.go_by(Term(7), 4);
         tables.apply(
             Command::LockQueues { group: "g".into(), client: "c".into(), queues: vec![queue(0)] },
             4,

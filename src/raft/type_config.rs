@@ -9,6 +9,7 @@ use openraft::impls::{BoxedErrorSource, InlineBatch, TokioRuntime, Vote, leader_
 use openraft::raft::responder::Responder;
 use openraft::vote::RaftLeaderId;
 use openraft::{EntryPayload, LogId, OptionalSend};
+use tokio::sync::Notify;
 
 use crate::ids::{EntryIndex, StoreId, Term};
 use crate::protocol::message::{Draft, RecordError};
@@ -61,6 +62,8 @@ pub(super) struct Batch {
     pub messages: Vec<Draft>,
     /// Commands, applied after the messages.
     pub commands: Vec<Command>,
+    /// Told when it has its place in the log, or will have none.
+    pub placed: Notify,
 }
 
 impl fmt::Debug for Batch {

@@ -154,12 +154,9 @@ fn in_order(request: &AppendEntriesRequest<TypeConfig>) -> Result<(), Malformed>
     }
 }
 
-/// openraft → wire, and why this member has no room, if so.
+/// openraft → wire, without what only a heartbeat's answer tells.
 #[allow(clippy::needless_pass_by_value)] // an answer, handed over
-pub(super) fn append_response(
-    result: StreamAppendResult<TypeConfig>,
-    no_room: String,
-) -> proto::AppendResponse {
+pub(super) fn append_response(result: StreamAppendResult<TypeConfig>) -> proto::AppendResponse {
     use proto::append_response::Result as Wire;
     let result = match result {
         Ok(Some(id)) => Wire::Matched(log_id(id)),
@@ -167,7 +164,7 @@ pub(super) fn append_response(
         Err(StreamAppendError::Conflict(id)) => Wire::Conflict(log_id(id)),
         Err(StreamAppendError::HigherVote(higher)) => Wire::Higher(vote(&higher)),
     };
-    proto::AppendResponse { result: Some(result), no_room }
+    proto::AppendResponse { result: Some(result), ..Default::default() }
 }
 
 /// Wire → openraft.

@@ -15,3 +15,24 @@ pub mod runtime_info;
 pub mod send;
 pub mod stats;
 pub mod topic;
+
+use super::Broker;
+
+/// A request whose answer may lie on the disk: it goes on by a thread that may wait for that.
+#[derive(Debug)]
+pub enum Reading {
+    /// A pull of what is far behind the end of the log.
+    Pull(pull::WaitingPull),
+    /// A question of a group that is new to a queue.
+    Offset(offset::WaitingQuery),
+}
+
+impl Reading {
+    /// Reads and answers.
+    pub(in crate::broker) fn go_on(self, broker: &Broker) {
+        match self {
+            Self::Pull(waiting) => pull::read(broker, waiting),
+            Self::Offset(waiting) => offset::read(broker, waiting),
+        }
+    }
+}

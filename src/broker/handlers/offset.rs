@@ -24,6 +24,7 @@ use crate::store::{self, query};
 use crate::broker::Broker;
 use crate::broker::dispatch::{Answer, Request};
 use crate::broker::error::RequestError;
+use crate::broker::handlers::Reading;
 
 /// No group and no topic has a longer name, bytes.
 const NAME_BYTES_MAX: usize = names::RETRY_OR_DLQ_TOPIC_CHARS_MAX;
@@ -51,28 +52,59 @@ pub(in crate::broker) fn query(
     }
     let asked = Arc::clone(broker);
     broker.group.propose(Proposal::of_commands(Vec::new(), move |result| {
-        let found = match result {
-            Ok(_) => stored_offset(&asked, &header),
-            Err(error) => Err(error.into()),
-        };
-        reply.answer(match found {
-            Ok(offset) => OffsetAnswer { offset }.answer(),
-            Err(error) => error.answer(),
-        });
+        let found = result.map_err(RequestError::from);
+        match found.and_then(|_| stored_offset(&asked, &header)) {
+            Ok(Some(offset)) => reply.answer(OffsetAnswer { offset }.answer()),
+            Ok(None) => ask_readers(&asked, WaitingQuery { header, reply }),
+            Err(error) => reply.answer(error.answer()),
+        }
     }));
     Handled::Done
 }
 
-fn stored_offset(broker: &Broker, header: &QueryConsumerOffset) -> Result<i64, RequestError> {
-    let tables = broker.tables();
-    let queue_id = queue_id(header.queue_id)?;
-    if let Some(offset) = tables.offset(&header.consumer_group, &header.topic, queue_id) {
-        return Ok(as_i64(offset));
+/// A question whose answer depends on where the queue's first message lies, which the disk may
+/// have to tell: that is not for the raft thread.
+#[derive(Debug)]
+pub struct WaitingQuery {
+    header: QueryConsumerOffset,
+    reply: ReplyTo,
+}
+
+fn ask_readers(broker: &Broker, waiting: WaitingQuery) {
+    if let Err(Reading::Offset(WaitingQuery { reply, .. })) =
+        broker.readers.take(Reading::Offset(waiting))
+    {
+        reply.answer(RequestError::ReadersBusy.answer());
     }
-    if header.set_zero_if_not_found == Some(false) {
+}
+
+/// Goes on with a question, on a thread that may wait for the disk.
+pub(in crate::broker) fn read(broker: &Broker, waiting: WaitingQuery) {
+    let WaitingQuery { header, reply } = waiting;
+    reply.answer(match first_offset(broker, &header) {
+        Ok(offset) => OffsetAnswer { offset }.answer(),
+        Err(error) => error.answer(),
+    });
+}
+
+/// What the group has stored; `None`: nothing, and it may be for the queue's age to decide.
+fn stored_offset(
+    broker: &Broker,
+    header: &QueryConsumerOffset,
+) -> Result<Option<i64>, RequestError> {
+    let queue_id = queue_id(header.queue_id)?;
+    let stored = broker.tables().offset(&header.consumer_group, &header.topic, queue_id);
+    if stored.is_none() && header.set_zero_if_not_found == Some(false) {
         let text = "Not found, do not set to zero, maybe this group boot first";
         return Err(RequestError::OffsetUnknown(text));
     }
+    Ok(stored.map(as_i64))
+}
+
+/// Where a group starts that has stored nothing.
+fn first_offset(broker: &Broker, header: &QueryConsumerOffset) -> Result<i64, RequestError> {
+    let tables = broker.tables();
+    let queue_id = queue_id(header.queue_id)?;
     // A young queue, whose first message is still near: a new group gets all of it.
     let queues = broker.group.queues();
     let first = queues.unit(&header.topic, queue_id, QueueOffset(0))?;

@@ -33,6 +33,7 @@ use crate::raft::command::{Command, OffsetCommit};
 
 use crate::broker::Broker;
 use crate::broker::error::RequestError;
+use crate::broker::handlers::Reading;
 use crate::broker::hold::{Full, Hold};
 use crate::broker::subscription::TagFilter;
 use crate::broker::wakeup::Why;
@@ -141,7 +142,9 @@ fn serve(broker: &Broker, waiting: WaitingPull) {
 }
 
 fn hand_to_readers(broker: &Broker, waiting: WaitingPull) {
-    if let Err(WaitingPull { reply, .. }) = broker.readers.take(waiting) {
+    if let Err(Reading::Pull(WaitingPull { reply, .. })) =
+        broker.readers.take(Reading::Pull(waiting))
+    {
         reply.answer(RequestError::ReadersBusy.answer());
     }
 }

@@ -102,6 +102,28 @@ async fn what_memory_has_probably_lost_is_not_read_by_the_threads_of_connections
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn where_a_new_group_starts_is_not_read_by_the_raft_thread() {
+    let broker = deploy().await;
+    broker.create_topic("T", 1).await;
+    broker.send("T", 0, "x", "first").await;
+    let query = || {
+        let fields = [("consumerGroup", "g"), ("topic", "T"), ("queueId", "0")];
+        broker.call(request(RequestCode::QUERY_CONSUMER_OFFSET, &fields))
+    };
+    assert_eq!(query().await.ext.get("offset"), Some("0"));
+    broker.running.broker().readers.close();
+    assert_eq!(query().await.code, 2, "nobody is left to read");
+    let carrying = PullRequest {
+        sys_flag: flag::SUBSCRIPTION | flag::COMMIT_OFFSET,
+        commit_offset: 1,
+        ..pull_header("T", 1, "*")
+    };
+    assert_eq!(broker.call(carrying.request(RequestCode::PULL_MESSAGE)).await.code, 19);
+    assert_eq!(query().await.ext.get("offset"), Some("1"), "what is stored is in memory");
+    broker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn senseless_pulls_are_told_what_is_wrong() {
     let broker = deploy().await;
     broker.create_topic("T", 1).await;

@@ -316,6 +316,7 @@ impl Oracle {
         let commands = entry.commands();
         if entry.header.kind == Kind::Data && !commands.is_empty() {
             let commands: Commands = codec::decode(&commands).map_err(|error| error.to_string())?;
+            tables.go_by(id.term, commands.at_ms);
             for command in commands.list {
                 if let Command::DeleteTopic { topic } = &command {
                     Arc::make_mut(&mut nexts).retain(|(name, _), _| name != topic);
