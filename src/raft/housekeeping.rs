@@ -16,6 +16,7 @@ use tokio::time::{Instant, Interval};
 
 use crate::clock;
 use crate::ids::PhysicalOffset;
+use crate::raft::StartError;
 use crate::raft::checkpointer::{self, Checkpointer, Job, StoreParts};
 use crate::raft::doubt::Doubt;
 use crate::raft::group::GroupOptions;
@@ -79,17 +80,18 @@ struct State {
 }
 
 impl Housekeeping {
-    /// Starts the store thread. The store stays locked until [`Housekeeping::finish`].
+    /// Starts the store thread. The store stays locked until [`Housekeeping::finish`]. `network`
+    /// leads to the other members of `raft`.
     pub(super) fn start(
         parts: StoreParts,
         machine: StateMachine,
-        raft: Raft<TypeConfig, StateMachine>,
-        network: Network,
+        (raft, network): (Raft<TypeConfig, StateMachine>, Network),
         store: HeldStore,
         (room, doubt): (Arc<Room>, Doubt),
         options: &GroupOptions,
-    ) -> std::io::Result<Self> {
-        let thread = Checkpointer::start(parts.clone())?;
+    ) -> Result<Self, StartError> {
+        let thread = Checkpointer::start(parts.clone())
+            .map_err(|error| StartError::Core { why: error.to_string() })?;
         let state = State {
             store: Some(store),
             thread: Some(thread),

@@ -177,25 +177,22 @@ impl Member {
         ending: CancellationToken,
     ) -> Result<Self, StartError> {
         let Opened { store, log, votes, machine, parts, room, own, network, repairs } = opened;
-        let store_id = store.stamp.id();
-        let state = machine.state().clone();
+        let (store_id, state) = (store.stamp.id(), machine.state().clone());
         let log_store =
             LogStore::new(log.clone(), votes, state.clone(), Arc::clone(&room), repairs.clone());
-        let core = |why: String| StartError::Core { why };
         let doubt = Doubt::new(store.stamp.in_doubt());
         let connecting =
             Connecting { network: network.clone(), room: Arc::clone(&room), doubt: doubt.clone() };
-        let config = config(options, &doubt).map_err(core)?;
+        let config = config(options, &doubt).map_err(|why| StartError::Core { why })?;
         let raft = Raft::new(store_id.0, config, connecting, log_store.clone(), machine.clone())
             .await
-            .map_err(|fatal| core(fatal.to_string()))?;
+            .map_err(|fatal| StartError::Core { why: fatal.to_string() })?;
         let heard = Arc::new(Heard::new(clock::now(), options.timing.heartbeat));
-        let mut tasks = JoinSet::new();
+        let (mut tasks, gone) = (JoinSet::new(), Arc::new(Notify::new()));
         let beats = Beats(Instant::now());
         let role = watch_role(&raft, &machine, options, Arc::clone(&heard), beats, &mut tasks);
         let pace = beats.each(options.timing.heartbeat);
         tasks.spawn(pacemaker::run(raft.clone(), Arc::clone(&heard), doubt.clone(), pace));
-        let gone = Arc::new(Notify::new());
         if let Some(incoming) = incoming {
             let (raft, log, room) = (raft.clone(), log.clone(), Arc::clone(&room));
             let (role, doubt, applied) = (role.clone(), doubt.clone(), state.clone());
@@ -227,12 +224,9 @@ impl Member {
             let network = network.clone();
             tasks.spawn(MemberKeeper { own, peers, network, raft, role, waits_for: tell }.run());
         }
-        let housekeeping = {
-            let (machine, raft) = (machine.clone(), raft.clone());
-            let fitness = (Arc::clone(&room), doubt.clone());
-            Housekeeping::start(parts, machine, raft, network, store, fitness, options)
-                .map_err(|error| StartError::Core { why: error.to_string() })?
-        };
+        let (state, group) = (machine.clone(), (raft.clone(), network));
+        let fitness = (Arc::clone(&room), doubt.clone());
+        let housekeeping = Housekeeping::start(parts, state, group, store, fitness, options)?;
         tasks.spawn(housekeeping.clone().run(beats.each(housekeeping::TICK)));
         Ok(Self {
             raft,
