@@ -197,10 +197,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn no_more_than_the_limit_are_let_in_and_others_are_closed() {
         let (mut here, there) = connections(CONNECTIONS_MAX + 2);
-        let (add, more) = tokio::sync::mpsc::unbounded_channel();
-        let more = tokio_stream::wrappers::UnboundedReceiverStream::new(more);
+        let (add, more) = tokio::sync::mpsc::channel(CONNECTIONS_MAX + 2);
+        let more = tokio_stream::wrappers::ReceiverStream::new(more);
         let mut admitted = Box::pin(admitted(more));
-        there.into_iter().for_each(|there| add.send(there).unwrap());
+        there.into_iter().for_each(|there| add.try_send(there).unwrap());
         let mut held = Vec::new();
         for _ in 0..CONNECTIONS_MAX {
             held.push(admitted.next().await.unwrap().unwrap());
@@ -212,7 +212,7 @@ mod tests {
             assert_eq!(refused.read(&mut [0; 1]).await.unwrap(), 0, "closed");
         }
         drop(held.pop());
-        add.send(Ok(again)).unwrap();
+        add.try_send(Ok(again)).unwrap();
         assert!(admitted.next().await.unwrap().is_ok(), "a place is free");
         drop((here, back));
     }

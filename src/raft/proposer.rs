@@ -484,7 +484,7 @@ mod tests {
     use std::sync::atomic::AtomicUsize;
 
     /// A core that does what the test says.
-    struct Told(mpsc::UnboundedSender<Call>);
+    struct Told(mpsc::Sender<Call>);
 
     type Call = (Arc<Batch>, Answer<ClientWriteResult<TypeConfig>>);
 
@@ -494,7 +494,7 @@ mod tests {
             batch: Arc<Batch>,
             answer: Answer<ClientWriteResult<TypeConfig>>,
         ) -> Result<(), Fatal<TypeConfig>> {
-            self.0.send((batch, answer)).map_err(|_| Fatal::Stopped)
+            self.0.try_send((batch, answer)).map_err(|_| Fatal::Stopped)
         }
     }
 
@@ -516,7 +516,7 @@ mod tests {
     #[tokio::test]
     async fn nothing_overtakes_an_entry_that_is_postponed() {
         let (proposer, inbox) = Proposer::new(Limits::default());
-        let (core, mut calls) = mpsc::unbounded_channel();
+        let (core, mut calls) = mpsc::channel(8);
         let running = tokio::spawn(run(inbox, Told(core)));
         propose(&proposer, "a");
         let (a, mut answer) = calls.recv().await.unwrap();

@@ -264,7 +264,7 @@ struct Spread<'a> {
     unsynced: usize,
 }
 
-impl io::Write for Spread<'_> {
+impl Write for Spread<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.unsynced >= SPREAD_BYTES {
             self.file.sync_data()?;

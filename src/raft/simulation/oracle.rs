@@ -60,6 +60,8 @@ struct Seen {
     durable_at_failure: Option<PhysicalOffset>,
     /// Entries below this were compared in this life.
     compared: u64,
+    /// What it committed lies behind an entry that is damaged.
+    is_hidden: bool,
     /// The vote: term, and for whom.
     vote: (u64, u64),
 }
@@ -102,9 +104,16 @@ impl Oracle {
         self.committed.get(index as usize).map(|entry| (entry.position, entry.bytes))
     }
 
-    /// The tables as of the last committed entry.
+    /// The tables as of the last committed entry, unless that one cannot be known.
     pub(super) fn tables(&self) -> Option<&Tables> {
-        self.committed.last().map(|entry| &entry.tables)
+        let last = self.committed.last().filter(|_| !self.is_blind());
+        last.map(|entry| &entry.tables)
+    }
+
+    /// Whether more may be committed: a member has more behind an entry that is damaged there, and
+    /// perhaps nobody else knows yet.
+    fn is_blind(&self) -> bool {
+        self.seen.iter().any(|seen| seen.is_hidden)
     }
 
     /// Terms that had a leader.
@@ -112,10 +121,12 @@ impl Oracle {
         self.leaders.len()
     }
 
-    /// What a client is told of is applied.
+    /// What a client is told of is applied. What cannot be known now is in the end.
     pub(super) fn check_acknowledged(&self, place: Place) -> Checked {
         let is_there = self.messages.iter().rev().any(|message| message.place == place);
-        must(is_there, || format!("{place:?} is acknowledged, but not committed"))
+        must(is_there || self.is_blind(), || {
+            format!("{place:?} is acknowledged, but not committed")
+        })
     }
 
     /// The member of `machine` starts again: all of it is compared again.
@@ -132,7 +143,10 @@ impl Oracle {
 
     /// After each step of a member, which may have damaged entries or not.
     pub(super) fn check(&mut self, machines: &[Machine], index: usize, rots: bool) -> Checked {
-        let Some(group) = machines[index].group() else { return Ok(()) };
+        let Some(group) = machines[index].group() else {
+            self.seen[index].is_hidden = false;
+            return Ok(());
+        };
         let (term, vote, is_leaders, leads, committed) = {
             let metrics = group.0.raft.metrics();
             let metrics = metrics.borrow_watched();
@@ -221,11 +235,15 @@ impl Oracle {
         let Some(committed) = committed else { return Ok(()) };
         let first = group.0.log.first_index().0;
         let mut next = self.seen[index].compared.max(first);
+        self.seen[index].is_hidden = false;
         while next <= committed {
             let to = EntryIndex(committed + 1);
             let entries = group.0.log.entries(EntryIndex(next), to, 1 << 20);
             let entries = match entries {
-                Err(store::Error::Damaged { .. }) if rots => break, // until it is repaired
+                Err(store::Error::Damaged { .. }) if rots => {
+                    self.seen[index].is_hidden = true; // until it is repaired
+                    break;
+                }
                 read => read.map_err(|e| format!("I2: n{index} cannot read {next}: {e}"))?,
             };
             let Some(last) = entries.last() else {

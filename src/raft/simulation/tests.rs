@@ -2,7 +2,7 @@
 #![allow(clippy::print_stdout)] // what scripts/soak-simulation shows
 
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -85,13 +85,16 @@ fn run_all(
     is_enough: &(impl Fn(&str, &Result<String, String>) -> bool + Sync),
 ) -> Vec<(String, Result<String, String>)> {
     let (next, done) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    let is_over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         for _ in 0..AT_A_TIME {
             scope.spawn(|| {
-                while let Some(plan) = plans(next.fetch_add(1, Relaxed)) {
+                while !is_over.load(Relaxed)
+                    && let Some(plan) = plans(next.fetch_add(1, Relaxed))
+                {
                     let outcome = run(&plan);
                     if is_enough(&plan, &outcome) {
-                        next.store(usize::MAX / 2, Relaxed);
+                        is_over.store(true, Relaxed);
                     }
                     done.lock().push((plan, outcome));
                 }
