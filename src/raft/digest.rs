@@ -3,22 +3,22 @@
 //! are: to read them again would cost a follower half as much as to receive them.
 //!
 //! Cost per message: one pass over the record's head and properties, one checksum, one hash per
-//! key; 80 bytes until it is applied. Per entry, four allocations.
+//! key that is indexed; some 80 bytes until it is applied. Per entry, four allocations.
 
 use std::collections::VecDeque;
 use std::ops::Range;
 
 use crate::ids::{EntryIndex, PhysicalOffset, QueueOffset};
-use crate::protocol::message::key::split_keys;
+use crate::protocol::message::key::{TopicKeys, split_keys};
 use crate::protocol::message::{RECORD_BYTES_MIN, Record, RecordError, records};
 use crate::raft::applied::{AppliedState, QueueAdvance};
 use crate::raft::proposal::Place;
 use crate::store::entry::{HEADER_BYTES, Header, crc32c};
-use crate::store::queues::{IndexedMessage, Unit, key_hash};
+use crate::store::queues::{IndexedMessage, KEYS_INDEXED_MAX, Unit};
 
-/// Messages whose digests wait at most, some 2 MiB; entries that come when there are more are read
-/// from the log.
-const MESSAGES_MAX: usize = 16 * 1024;
+/// What digests that wait may weigh, bytes; entries that come when there are more are read from the
+/// log.
+const WAITING_BYTES_MAX: usize = 2 << 20;
 
 /// One entry, as far as apply looks at it.
 #[derive(Debug, Clone, PartialEq)]
@@ -69,8 +69,9 @@ impl Digest {
         let indexed = record.indexed();
         let from = self.keys.len() as u32; // an entry has less than 4 GiB
         let keys = split_keys(indexed.keys.unwrap_or_default());
-        let all = indexed.uniq_key.into_iter().chain(keys);
-        self.keys.extend(all.map(|key| key_hash(record.topic(), key)));
+        let all = indexed.uniq_key.into_iter().chain(keys).take(KEYS_INDEXED_MAX);
+        let hashes = TopicKeys::of(record.topic());
+        self.keys.extend(all.map(|key| hashes.hash(key)));
         let message = Message {
             topic: self.topic(record.topic()),
             queue_id: record.queue_id(),
@@ -121,22 +122,28 @@ impl Digest {
         self.messages.last().map_or(0, |last| last.store_timestamp)
     }
 
-    /// The queues that moved; neighbouring messages of one queue count once.
+    /// The queues that moved; one whose messages lie apart may be named more than once.
     pub(super) fn advances(&self, state: &AppliedState) -> Vec<QueueAdvance> {
         let tables = state.tables();
-        let mut advances: Vec<QueueAdvance> = Vec::new();
-        for &Message { topic, queue_id, queue_offset, .. } in &self.messages {
+        let place = |message: &Message| (message.topic, message.queue_id, message.queue_offset);
+        let mut moved: Vec<_> = self.messages.iter().map(place).collect();
+        moved.sort_unstable();
+        let queues = moved.chunk_by(|a, b| (a.0, a.1) == (b.0, b.1));
+        let advance = |&(topic, queue_id, last): &(u32, u32, QueueOffset)| {
             let topic = &*self.topics[topic as usize];
-            let next = QueueOffset(queue_offset.0 + 1);
-            match advances.iter_mut().find(|a| a.queue_id == queue_id && &*a.topic == topic) {
-                Some(advance) => advance.next = next,
-                None => {
-                    let topic = tables.topic_name(topic).unwrap_or_else(|| topic.into());
-                    advances.push(QueueAdvance { topic, queue_id, next });
-                }
-            }
-        }
-        advances
+            let topic = tables.topic_name(topic).unwrap_or_else(|| topic.into());
+            QueueAdvance { topic, queue_id, next: QueueOffset(last.0 + 1) }
+        };
+        queues.filter_map(<[_]>::last).map(advance).collect()
+    }
+
+    /// Memory, bytes.
+    fn weight(&self) -> usize {
+        let names: usize =
+            self.topics.iter().map(|topic| size_of::<Box<str>>() + topic.len()).sum();
+        let keys = self.keys.len() * size_of::<u64>();
+        let messages = self.messages.len() * size_of::<Message>();
+        size_of::<Self>() + self.commands.len() + names + keys + messages
     }
 }
 
@@ -145,16 +152,16 @@ impl Digest {
 pub(super) struct Unapplied {
     digests: VecDeque<Digest>,
     /// Of all of them.
-    messages: usize,
+    weight: usize,
 }
 
 impl Unapplied {
     /// An entry was appended.
     pub(super) fn push(&mut self, digest: Digest) {
         self.cut(digest.header.index);
-        let messages = self.messages + digest.messages.len();
-        if messages <= MESSAGES_MAX || self.digests.is_empty() {
-            self.messages = messages;
+        let weight = self.weight + digest.weight();
+        if weight <= WAITING_BYTES_MAX || self.digests.is_empty() {
+            self.weight = weight;
             self.digests.push_back(digest);
         }
     }
@@ -162,14 +169,14 @@ impl Unapplied {
     /// The entries from `index` on are gone.
     pub(super) fn cut(&mut self, index: EntryIndex) {
         while let Some(last) = self.digests.pop_back_if(|last| last.header.index >= index) {
-            self.messages -= last.messages.len();
+            self.weight -= last.weight();
         }
     }
 
     /// The first one of `range` that is here, and no longer is; nor are those before it.
     pub(super) fn take(&mut self, range: Range<EntryIndex>) -> Option<Digest> {
         while let Some(first) = self.digests.pop_front_if(|first| first.header.index < range.end) {
-            self.messages -= first.messages.len();
+            self.weight -= first.weight();
             if first.header.index >= range.start {
                 return Some(first);
             }
@@ -227,7 +234,7 @@ mod tests {
         assert_eq!(taken(&mut unapplied, 4, 8), Some(4));
         assert_eq!(taken(&mut unapplied, 3, 6), None);
         assert_eq!(taken(&mut unapplied, 5, 8), Some(6));
-        assert_eq!(unapplied.messages, 2);
+        assert_eq!(unapplied.weight, digest(7, 2).weight());
     }
 
     #[test]
@@ -235,16 +242,26 @@ mod tests {
         let mut unapplied = Unapplied::default();
         (0..5).for_each(|index| unapplied.push(digest(index, 1)));
         unapplied.push(digest(2, 7));
-        assert_eq!(unapplied.messages, 9);
+        assert_eq!(unapplied.weight, 2 * digest(0, 1).weight() + digest(0, 7).weight());
         unapplied.cut(EntryIndex(1));
-        assert_eq!((unapplied.messages, taken(&mut unapplied, 0, 9)), (1, Some(0)));
+        assert_eq!(unapplied.weight, digest(0, 1).weight());
+        assert_eq!(taken(&mut unapplied, 0, 9), Some(0));
+        assert_eq!(unapplied.weight, 0);
     }
 
     #[test]
     fn what_waits_is_bounded() {
         let mut unapplied = Unapplied::default();
-        (0..100).for_each(|index| unapplied.push(digest(index, MESSAGES_MAX / 10)));
-        assert!(unapplied.messages <= MESSAGES_MAX);
+        (0..100).for_each(|index| unapplied.push(digest(index, 2000)));
+        assert!(unapplied.weight <= WAITING_BYTES_MAX);
         assert_eq!(taken(&mut unapplied, 0, 100), Some(0), "what is applied next");
+        let commands = vec![0; WAITING_BYTES_MAX / 10].into();
+        let of_commands = Digest { commands, ..digest(0, 0) };
+        let mut unapplied = Unapplied::default();
+        for index in 0..100 {
+            let header = Header { index: EntryIndex(index), ..of_commands.header };
+            unapplied.push(Digest { header, ..of_commands.clone() });
+        }
+        assert!(unapplied.weight <= WAITING_BYTES_MAX);
     }
 }

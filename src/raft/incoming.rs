@@ -7,7 +7,8 @@
 //! ```
 //!
 //! Peers call at once and ping every second (`raft::network`), and try again when they are refused.
-//! So whoever reaches the port and holds connections open keeps peers out for [`PATIENCE`] at most.
+//! Whoever reaches the port and holds connections open loses them after [`PATIENCE`]; who makes new
+//! ones all the time competes with a peer that lost its own. The port is for members only.
 
 use std::io;
 use std::pin::Pin;

@@ -296,6 +296,11 @@ pub(super) async fn run(mut inbox: Inbox, core: impl Core) {
     for admitted in backlog {
         (admitted.proposal.done)(Err(ProposeError::Stopping)); // nothing of it was appended
     }
+    // Nor of what is postponed. Of others nobody knows.
+    let postponed = postponed.try_recv().ok().and_then(|entry| entry.waiting.lock().take());
+    if let Some(waiting) = postponed {
+        refuse(waiting.shares, &ProposeError::Stopping);
+    }
     let left = std::mem::take(&mut *waiting.entries.lock());
     for entry in left {
         if let Some(entry) = entry.lock().take() {

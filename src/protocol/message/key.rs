@@ -19,13 +19,30 @@ pub fn java_hash(text: &str) -> i32 {
 /// depend on all input. Stored on disk: it must never change. Collisions cost a look at a record
 /// that turns out to be another one.
 pub fn key_hash(topic: &str, key: &str) -> u64 {
-    let bytes = topic.bytes().chain([0]).chain(key.bytes());
-    let fnv = bytes.fold(0xCBF2_9CE4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01B3)
-    });
-    let mixed = (fnv ^ (fnv >> 33)).wrapping_mul(0xFF51_AFD7_ED55_8CCD);
-    let mixed = (mixed ^ (mixed >> 33)).wrapping_mul(0xC4CE_B9FE_1A85_EC53);
-    mixed ^ (mixed >> 33)
+    TopicKeys::of(topic).hash(key)
+}
+
+/// Hashes of the keys of one topic, as [`key_hash`] makes them.
+#[derive(Debug, Clone, Copy)]
+pub struct TopicKeys(u64);
+
+impl TopicKeys {
+    /// Of this topic.
+    pub fn of(topic: &str) -> Self {
+        Self(fnv(0xCBF2_9CE4_8422_2325, topic.bytes().chain([0])))
+    }
+
+    /// Of one of its keys.
+    pub fn hash(self, key: &str) -> u64 {
+        let fnv = fnv(self.0, key.bytes());
+        let mixed = (fnv ^ (fnv >> 33)).wrapping_mul(0xFF51_AFD7_ED55_8CCD);
+        let mixed = (mixed ^ (mixed >> 33)).wrapping_mul(0xC4CE_B9FE_1A85_EC53);
+        mixed ^ (mixed >> 33)
+    }
+}
+
+fn fnv(before: u64, bytes: impl Iterator<Item = u8>) -> u64 {
+    bytes.fold(before, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01B3))
 }
 
 /// The single keys of a `KEYS` property.
