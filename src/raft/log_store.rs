@@ -433,7 +433,10 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 
     async fn truncate_after(&mut self, last: Option<RaftLogId>) -> io::Result<()> {
         let from = last.map_or_else(|| self.0.log.first_index(), |last| EntryIndex(last.index + 1));
-        self.0.unapplied.lock().cut(from);
+        let gone = from;
+        #[cfg(test)]
+        let gone = if is_planted(Bug::AppliesWhatWasCut) { EntryIndex(u64::MAX) } else { gone };
+        self.0.unapplied.lock().cut(gone);
         #[cfg(test)]
         if is_planted(Bug::CountsWhatWasCut) {
             return self.0.log.truncate_from(from).map_err(io::Error::other);

@@ -27,11 +27,13 @@ pub(in crate::raft) enum Bug {
     AppliesByItsClock,
     /// Takes what the page cache has for what is on the disk, after a sync that failed.
     TrustsThePageCache,
+    /// Applies what it had read of entries that were cut off.
+    AppliesWhatWasCut,
 }
 
 impl Bug {
     /// All of them, by the name that a plan has for them.
-    pub(super) const ALL: [(&'static str, Self); 11] = [
+    pub(super) const ALL: [(&'static str, Self); 12] = [
         ("acknowledges-unsynced", Self::AcknowledgesUnsynced),
         ("forgets-votes", Self::ForgetsVotes),
         ("counts-what-was-cut", Self::CountsWhatWasCut),
@@ -43,6 +45,7 @@ impl Bug {
         ("snapshots-late", Self::SnapshotsLate),
         ("applies-by-its-clock", Self::AppliesByItsClock),
         ("trusts-the-page-cache", Self::TrustsThePageCache),
+        ("applies-what-was-cut", Self::AppliesWhatWasCut),
     ];
 
     /// The bug of this name.
