@@ -1,7 +1,6 @@
 //! Asking name servers where a topic is.
 
 use super::request_header;
-use crate::protocol::{bodies::NumericKeys, command::RemotingCommand, version};
 
 request_header! {
     /// Where a topic's queues are.
@@ -14,18 +13,5 @@ request_header! {
         zone_name: Option<String> = "__ZONE_NAME",
         /// Whether `zone_name` counts.
         zone_mode: Option<bool> = "__ZONE_MODE",
-    }
-}
-
-impl GetRoute {
-    /// How Java would write broker ids in the answer to `command`, which has this header. Every
-    /// client we know reads quoted ones.
-    pub fn numeric_keys(&self, command: &RemotingCommand) -> NumericKeys {
-        let standard = self.accept_standard_json_only == Some(true);
-        if standard || command.version >= version::V4_9_4 {
-            NumericKeys::Quoted
-        } else {
-            NumericKeys::Bare
-        }
     }
 }

@@ -38,8 +38,3 @@ pub fn of_producer(sys_flag: i32) -> i32 {
 pub fn transaction(sys_flag: i32) -> i32 {
     sys_flag & TRANSACTION_MASK
 }
-
-/// `sys_flag` with another transaction state.
-pub fn with_transaction(sys_flag: i32, state: i32) -> i32 {
-    (sys_flag & !TRANSACTION_MASK) | (state & TRANSACTION_MASK)
-}

@@ -11,8 +11,8 @@ use crate::store::segment::{Segment, damaged};
 
 impl CommitLog {
     /// Entries of `[from, to)`, one after the other, as many as fit into `bytes_max` but at least
-    /// one if there is one. Each is verified whole, every time: what goes to a peer or is applied
-    /// comes from here, and what was written may be damaged since. Costs about 80 ns per KiB.
+    /// one if there is one. Each is verified whole, every time: what goes to a peer comes from here,
+    /// and what was written may be damaged since. Costs about 80 ns per KiB.
     pub fn entries(
         &self,
         from: EntryIndex,
