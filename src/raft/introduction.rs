@@ -8,6 +8,7 @@ use tonic::metadata::{MetadataMap, MetadataValue};
 
 use crate::ids::StoreId;
 use crate::raft::codec::{self, Stored};
+use crate::store::entry::crc32c;
 
 /// Metadata key of the encoded [`Introduction`].
 const KEY: &str = "rmq-caller-bin";
@@ -34,7 +35,7 @@ pub(super) struct Introduction {
 impl Stored for Introduction {
     const WHAT: &'static str = "introduction of a peer";
     /// Version of the whole peer protocol: raised when members of two versions cannot talk.
-    const FORMAT: u8 = 1;
+    const FORMAT: u8 = 2;
 }
 
 /// Why a call is refused.
@@ -43,6 +44,16 @@ pub(super) enum Refusal {
     /// The call does not say who calls.
     #[error("a call without a readable introduction: {0}")]
     NotIntroduced(String),
+    /// What the call says was damaged on its way.
+    #[error(
+        "an introduction was damaged: its checksum is {found:#010x}, not {said:#010x} as it says"
+    )]
+    Damaged {
+        /// Of what came.
+        found: u32,
+        /// As the caller says.
+        said: u32,
+    },
     /// The two sides take the group to be different things.
     #[error(
         "{what} differs: {member} (this member) has {here:?}, {caller} (calling) has {there:?}; \
@@ -99,9 +110,11 @@ impl Introduction {
         Self { callee: callee.0, ..self.clone() }
     }
 
-    /// Adds it to a call.
+    /// Adds it to a call, with its CRC-32C behind it: damage is no difference between members.
     pub(super) fn put(&self, metadata: &mut MetadataMap) {
-        metadata.insert_bin(KEY, MetadataValue::from_bytes(&codec::encode(self)));
+        let mut bytes = codec::encode(self);
+        bytes.extend_from_slice(&crc32c(&bytes).to_le_bytes());
+        metadata.insert_bin(KEY, MetadataValue::from_bytes(&bytes));
     }
 
     /// The caller of a call, if this member may answer it.
@@ -109,8 +122,13 @@ impl Introduction {
         let missing = |why: &str| Refusal::NotIntroduced(why.to_owned());
         let value = metadata.get_bin(KEY).ok_or_else(|| missing("none"))?;
         let bytes = value.to_bytes().map_err(|_| missing("not base64"))?;
+        let (bytes, said) = bytes.split_last_chunk().ok_or_else(|| missing("no checksum"))?;
+        let (found, said) = (crc32c(bytes), u32::from_le_bytes(*said));
+        if found != said {
+            return Err(Refusal::Damaged { found, said });
+        }
         let caller: Self =
-            codec::decode(&bytes).map_err(|error| Refusal::NotIntroduced(error.to_string()))?;
+            codec::decode(bytes).map_err(|error| Refusal::NotIntroduced(error.to_string()))?;
         self.refusal(&caller).map_or(Ok(caller), Err)
     }
 
@@ -162,6 +180,21 @@ mod tests {
         let mut metadata = MetadataMap::new();
         n0.to(StoreId(2)).put(&mut metadata);
         assert_eq!(n1.check(&metadata).unwrap().member, "n0");
+    }
+
+    #[test]
+    fn a_damaged_introduction_is_none() {
+        let (n0, n1) = (introduction("n0", 1), introduction("n1", 2));
+        let mut metadata = MetadataMap::new();
+        n0.to(StoreId(2)).put(&mut metadata);
+        let bytes = metadata.get_bin(KEY).unwrap().to_bytes().unwrap();
+        for bit in 0..8 * bytes.len() {
+            let mut damaged = bytes.to_vec();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            metadata.insert_bin(KEY, MetadataValue::from_bytes(&damaged));
+            let refused = n1.check(&metadata).unwrap_err();
+            assert!(matches!(refused, Refusal::Damaged { .. }), "bit {bit}: {refused}");
+        }
     }
 
     #[test]

@@ -39,7 +39,9 @@ use crate::raft::room::Room;
 use crate::raft::type_config::TypeConfig;
 use crate::raft::wire::proto::peer_client::PeerClient;
 use crate::raft::wire::{self, proto};
+use crate::raft::wire_codec::tell_damage;
 use crate::store::EntryId;
+use crate::store::entry::crc32c;
 
 /// Largest message between members, bytes: two full entries and their framing.
 pub(super) const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -177,6 +179,7 @@ impl Connecting {
         let address = network.address(&member.name, &member.address);
         Connection {
             introduction: network.own.to(StoreId(target)),
+            peer: Arc::from(member.name.as_str()),
             channel: network.channel(&member.name, &address, purpose),
             control: network.channel(&member.name, &address, Purpose::Control),
             purpose,
@@ -205,6 +208,8 @@ impl RaftNetworkFactory<TypeConfig> for Connecting {
 /// One purpose's connection to one peer.
 pub(super) struct Connection {
     introduction: Introduction,
+    /// Its name.
+    peer: Arc<str>,
     channel: Result<Channel, Status>,
     control: Result<Channel, Status>,
     purpose: Purpose,
@@ -232,6 +237,11 @@ impl Connection {
         request
     }
 
+    fn failed(&self, status: Status) -> CallError {
+        tell_damage(&self.peer, &status);
+        call_error(status)
+    }
+
     async fn ask_vote(
         &self,
         request: VoteRequest<TypeConfig>,
@@ -240,7 +250,8 @@ impl Connection {
     ) -> Result<VoteResponse<TypeConfig>, CallError> {
         let message = wire::vote_request(&request, pre_vote);
         let request = self.request(message, Some(option.hard_ttl()));
-        let answer = self.control()?.vote(request).await.map_err(call_error)?;
+        let answer = self.control()?.vote(request).await;
+        let answer = answer.map_err(|status| self.failed(status))?;
         wire::to_vote_response(answer.into_inner()).map_err(|error| malformed(&error))
     }
 }
@@ -260,8 +271,10 @@ fn malformed(error: &wire::Malformed) -> CallError {
 }
 
 fn append_answer(
+    peer: &str,
     answer: Result<proto::AppendResponse, Status>,
 ) -> Result<StreamAppendResult<TypeConfig>, CallError> {
+    let answer = answer.inspect_err(|status| tell_damage(peer, status));
     wire::to_append_response(&answer.map_err(call_error)?).map_err(|error| malformed(&error))
 }
 
@@ -291,13 +304,16 @@ impl NetStreamAppend<TypeConfig> for Connection {
                     self.room.heard(self.introduction.callee, no_room);
                     self.doubt.heard(self.introduction.callee, answer.in_doubt);
                 }
-                let only = futures_util::stream::once(std::future::ready(append_answer(answer)));
+                let answer = append_answer(&self.peer, answer);
+                let only = futures_util::stream::once(std::future::ready(answer));
                 return Ok(Box::pin(only) as BoxStream<'s, _>);
             }
             let requests = CommitNews::new(input).map(wire::append_request);
             let request = self.request(requests, None);
             let answers = client.append(request).await.map_err(call_error)?.into_inner();
-            Ok(Box::pin(answers.map(append_answer)) as BoxStream<'s, _>)
+            let peer = Arc::clone(&self.peer);
+            Ok(Box::pin(answers.map(move |answer| append_answer(&peer, answer)))
+                as BoxStream<'s, _>)
         })
     }
 }
@@ -339,6 +355,7 @@ impl NetSnapshot<TypeConfig> for Connection {
             closed = cancel => return Err(closed.into()),
             answer = client.install_snapshot(request) => answer,
         };
+        let answer = answer.inspect_err(|status| tell_damage(&self.peer, status));
         let answer = answer.map_err(|status| unreachable(&status))?.into_inner();
         let vote = wire::to_vote(answer.ballot)
             .map_err(|error| StreamingError::Network(NetworkError::from_string(error)))?;
@@ -357,6 +374,7 @@ fn snapshot_chunks(
         membership_log_id: meta.last_membership.log_id().map(wire::log_id),
         membership: membership::encode(meta.last_membership.membership()).into(),
         bytes: snapshot.snapshot.len() as u64,
+        crc: crc32c(&snapshot.snapshot),
     };
     let mut chunks = vec![proto::SnapshotChunk { head: Some(head), data: Bytes::new() }];
     let mut rest = snapshot.snapshot.clone();
@@ -379,7 +397,8 @@ impl NetTransferLeader<TypeConfig> for Connection {
             last: request.last_log_id().copied().map(wire::log_id),
         };
         let request = self.request(message, Some(option.hard_ttl()));
-        let answer = self.control()?.transfer_leader(request).await.map_err(call_error)?;
+        let answer = self.control()?.transfer_leader(request).await;
+        let answer = answer.map_err(|status| self.failed(status))?;
         self.doubt.heard(self.introduction.callee, answer.into_inner().in_doubt);
         Ok(Ok(()))
     }

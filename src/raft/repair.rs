@@ -32,6 +32,7 @@ use crate::raft::peers::Peers;
 #[cfg(test)]
 use crate::raft::simulation::planted::{Bug, is_planted};
 use crate::raft::wire;
+use crate::raft::wire_codec::DAMAGED;
 use crate::store::repair::{Gap, RepairError, Repaired, Spares, Unfit};
 use crate::store::{self, CommitLog};
 
@@ -297,7 +298,7 @@ fn refusal(status: &Status) -> Refusal {
     match status.code() {
         Code::NotFound => Refusal::Lacks(why),
         Code::OutOfRange => Refusal::Purged(why),
-        Code::Unavailable | Code::Unknown | Code::Cancelled | Code::DeadlineExceeded => {
+        Code::Unavailable | Code::Unknown | Code::Cancelled | Code::DeadlineExceeded | DAMAGED => {
             Refusal::NotYet(why)
         }
         _ => Refusal::Never(why),
@@ -317,6 +318,7 @@ mod tests {
         let rows = [
             ([Code::Unavailable, Code::OutOfRange], false, false),
             ([Code::DeadlineExceeded, Code::NotFound], false, false),
+            ([DAMAGED, Code::OutOfRange], false, false),
             ([Code::NotFound, Code::DataLoss], false, true),
             ([Code::OutOfRange, Code::DataLoss], true, true),
             ([Code::Unimplemented, Code::FailedPrecondition], true, true),

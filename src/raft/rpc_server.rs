@@ -12,7 +12,7 @@ use openraft::raft::{AppendEntriesRequest, TransferLeaderRequest};
 use openraft::storage::{Snapshot, SnapshotMeta};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Code, Request, Response, Status, Streaming};
 
 use crate::clock;
 use crate::ids::EntryIndex;
@@ -32,6 +32,8 @@ use crate::raft::succession::LeaderStream;
 use crate::raft::type_config::{Ballot, RaftLogId, StoredMembership, TypeConfig, entry_id};
 use crate::raft::wire::proto::peer_server::Peer;
 use crate::raft::wire::{self, proto};
+use crate::raft::wire_codec::{DAMAGED, tell_damage};
+use crate::store::entry::crc32c;
 use crate::store::{self, CommitLog, EntryId, StoredEntry};
 
 /// Largest snapshot taken from a peer, bytes. Tables, not messages: a million groups fit.
@@ -83,11 +85,18 @@ impl PeerService {
                 }
                 Refusal::Differs { .. }
                 | Refusal::OtherStore { .. }
+                | Refusal::Damaged { .. }
                 | Refusal::NotIntroduced(_) => {
                     tracing::debug!(%refusal, "refused a call");
                 }
             }
-            Status::failed_precondition(refusal.to_string())
+            let code = match refusal {
+                Refusal::Damaged { .. } => DAMAGED,
+                Refusal::Differs { .. }
+                | Refusal::OtherStore { .. }
+                | Refusal::NotIntroduced(_) => Code::FailedPrecondition,
+            };
+            Status::new(code, refusal.to_string())
         })
     }
 }
@@ -114,9 +123,9 @@ impl Peer for PeerService {
         &self,
         request: Request<Streaming<proto::AppendRequest>>,
     ) -> Result<Response<Answers>, Status> {
-        self.check(&request)?;
+        let from = self.check(&request)?.member;
         // A request that cannot be read ends the stream: the leader starts a new one.
-        let requests = request.into_inner().map(|message| readable(message.ok()?));
+        let requests = request.into_inner().map(move |message| readable(&from, message));
         let requests = requests.take_while(|request| std::future::ready(request.is_some()));
         let requests = requests.filter_map(std::future::ready);
         // What does not fit waits here, and all behind it: votes and heartbeats come another way.
@@ -315,9 +324,13 @@ fn following(log: &CommitLog, previous: Option<EntryId>) -> Result<Vec<StoredEnt
     }
 }
 
-fn readable(message: proto::AppendRequest) -> Option<AppendEntriesRequest<TypeConfig>> {
+fn readable(
+    from: &str,
+    message: Result<proto::AppendRequest, Status>,
+) -> Option<AppendEntriesRequest<TypeConfig>> {
+    let message = message.inspect_err(|status| tell_damage(from, status)).ok()?;
     let request = wire::to_append_request(message)
-        .inspect_err(|error| tracing::warn!(%error, "a peer sent a damaged append"))
+        .inspect_err(|error| tracing::warn!(from, %error, "a peer sent a damaged append"))
         .ok();
     #[cfg(test)]
     if is_planted(Bug::AppliesWhatComes) {
@@ -383,6 +396,13 @@ async fn collect(
     if data.len() as u64 != head.bytes {
         let text = format!("a snapshot of {} bytes arrived with {}", head.bytes, data.len());
         return Err(Status::invalid_argument(text));
+    }
+    let found = crc32c(&data);
+    if found != head.crc {
+        let said = head.crc;
+        let text =
+            format!("a snapshot's checksum is {found:#010x}, not {said:#010x} as its head says");
+        return Err(Status::new(DAMAGED, text));
     }
     Ok(data.freeze())
 }

@@ -9,6 +9,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
+use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -21,8 +22,12 @@ use tonic::transport::server::Connected;
 
 use crate::raft::dial::{Link, Links};
 
-/// What a log entry starts with; its length follows.
-const MAGIC: &[u8] = b"RMQE";
+/// What a client says first.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// What HTTP/2 puts before each frame: length, kind (0: data), flags, stream.
+const FRAME_HEAD_BYTES: usize = 9;
+/// What gRPC puts before each message: whether it is compressed, length.
+const MESSAGE_HEAD_BYTES: usize = 5;
 
 /// Bytes that a pipe takes before its reader has read.
 const WINDOW_BYTES: usize = 256 * 1024;
@@ -52,7 +57,7 @@ pub(super) struct Weather {
     pub delay_max: u64,
     /// Of a thousand chunks so many are lost at first.
     pub lost: u64,
-    /// Of a hundred chunks with log entries, in so many a bit flips.
+    /// Of a hundred chunks with messages, in so many a bit flips.
     pub flipped: u64,
 }
 
@@ -231,24 +236,15 @@ impl State {
         self.now + self.chance.u64(1..=delay_max.max(1)) + late
     }
 
-    /// Flips a bit of a log entry that is under way, perhaps. Only entries have checksums of their
-    /// own: a vote that TCP let through damaged would be another vote.
+    /// Flips a bit of a message that is under way, perhaps. HTTP/2's own bytes have no checksum but
+    /// TCP's: one that is wrong there ends a connection, or leaves it waiting.
     fn flip(&mut self, chunk: &mut [u8]) {
         if self.chance.u64(0..100) >= self.weather.flipped {
             return;
         }
-        let found = chunk.windows(MAGIC.len()).position(|bytes| bytes == MAGIC);
-        let Some((at, total)) = found.and_then(|at| {
-            let total = chunk.get(at + MAGIC.len()..at + MAGIC.len() + 4)?;
-            Some((at, u32::from_le_bytes(total.try_into().ok()?) as usize))
-        }) else {
-            return;
-        };
-        let entry = at + MAGIC.len() + 4..chunk.len().min(at + total);
-        if !entry.is_empty() {
-            let bit = 1 << self.chance.u32(0..8);
-            chunk[self.chance.usize(entry)] ^= bit;
-        }
+        let Some(message) = self.chance.choice(messages(chunk)) else { return };
+        let bit = 1 << self.chance.u32(0..8);
+        chunk[self.chance.usize(message)] ^= bit;
     }
 
     fn is_cut(&self, a: usize, b: usize) -> bool {
@@ -273,6 +269,27 @@ impl State {
         self.pipes.insert(id, pipe);
         id
     }
+}
+
+/// Where messages lie in what is written at once, which starts with a frame; of one that fills
+/// several frames, where it begins.
+fn messages(chunk: &[u8]) -> Vec<Range<usize>> {
+    let length = |bytes: &[u8]| bytes.iter().fold(0, |sum, byte| sum << 8 | usize::from(*byte));
+    let (mut found, mut at) = (Vec::new(), 0);
+    if chunk.starts_with(PREFACE) {
+        at = PREFACE.len();
+    }
+    while let Some(head) = chunk.get(at..at + FRAME_HEAD_BYTES) {
+        let payload = at + FRAME_HEAD_BYTES;
+        at = payload + length(&head[..3]);
+        let prefix = chunk.get(payload..payload + MESSAGE_HEAD_BYTES);
+        if let Some([0, bytes @ ..]) = prefix.filter(|_| head[3] == 0) {
+            let start = payload + MESSAGE_HEAD_BYTES;
+            let end = chunk.len().min(at).min(start + length(bytes));
+            found.extend((start < end).then_some(start..end));
+        }
+    }
+    found
 }
 
 /// The network as one host sees it.
