@@ -1,17 +1,32 @@
 //! Finding messages other than by their place in a queue: by key, by position, by time. Joins the
 //! derived data with the log; every record is checked to be what it was looked up as.
 
+use std::cell::Cell;
 use std::ops::RangeInclusive;
 
 use super::{
     CommitLog, MappedBytes,
-    queues::{Boundary, Error, KeyRange, Queues, Unit},
+    queues::{self, Boundary, KeyRange, Queues, Unit},
 };
 use crate::ids::{PhysicalOffset, QueueOffset};
 use crate::protocol::message::{Record, key, key_hash};
 
 /// Size of the smallest record: no topic, body or properties, IPv4 hosts. Bytes.
 const RECORD_BYTES_MIN: u32 = 91;
+
+/// Why a time in the log cannot be told, or not be searched for.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A message whose time is needed is not as it was applied.
+    #[error("the message at position {position} is damaged")]
+    Damaged {
+        /// Where it starts.
+        position: PhysicalOffset,
+    },
+    /// The derived data.
+    #[error(transparent)]
+    Queues(#[from] queues::Error),
+}
 
 /// Which messages [`by_key`] looks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,7 +43,7 @@ pub struct KeyQuery<'a> {
 
 /// Where messages may be that have a key, newest first; [`KeyQuery::is_met_by`] tells whether one
 /// is there.
-pub fn by_key(queues: &Queues, query: &KeyQuery<'_>) -> Result<Vec<PhysicalOffset>, Error> {
+pub fn by_key(queues: &Queues, query: &KeyQuery<'_>) -> Result<Vec<PhysicalOffset>, queues::Error> {
     let KeyQuery { topic, key, stored_ms, max } = query;
     let hash = key_hash(topic, key);
     let range = KeyRange { hash, stored_ms: stored_ms.clone(), max: *max };
@@ -72,9 +87,12 @@ pub fn at_position(
 }
 
 /// When the message of a unit was stored; `None` if it is gone. Milliseconds since the epoch.
-pub fn store_time(log: &CommitLog, unit: &Unit) -> Option<i64> {
-    let stored = log.slice(unit.physical, unit.bytes)?;
-    Record::parse(&stored).ok().map(|record| record.store_timestamp())
+pub fn store_time(log: &CommitLog, unit: &Unit) -> Result<Option<i64>, Error> {
+    let Some(stored) = log.slice(unit.physical, unit.bytes) else { return Ok(None) };
+    let whole = Some(&stored).filter(|stored| unit.is_of(stored));
+    let record = whole.and_then(|stored| Record::parse(stored).ok());
+    let record = record.ok_or(Error::Damaged { position: unit.physical })?;
+    Ok(Some(record.store_timestamp()))
 }
 
 /// When the first message that is still in the queue was stored; `None` if there is none.
@@ -86,10 +104,11 @@ pub fn earliest_store_time(
 ) -> Result<Option<i64>, Error> {
     let bounds = queues.bounds(topic, queue_id)?;
     let unit = queues.unit(topic, queue_id, bounds.min)?;
-    Ok(unit.and_then(|unit| store_time(log, &unit)))
+    unit.map_or(Ok(None), |unit| store_time(log, &unit))
 }
 
-/// Offset by store time, see [`Queues::offset_by_time`].
+/// Offset by store time, see [`Queues::offset_by_time`]. A search that met damage has no result: it
+/// may have gone the wrong way there.
 pub fn offset_by_time(
     queues: &Queues,
     log: &CommitLog,
@@ -98,7 +117,16 @@ pub fn offset_by_time(
     boundary: Boundary,
 ) -> Result<QueueOffset, Error> {
     let (topic, queue_id) = queue;
-    queues.offset_by_time(topic, queue_id, timestamp, boundary, &|unit| store_time(log, unit))
+    let damaged = Cell::new(None);
+    let time_of = |unit: &Unit| {
+        let time = store_time(log, unit);
+        time.unwrap_or_else(|error| {
+            damaged.set(Some(error));
+            None
+        })
+    };
+    let found = queues.offset_by_time(topic, queue_id, timestamp, boundary, &time_of)?;
+    damaged.into_inner().map_or(Ok(found), Err)
 }
 
 #[cfg(test)]
@@ -112,6 +140,7 @@ mod tests {
     use crate::protocol::message::{Draft, body_crc, records};
     use crate::store::{
         Body, Durability, EntryId, LogOptions, ReplayFrom,
+        entry::crc32c,
         files::RealFiles,
         queues::{IndexedMessage, NextOffsets, Options},
         store_file::PreviousLife,
@@ -120,7 +149,7 @@ mod tests {
     const SEGMENT_BYTES: u64 = 1 << 20;
 
     struct Store {
-        _dir: tempfile::TempDir,
+        dir: tempfile::TempDir,
         log: CommitLog,
         queues: Queues,
         next: NextOffsets,
@@ -145,7 +174,7 @@ mod tests {
             let next = NextOffsets::default();
             let (queues, _) =
                 Queues::open(Arc::new(RealFiles), options, retained, next.clone()).unwrap();
-            Self { _dir: dir, log, queues, next }
+            Self { dir, log, queues, next }
         }
 
         /// An entry of messages (topic, properties), all of queue 0.
@@ -168,6 +197,7 @@ mod tests {
                     unit: Unit {
                         physical: PhysicalOffset(record.physical()),
                         bytes: u32::try_from(record.stored_bytes()).unwrap(),
+                        crc: crc32c(record.bytes()),
                         ..Unit::default()
                     },
                     store_timestamp: record.store_timestamp(),
@@ -277,5 +307,38 @@ mod tests {
         let nowhere = offset_by_time(&store.queues, &store.log, ("none", 3), 0, Boundary::Upper);
         assert_eq!(nowhere.unwrap(), QueueOffset(0));
         assert_eq!(store.log.first_index(), EntryIndex(0));
+    }
+
+    #[test]
+    fn damage_moves_no_search_by_time() {
+        use std::os::unix::fs::FileExt;
+        let mut store = Store::new();
+        for now_ms in [10, 20, 30] {
+            store.append(&[("T", "")], now_ms);
+        }
+        let segment = store.dir.path().join("commitlog").join(format!("{:020}", 0));
+        let file = std::fs::File::options().read(true).write(true).open(segment).unwrap();
+        for n in 0..3 {
+            let unit = store.queues.unit("T", 0, QueueOffset(n)).unwrap().unwrap();
+            let mut whole = vec![0; unit.bytes as usize];
+            file.read_exact_at(&mut whole, unit.physical.0).unwrap();
+            for bit in 0..whole.len() * 8 {
+                let mut flawed = whole.clone();
+                flawed[bit / 8] ^= 1 << (bit % 8);
+                file.write_all_at(&flawed, unit.physical.0).unwrap();
+                for boundary in [Boundary::Lower, Boundary::Upper] {
+                    let found = offset_by_time(&store.queues, &store.log, ("T", 0), 20, boundary);
+                    let told = match found {
+                        Ok(offset) => offset == QueueOffset(1),
+                        Err(Error::Damaged { position }) => position == unit.physical,
+                        Err(Error::Queues(_)) => false,
+                    };
+                    assert!(told, "bit {bit} of message {n}, {boundary:?}");
+                }
+                let earliest = earliest_store_time(&store.queues, &store.log, "T", 0);
+                assert_eq!(earliest.ok(), (n > 0).then_some(Some(10)), "bit {bit}");
+            }
+            file.write_all_at(&whole, unit.physical.0).unwrap();
+        }
     }
 }

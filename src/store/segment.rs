@@ -228,12 +228,16 @@ impl Segment {
         self.first_store_ms.get().copied()
     }
 
+    /// Goes on beyond a damaged entry: times never go back, so that nothing seems older than it is.
     fn find_first_store_ms(&self) -> Option<i64> {
         let (mut index, mut at) = (self.first, self.start());
         for _ in 0..ENTRIES_TO_FIRST_MESSAGE_MAX {
             let header = self.header_at(at, index).ok()?;
-            if header.messages > 0 {
-                let records = self.slice(header.first_record(), header.message_bytes)?;
+            if header.messages > 0
+                && let Some(entry) = self.entry(header)
+                && header.check_body(&entry.bytes).is_ok()
+            {
+                let records = entry.records();
                 return Record::parse(&records).ok().map(|record| record.store_timestamp());
             }
             (index, at) = (index.next(), header.end());

@@ -115,8 +115,7 @@ async fn record_at(
     // Whoever waited may have gone.
     broker.group.repair(position, Box::new(move |repaired| drop(answer.send(repaired))));
     let repaired = wait.await.unwrap_or_else(|_| Err("this member is shutting down".to_owned()));
-    let member = broker.identity.member.clone();
-    repaired.map_err(|why| RequestError::MessageDamaged { position, member, why })?;
+    repaired.map_err(|why| broker.damaged(position, why))?;
     Ok(look())
 }
 
@@ -157,4 +156,21 @@ pub(in crate::broker) fn consume_queue(broker: &Broker, request: &Request) -> An
         subscription_data: subscription.map(|subscription| subscription.data()),
     });
     Ok(RemotingCommand::response(ResponseCode::SUCCESS).with_body(body).into())
+}
+
+impl Broker {
+    /// Refuses a request that needs a damaged message.
+    pub(super) fn damaged(&self, position: PhysicalOffset, why: String) -> RequestError {
+        RequestError::MessageDamaged { position, member: self.identity.member.clone(), why }
+    }
+
+    /// Refuses a request that needs a time which cannot be told.
+    pub(super) fn time_unknown(&self, error: query::Error) -> RequestError {
+        match error {
+            query::Error::Damaged { position } => {
+                self.damaged(position, "the log has it as it was written".to_owned())
+            }
+            query::Error::Queues(error) => error.into(),
+        }
+    }
 }

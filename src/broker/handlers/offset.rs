@@ -196,7 +196,8 @@ pub(in crate::broker) fn search_by_time(broker: &Broker, request: &Request) -> A
     let queue = (header.topic.as_str(), queue_id(header.queue_id)?);
     let group = &broker.group;
     let offset =
-        query::offset_by_time(group.queues(), group.log(), queue, header.timestamp, boundary)?;
+        query::offset_by_time(group.queues(), group.log(), queue, header.timestamp, boundary);
+    let offset = offset.map_err(|error| broker.time_unknown(error))?;
     Ok(OffsetAnswer { offset: as_i64(offset.0) }.answer().into())
 }
 
@@ -219,7 +220,8 @@ pub(in crate::broker) fn earliest_store_time(broker: &Broker, request: &Request)
     let header = GetEarliestStoreTime::parse(&request.command)?;
     let (queues, log) = (broker.group.queues(), broker.group.log());
     let queue_id = queue_id(header.queue_id)?;
-    let earliest = query::earliest_store_time(queues, log, &header.topic, queue_id)?;
+    let earliest = query::earliest_store_time(queues, log, &header.topic, queue_id);
+    let earliest = earliest.map_err(|error| broker.time_unknown(error))?;
     Ok(TimestampAnswer { timestamp: earliest.unwrap_or(-1) }.answer().into())
 }
 

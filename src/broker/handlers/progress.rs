@@ -122,7 +122,7 @@ pub(in crate::broker) fn in_time(broker: &Broker, request: &Request) -> Answer {
         let consumed = tables.offset(&group, &topic, queue_id).unwrap_or(0);
         let consumed_ms = if consumed > 0 { stored(consumed)? } else { first };
         let waiting = consumed < bounds.next.0;
-        let delay = if waiting { now_ms - stored(consumed + 1)? } else { 0 };
+        let delay = if waiting { now_ms.saturating_sub(stored(consumed + 1)?) } else { 0 };
         spans.consume_time_span_set.push(QueueTimeSpan {
             consume_time_stamp: consumed_ms,
             consume_time_stamp_str: local_time(consumed_ms),

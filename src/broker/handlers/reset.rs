@@ -105,8 +105,8 @@ fn offset(
     }
     let queue = (header.topic.as_str(), queue_id);
     let (queues, log) = (broker.group.queues(), broker.group.log());
-    let found = query::offset_by_time(queues, log, queue, header.timestamp, Boundary::Lower)?;
-    Ok(found.0)
+    let found = query::offset_by_time(queues, log, queue, header.timestamp, Boundary::Lower);
+    Ok(found.map_err(|error| broker.time_unknown(error))?.0)
 }
 
 /// CLONE_GROUP_OFFSET.

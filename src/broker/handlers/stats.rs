@@ -102,7 +102,8 @@ impl Broker {
         })
     }
 
-    /// When the message before an offset was stored, ms; 0 if there is none.
+    /// When the message before an offset was stored, ms; 0 if there is none, or if that is damaged:
+    /// a figure is not worth refusing all others.
     pub(super) fn stored_before(
         &self,
         topic: &str,
@@ -111,6 +112,7 @@ impl Broker {
     ) -> Result<i64, RequestError> {
         let Some(before) = offset.0.checked_sub(1) else { return Ok(0) };
         let unit = self.group.queues().unit(topic, queue_id, QueueOffset(before))?;
-        Ok(unit.and_then(|unit| query::store_time(self.group.log(), &unit)).unwrap_or(0))
+        let time = unit.and_then(|unit| query::store_time(self.group.log(), &unit).ok()).flatten();
+        Ok(time.unwrap_or(0))
     }
 }

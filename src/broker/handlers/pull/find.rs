@@ -194,9 +194,7 @@ fn mapped(broker: &Broker, units: &[Unit]) -> Result<Option<Vec<Bytes>>, Request
         let here;
         (here, later) = later.split_at(messages);
         if let Some(position) = first_damaged(here, &bytes) {
-            let member = broker.identity.member.clone();
-            let why = "the log has it as it was written".to_owned();
-            return Err(RequestError::MessageDamaged { position, member, why });
+            return Err(broker.damaged(position, "the log has it as it was written".to_owned()));
         }
         mapped.push(bytes.into_bytes());
     }

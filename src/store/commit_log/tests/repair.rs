@@ -158,3 +158,17 @@ fn a_repair_that_cannot_be_synced_poisons_the_log() {
     assert!(matches!(failed, Err(RepairError::Store(Error::Poisoned { .. }))));
     assert!(matches!(append(&two.follower, 9, 1), Err(Error::Poisoned { .. })));
 }
+
+#[test]
+fn a_damaged_time_makes_no_segment_older() {
+    const STORE_TIMESTAMP: u64 = 56; // its place in a record
+    let disk = Disk::new();
+    let (log, _) = disk.open(PreviousLife::New);
+    let drafts = [draft(0, b"body".to_vec())];
+    for (index, store_ms) in [(0, 1000), (1, 1001)] {
+        let body = Body::Data { drafts: &drafts, commands: b"" };
+        log.append(id(index, 1), body, &mut |_| QueueOffset(index), store_ms).unwrap();
+    }
+    disk.write(HEADER_BYTES as u64 + STORE_TIMESTAMP, &5_i64.to_be_bytes());
+    assert_eq!(log.segments()[0].first_store_ms, Some(1001), "of the first that is whole");
+}
