@@ -151,12 +151,14 @@ fn hand_to_readers(broker: &Broker, waiting: WaitingPull) {
 
 fn serve_by(broker: &Broker, waiting: WaitingPull, reader: Reader) {
     let WaitingPull { pull, reply } = waiting;
+    // Asked before the tables: a follower that lags may know of a reset that was told long ago.
+    let leads = broker.is_leader();
     // A follower interrupts only whom it held: a consumer that knows no leader would ask again at
     // once, and for ever. Others are told by the leader, where their next pull goes.
     if let Some(offset) = broker.tables().reset(&pull.group, &pull.topic, pull.queue_id)
-        && (pull.was_held || broker.is_leader())
+        && (pull.was_held || leads)
     {
-        return tell_reset(broker, &pull, reply, offset);
+        return tell_reset(broker, &pull, reply, offset, leads);
     }
     match find(broker, &pull, reply.connection().peer(), reader) {
         Ok(Found::Answer(answer)) => reply.answer(answer),
@@ -193,11 +195,11 @@ fn repair(broker: &Broker, waiting: WaitingPull, position: PhysicalOffset) {
 
 /// Tells the consumer where it goes on, once it is noted that it was told. Only the leader can note
 /// that: a follower sends the consumer there.
-fn tell_reset(broker: &Broker, pull: &Pull, reply: ReplyTo, offset: u64) {
+fn tell_reset(broker: &Broker, pull: &Pull, reply: ReplyTo, offset: u64, leads: bool) {
     let bounds = broker.group.queues().bounds(&pull.topic, pull.queue_id).unwrap_or_default();
     let topic_sys_flag = broker.tables().topic(&pull.topic).map_or(0, |topic| topic.sys_flag);
     let mut head = head(pull, topic_sys_flag, bounds);
-    if !broker.is_leader() {
+    if !leads {
         let code = ResponseCode::PULL_RETRY_IMMEDIATELY;
         return reply.answer(head.answer(code, "OFFSET_RESET"));
     }

@@ -57,10 +57,12 @@ pub(super) fn find(
     let tables = broker.tables();
     let topic = topic_of(&tables, &pull.topic, pull.queue_id.into(), consumer)?; // as of now
     let settings = broker.settings.current(&tables);
+    // Asked first: who leads by now may have read, a moment ago, as a follower that lagged behind.
+    let leads = broker.is_leader();
     let read = read(broker, pull, &settings)?;
     let head = head(pull, topic.sys_flag, read.bounds);
     let at = |next| PullAnswer { next_begin_offset: next, ..head };
-    match verdict(read.outcome, pull, broker.is_leader()) {
+    match verdict(read.outcome, pull, leads) {
         Verdict::Messages { units, next } => {
             if reader == Reader::Connection && are_old(broker, &settings, &units) {
                 return Ok(Found::Old);
