@@ -84,7 +84,7 @@ async fn open_store(
 ) -> Result<Opened, StartError> {
     let dir = options.dir.clone();
     let reserve = Reserve::new(Arc::clone(files), &options.log_dir, options.segment_bytes);
-    let files: Arc<dyn Files> = Arc::new(reserve.clone());
+    let (disk, files): (_, Arc<dyn Files>) = (files, Arc::new(reserve.clone()));
     let used = !files.list(&options.log_dir).unwrap_or_default().is_empty();
     if !used {
         disk_space::check_new_log(&*files, &options.log_dir, options.segment_bytes)?;
@@ -115,8 +115,9 @@ async fn open_store(
     let retained = log.first_position()..start.progress.position;
     let queue_options =
         queues::Options { dir: dir.join("consumequeue"), segment_bytes: options.segment_bytes };
+    // Not from the reserve: derived data would take it whole, and then nothing could be purged.
     let (queues, opening) =
-        Queues::open(Arc::clone(&files), queue_options, retained, start.next.clone())
+        Queues::open(Arc::clone(disk), queue_options, retained, start.next.clone())
             .map_err(StorageError::from)?;
     let room = Arc::new(Room::new(log.clone(), queues.clone(), options));
     room.look_first(&*files);
