@@ -5,6 +5,7 @@
 //! from: snapshots of crossed segment boundaries, runs of derived data, the log up to the
 //! checkpoint's position, the checkpoint. Only then are files removed that it no longer needs.
 
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{self, TryRecvError};
@@ -105,6 +106,9 @@ struct Progress {
     settled: PhysicalOffset,
     /// What has gone from the log, but not all of it from the disk.
     gone: Option<PhysicalOffset>,
+    /// Boundary snapshots to be written, also after a failure: no checkpoint passes them, because
+    /// apply would never cross their boundaries again, and retention goes by them.
+    unsaved: VecDeque<Captured>,
     /// It was said that there is no room.
     no_room: bool,
 }
@@ -113,10 +117,12 @@ impl Progress {
     fn work(&mut self, parts: &StoreParts, job: Job) {
         let done = match job {
             Job::Checkpoint { captured, crossed } => {
-                let position = captured.progress.position;
-                parts.checkpoint(&captured, &crossed).map(|()| self.settled = position)
+                self.unsaved.extend(crossed);
+                let done = parts.checkpoint(&captured, &mut self.unsaved);
+                done.map(|()| self.settled = captured.progress.position)
             }
             Job::DropBefore(position) => {
+                self.unsaved.retain(|boundary| boundary.progress.position >= position);
                 self.gone = Some(position);
                 Ok(())
             }
@@ -166,14 +172,16 @@ fn merge(queues: &Queues, settled: PhysicalOffset) -> Result<(), StorageError> {
 }
 
 impl StoreParts {
-    /// Writes what a start at `captured` needs; everything is on disk when this returns.
+    /// Writes what a start at `captured` needs; everything is on disk when this returns. What is
+    /// saved is taken from `crossed`.
     pub(super) fn checkpoint(
         &self,
         captured: &Captured,
-        crossed: &[Captured],
+        crossed: &mut VecDeque<Captured>,
     ) -> Result<(), StorageError> {
-        for boundary in crossed {
+        while let Some(boundary) = crossed.front() {
             self.snapshots.save(boundary.progress.position, &snapshot::encode(boundary))?;
+            crossed.pop_front();
         }
         self.queues.flush()?;
         self.log.sync_now()?;
@@ -197,5 +205,39 @@ impl StoreParts {
     pub(super) fn drop_before(&self, position: PhysicalOffset) -> Result<(), StorageError> {
         self.queues.drop_before(position)?;
         Ok(self.snapshots.remove_before(position)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::raft::group_tests::options_alone;
+    use crate::raft::open;
+    use crate::store::simulated_disk::SimulatedDisk;
+
+    #[test]
+    fn no_checkpoint_passes_a_boundary_whose_snapshot_could_not_be_saved() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = SimulatedDisk::new(64 << 20);
+        let options = options_alone(dir.path());
+        let opened = open::open_undamaged(Arc::new(disk.clone()), &options).unwrap();
+        let other = SimulatedDisk::new(1 << 20); // on which nobody else takes steps
+        let snapshots = SnapshotFiles::open(Arc::new(other.clone()), "/snapshots".into()).unwrap();
+        let parts = StoreParts { snapshots, ..opened.parts };
+        let mut progress = Progress::default();
+        let mut checkpoint = |position: u64, boundaries: &[u64]| {
+            let at = |position: &u64| {
+                let mut captured = opened.machine.state().capture();
+                captured.progress.position = PhysicalOffset(*position);
+                captured
+            };
+            let crossed = boundaries.iter().map(at).collect();
+            progress.work(&parts, Job::Checkpoint { captured: Box::new(at(&position)), crossed });
+            let saved = parts.snapshots.positions().unwrap();
+            (progress.settled.0, saved.iter().map(|at| at.0).collect::<Vec<_>>())
+        };
+        other.fail_at(other.step_count());
+        assert_eq!(checkpoint(250, &[100, 200]), (0, vec![]));
+        assert_eq!(checkpoint(350, &[300]), (350, vec![100, 200, 300]));
     }
 }

@@ -158,10 +158,10 @@ impl Life<'_> {
 
     fn checkpoint(&mut self) -> Result<(), Failed> {
         let Store { machine, parts, .. } = &self.store;
-        let crossed = machine.take_crossed();
+        let mut crossed = machine.take_crossed().into();
         parts.queues.freeze();
         let captured = machine.state().capture();
-        parts.checkpoint(&captured, &crossed)?;
+        parts.checkpoint(&captured, &mut crossed)?;
         self.promised.applied = captured.progress.last.map(|last| last.index.0);
         while parts.queues.merge(captured.progress.position)? {}
         Ok(())

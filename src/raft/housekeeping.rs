@@ -278,7 +278,12 @@ impl Housekeeping {
     /// Writes a last checkpoint, ends the store thread and marks the store as cleanly closed.
     pub(super) fn finish(&self) {
         let mut state = self.0.state.lock();
-        let last = self.checkpoint();
+        let mut last = self.checkpoint();
+        if let (Some(Job::Checkpoint { crossed: before, .. }), Job::Checkpoint { crossed, .. }) =
+            (state.waiting.take(), &mut last)
+        {
+            crossed.splice(..0, before); // handed out, and never taken
+        }
         if let Some(thread) = state.thread.take() {
             thread.finish(last);
         }

@@ -1,5 +1,6 @@
 //! A member's store without the member: what crashes and the clocks of others do to it.
 
+use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -159,7 +160,7 @@ async fn apply_and_checkpoint(opened: &mut Opened) {
     let entries = entries.into_iter().map(|entry| Ok((entry, None)));
     opened.machine.apply(futures_util::stream::iter(entries)).await.unwrap();
     opened.machine.state().queues().freeze();
-    opened.parts.checkpoint(&opened.machine.state().capture(), &[]).unwrap();
+    opened.parts.checkpoint(&opened.machine.state().capture(), &mut VecDeque::new()).unwrap();
 }
 
 #[tokio::test]
