@@ -30,6 +30,9 @@ type Answering = Pin<Box<dyn Future<Output = Answer> + Send>>;
 enum Route {
     /// At once.
     Now(fn(&Broker, &Request) -> Answer),
+    /// When a thread that may wait for the disk has read what it needs, anywhere in the log and its
+    /// derived data; the connection's next request waits for that.
+    LookUp(fn(&Broker, &Request) -> Answer),
     /// When it has changed or asked something; the connection's next request waits for that.
     Later(fn(Arc<Broker>, Request) -> Answering),
     /// By itself, whenever it likes.
@@ -38,7 +41,7 @@ enum Route {
 
 /// The table. Requests that only the VIP port refuses are in [`is_refused_on_vip_port`].
 fn route(code: RequestCode) -> Option<Route> {
-    use Route::{Later, Now, Own};
+    use Route::{Later, LookUp, Now, Own};
     Some(match code {
         RequestCode::SEND_MESSAGE
         | RequestCode::SEND_MESSAGE_V2
@@ -49,10 +52,10 @@ fn route(code: RequestCode) -> Option<Route> {
         RequestCode::CLONE_GROUP_OFFSET => Later(reset::clone),
         RequestCode::QUERY_CONSUMER_OFFSET => Own(offset::query),
         RequestCode::UPDATE_CONSUMER_OFFSET => Own(offset::update),
-        RequestCode::SEARCH_OFFSET_BY_TIMESTAMP => Now(offset::search_by_time),
+        RequestCode::SEARCH_OFFSET_BY_TIMESTAMP => LookUp(offset::search_by_time),
         RequestCode::GET_MAX_OFFSET => Now(offset::max),
-        RequestCode::GET_MIN_OFFSET => Now(offset::min),
-        RequestCode::GET_EARLIEST_MSG_STORETIME => Now(offset::earliest_store_time),
+        RequestCode::GET_MIN_OFFSET => LookUp(offset::min),
+        RequestCode::GET_EARLIEST_MSG_STORETIME => LookUp(offset::earliest_store_time),
         RequestCode::GET_ALL_CONSUMER_OFFSET => Now(offset::all),
 
         RequestCode::HEART_BEAT => Own(client::heartbeat),
@@ -69,9 +72,9 @@ fn route(code: RequestCode) -> Option<Route> {
         RequestCode::LOCK_BATCH_MQ => Own(lock::lock),
         RequestCode::UNLOCK_BATCH_MQ => Own(lock::unlock),
 
-        RequestCode::QUERY_MESSAGE => Later(message::by_key),
-        RequestCode::VIEW_MESSAGE_BY_ID => Later(message::by_id),
-        RequestCode::QUERY_CONSUME_QUEUE => Now(message::consume_queue),
+        RequestCode::QUERY_MESSAGE => LookUp(message::by_key),
+        RequestCode::VIEW_MESSAGE_BY_ID => LookUp(message::by_id),
+        RequestCode::QUERY_CONSUME_QUEUE => LookUp(message::consume_queue),
 
         RequestCode::UPDATE_AND_CREATE_TOPIC => Later(topic::update),
         RequestCode::UPDATE_AND_CREATE_TOPIC_LIST => Later(topic::update_list),
@@ -91,11 +94,11 @@ fn route(code: RequestCode) -> Option<Route> {
 
         RequestCode::UPDATE_BROKER_CONFIG => Later(config::update),
         RequestCode::GET_BROKER_CONFIG => Now(config::get),
-        RequestCode::GET_BROKER_RUNTIME_INFO => Now(runtime_info::get),
-        RequestCode::GET_TOPIC_STATS_INFO => Now(stats::of_topic),
-        RequestCode::GET_CONSUME_STATS => Now(progress::of_group),
-        RequestCode::GET_BROKER_CONSUME_STATS => Now(progress::of_all_groups),
-        RequestCode::QUERY_CONSUME_TIME_SPAN => Now(progress::in_time),
+        RequestCode::GET_BROKER_RUNTIME_INFO => LookUp(runtime_info::get),
+        RequestCode::GET_TOPIC_STATS_INFO => LookUp(stats::of_topic),
+        RequestCode::GET_CONSUME_STATS => LookUp(progress::of_group),
+        RequestCode::GET_BROKER_CONSUME_STATS => LookUp(progress::of_all_groups),
+        RequestCode::QUERY_CONSUME_TIME_SPAN => LookUp(progress::in_time),
         RequestCode::VIEW_BROKER_STATS_DATA => Now(stats::counted),
         RequestCode::CLEAN_EXPIRED_CONSUMEQUEUE | RequestCode::CLEAN_UNUSED_TOPIC => {
             Now(stats::clean)
@@ -138,6 +141,14 @@ impl Handler for Dispatcher {
                 let request = Request { command, connection: Arc::clone(connection) };
                 reply.answer(answer(code, handler(broker, &request)));
                 Handled::Done
+            }
+            Route::LookUp(handler) => {
+                let request = Request { command, connection: Arc::clone(connection) };
+                let broker = Arc::clone(broker);
+                Handled::Wait(Box::pin(async move {
+                    let found = broker.look_up(move |broker| handler(broker, &request)).await;
+                    reply.answer(answer(code, found));
+                }))
             }
             Route::Later(handler) => {
                 let request = Request { command, connection: Arc::clone(connection) };

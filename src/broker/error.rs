@@ -200,7 +200,7 @@ pub enum RequestError {
         held: usize,
     },
     /// No more requests can wait for the disk.
-    #[error("too many requests for old messages wait for the disk; try again later")]
+    #[error("too many requests wait for the disk; try again later")]
     ReadersBusy,
     /// The change was not made, or may have been made: see [`ProposeError`].
     #[error("{}", propose_remark(.0))]

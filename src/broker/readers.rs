@@ -1,6 +1,7 @@
-//! Threads for pulls that may have to wait for the disk: what is far behind the end of the log has
-//! probably left memory. Connections share few threads, and each of these serves sends and
-//! heartbeats, too; a thread here may wait for as long as the disk likes.
+//! Threads for what may have to wait for the disk: pulls of what is far behind the end of the log
+//! and has probably left memory, and look-ups by time, key, position or number, which may read
+//! anywhere. Connections share few threads, and each of these serves sends and heartbeats, too; a
+//! thread here may wait for as long as the disk likes.
 
 use std::collections::VecDeque;
 use std::io;

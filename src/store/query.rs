@@ -67,9 +67,9 @@ fn has_key(record: &Record<'_>, topic: &str, wanted: &str) -> bool {
             || properties.keys.into_iter().flat_map(key::split_keys).any(|key| key == wanted))
 }
 
-/// The record that starts at `at`; `None` if none does, or if the entry around it is damaged. `at` may be anything,
-/// as it comes from clients: a place within a record, beyond `applied_to` or below the start of the
-/// log.
+/// The record that starts at `at`; `None` if none does, or if the entry around it is damaged. `at`
+/// may be anything, as it comes from clients: a place within a record, beyond `applied_to` or below
+/// the start of the log.
 pub fn at_position(
     log: &CommitLog,
     applied_to: PhysicalOffset,

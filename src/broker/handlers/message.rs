@@ -1,10 +1,5 @@
 //! Looking messages up: by key (12), by physical offset (33); units of a ConsumeQueue (321).
 
-use std::pin::Pin;
-use std::sync::Arc;
-
-use tokio::sync::oneshot;
-
 use crate::ids::{PhysicalOffset, QueueOffset};
 use crate::net;
 use crate::protocol::bodies::{self, ConsumeQueueBody, ConsumeQueueUnit};
@@ -23,8 +18,6 @@ use crate::broker::subscription::TagFilter;
 
 use super::offset::{as_i64, queue_id};
 
-type Answering = Pin<Box<dyn Future<Output = Answer> + Send>>;
-
 /// Most messages of one answer, whatever the client asks for.
 const MESSAGES_MAX: usize = 256;
 /// Most bytes of one answer beyond its first message.
@@ -33,38 +26,35 @@ const ANSWER_BYTES_MAX: usize = 8 * 1024 * 1024;
 const UNITS_MAX: usize = 4096;
 
 /// QUERY_MESSAGE: by one of the message's keys or by its unique key.
-pub(in crate::broker) fn by_key(broker: Arc<Broker>, request: Request) -> Answering {
-    Box::pin(async move {
-        let header = QueryMessage::parse(&request.command)?;
-        if header.index_type.as_deref() == Some("T") {
-            return Err(RequestError::NoMessageByKey); // tags are not indexed, and a tag is no key
+pub(in crate::broker) fn by_key(broker: &Broker, request: &Request) -> Answer {
+    let header = QueryMessage::parse(&request.command)?;
+    if header.index_type.as_deref() == Some("T") {
+        return Err(RequestError::NoMessageByKey); // tags are not indexed, and a tag is no key
+    }
+    let query = KeyQuery {
+        topic: &header.topic,
+        key: &header.key,
+        stored_ms: header.begin_timestamp..=header.end_timestamp,
+        max: messages_max(broker, &header),
+    };
+    let queues = broker.group.queues();
+    let (mut records, mut bytes) = (Vec::new(), 0);
+    for at in query::by_key(queues, &query)? {
+        let found = record_at(broker, at, |stored| query.is_met_by(stored))?;
+        bytes += found.as_ref().map_or(0, |stored| stored.len());
+        if bytes > ANSWER_BYTES_MAX && !records.is_empty() {
+            break;
         }
-        let query = KeyQuery {
-            topic: &header.topic,
-            key: &header.key,
-            stored_ms: header.begin_timestamp..=header.end_timestamp,
-            max: messages_max(&broker, &header),
-        };
-        let queues = broker.group.queues();
-        let (mut records, mut bytes) = (Vec::new(), 0);
-        for at in query::by_key(queues, &query)? {
-            let found = record_at(&broker, at, |stored| query.is_met_by(stored)).await?;
-            bytes += found.as_ref().map_or(0, |stored| stored.len());
-            if bytes > ANSWER_BYTES_MAX && !records.is_empty() {
-                break;
-            }
-            records.extend(found.map(MappedBytes::into_bytes));
-            tokio::task::yield_now().await; // a look may take as long as reading a whole entry
-        }
-        if records.is_empty() {
-            return Err(RequestError::NoMessageByKey);
-        }
-        let head = QueryMessageAnswer {
-            index_last_update_phyoffset: as_i64(queues.applied_to().0),
-            index_last_update_timestamp: crate::clock::wall_ms(),
-        };
-        Ok(net::Answer::Records { head: head.answer(), records })
-    })
+        records.extend(found.map(MappedBytes::into_bytes));
+    }
+    if records.is_empty() {
+        return Err(RequestError::NoMessageByKey);
+    }
+    let head = QueryMessageAnswer {
+        index_last_update_phyoffset: as_i64(queues.applied_to().0),
+        index_last_update_timestamp: crate::clock::wall_ms(),
+    };
+    Ok(net::Answer::Records { head: head.answer(), records })
 }
 
 fn messages_max(broker: &Broker, header: &QueryMessage) -> usize {
@@ -78,45 +68,38 @@ fn messages_max(broker: &Broker, header: &QueryMessage) -> usize {
 }
 
 /// VIEW_MESSAGE_BY_ID: the record that starts at a physical offset.
-pub(in crate::broker) fn by_id(broker: Arc<Broker>, request: Request) -> Answering {
-    Box::pin(async move {
-        let offset = ViewMessage::parse(&request.command)?.offset;
-        let nothing = RequestError::NoMessageAt { offset };
-        let Ok(at) = u64::try_from(offset).map(PhysicalOffset) else { return Err(nothing) };
-        let record = at_position(&broker, at).await?.ok_or(nothing)?;
-        let head = RemotingCommand::response(ResponseCode::SUCCESS);
-        Ok(net::Answer::Records { head, records: vec![record.into_bytes()] })
-    })
+pub(in crate::broker) fn by_id(broker: &Broker, request: &Request) -> Answer {
+    let offset = ViewMessage::parse(&request.command)?.offset;
+    let nothing = RequestError::NoMessageAt { offset };
+    let Ok(at) = u64::try_from(offset).map(PhysicalOffset) else { return Err(nothing) };
+    let record = at_position(broker, at)?.ok_or(nothing)?;
+    let head = RemotingCommand::response(ResponseCode::SUCCESS);
+    Ok(net::Answer::Records { head, records: vec![record.into_bytes()] })
 }
 
-/// The record at a position that a client names, repaired first if it is damaged.
-pub(super) async fn at_position(
+/// The record at a position that a client names.
+pub(super) fn at_position(
     broker: &Broker,
     position: PhysicalOffset,
 ) -> Result<Option<MappedBytes>, RequestError> {
-    record_at(broker, position, |_| true).await
+    record_at(broker, position, |_| true)
 }
 
-/// The record at a position, if it is the one that is looked for. If it is not, because its entry
-/// is damaged, that is repaired first.
-async fn record_at(
+/// The record at a position, if it is the one that is looked for. An error if it may only seem not
+/// to be, because its entry is damaged.
+fn record_at(
     broker: &Broker,
     position: PhysicalOffset,
     is_it: impl Fn(&[u8]) -> bool,
 ) -> Result<Option<MappedBytes>, RequestError> {
     let (queues, log) = (broker.group.queues(), broker.group.log());
-    let at = || query::at_position(log, queues.applied_to(), position);
-    let look = || at().filter(|stored| is_it(stored));
-    let found = look();
-    if found.is_some() || log.check_at(position).is_ok() {
-        return Ok(found);
+    let found = query::at_position(log, queues.applied_to(), position);
+    let found = found.filter(|stored| is_it(stored));
+    if found.is_none() {
+        let whole = log.check_at(position);
+        whole.map_err(|error| broker.damaged(position, error.to_string()))?;
     }
-    let (answer, wait) = oneshot::channel();
-    // Whoever waited may have gone.
-    broker.group.repair(position, Box::new(move |repaired| drop(answer.send(repaired))));
-    let repaired = wait.await.unwrap_or_else(|_| Err("this member is shutting down".to_owned()));
-    repaired.map_err(|why| broker.damaged(position, why))?;
-    Ok(look())
+    Ok(found)
 }
 
 /// QUERY_CONSUME_QUEUE.
@@ -156,21 +139,4 @@ pub(in crate::broker) fn consume_queue(broker: &Broker, request: &Request) -> An
         subscription_data: subscription.map(|subscription| subscription.data()),
     });
     Ok(RemotingCommand::response(ResponseCode::SUCCESS).with_body(body).into())
-}
-
-impl Broker {
-    /// Refuses a request that needs a damaged message.
-    pub(super) fn damaged(&self, position: PhysicalOffset, why: String) -> RequestError {
-        RequestError::MessageDamaged { position, member: self.identity.member.clone(), why }
-    }
-
-    /// Refuses a request that needs a time which cannot be told.
-    pub(super) fn time_unknown(&self, error: query::Error) -> RequestError {
-        match error {
-            query::Error::Damaged { position } => {
-                self.damaged(position, "the log has it as it was written".to_owned())
-            }
-            query::Error::Queues(error) => error.into(),
-        }
-    }
 }

@@ -5,6 +5,7 @@ pub mod client;
 pub mod config;
 pub mod group;
 pub mod lock;
+pub mod look_up;
 pub mod message;
 pub mod offset;
 pub mod progress;
@@ -25,6 +26,8 @@ pub enum Reading {
     Pull(pull::WaitingPull),
     /// A question of a group that is new to a queue.
     Offset(offset::WaitingQuery),
+    /// Whatever else reads anywhere.
+    LookUp(look_up::LookUp),
 }
 
 impl Reading {
@@ -33,6 +36,7 @@ impl Reading {
         match self {
             Self::Pull(waiting) => pull::read(broker, waiting),
             Self::Offset(waiting) => offset::read(broker, waiting),
+            Self::LookUp(look_up) => look_up.go_on(broker),
         }
     }
 }

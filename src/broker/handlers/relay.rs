@@ -41,7 +41,8 @@ pub(in crate::broker) fn consume_directly(broker: Arc<Broker>, request: Request)
         let (_, physical) = id::parse(message_id).ok_or_else(|| {
             RequestError::Parameter(format!("msgId [{message_id}] is no offset message id"))
         })?;
-        let record = message::at_position(&broker, PhysicalOffset(physical)).await?;
+        let look = move |broker: &Broker| message::at_position(broker, PhysicalOffset(physical));
+        let record = broker.look_up(look).await?;
         let record = record.ok_or_else(|| RequestError::NoMessageAt {
             offset: i64::try_from(physical).unwrap_or(i64::MAX),
         })?;

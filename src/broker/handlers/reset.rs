@@ -29,9 +29,10 @@ type Answering = Pin<Box<dyn Future<Output = Answer> + Send>>;
 /// INVOKE_BROKER_TO_RESET_OFFSET.
 pub(in crate::broker) fn reset(broker: Arc<Broker>, request: Request) -> Answering {
     Box::pin(async move {
-        let header = ResetOffset::parse(&request.command)?;
+        let header = Arc::new(ResetOffset::parse(&request.command)?);
         broker.require_leader()?;
-        let commits = wanted(&broker, &header)?;
+        let asked = Arc::clone(&header);
+        let commits = broker.look_up(move |broker| wanted(broker, &asked)).await?;
         tracing::info!(
             group = header.group,
             topic = header.topic,

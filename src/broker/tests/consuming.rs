@@ -124,6 +124,53 @@ async fn where_a_new_group_starts_is_not_read_by_the_raft_thread() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn look_ups_are_not_read_by_the_threads_of_connections() {
+    let broker = deploy().await;
+    broker.create_topic("T", 1).await;
+    broker.send("T", 0, "x", "first").await;
+    let fields = [
+        ("topic", "T"),
+        ("queueId", "0"),
+        ("timestamp", "0"),
+        ("key", "k"),
+        ("maxNum", "9"),
+        ("beginTimestamp", "0"),
+        ("endTimestamp", "9"),
+        ("offset", "0"),
+        ("index", "0"),
+        ("count", "9"),
+        ("consumerGroup", "g"),
+        ("group", "g"),
+        ("isOrder", "false"),
+        ("isForce", "true"),
+    ];
+    let codes = [
+        RequestCode::SEARCH_OFFSET_BY_TIMESTAMP,
+        RequestCode::GET_MIN_OFFSET,
+        RequestCode::GET_EARLIEST_MSG_STORETIME,
+        RequestCode::QUERY_MESSAGE,
+        RequestCode::VIEW_MESSAGE_BY_ID,
+        RequestCode::QUERY_CONSUME_QUEUE,
+        RequestCode::INVOKE_BROKER_TO_RESET_OFFSET,
+        RequestCode::GET_BROKER_RUNTIME_INFO,
+        RequestCode::GET_TOPIC_STATS_INFO,
+        RequestCode::GET_CONSUME_STATS,
+        RequestCode::GET_BROKER_CONSUME_STATS,
+        RequestCode::QUERY_CONSUME_TIME_SPAN,
+    ];
+    for code in codes {
+        assert_ne!(broker.ask(code, &fields).await.code, 2, "{code}");
+    }
+    broker.running.broker().readers.close();
+    for code in codes {
+        let refused = broker.ask(code, &fields).await;
+        assert_eq!(refused.code, 2, "nobody is left to read: {code} {refused:?}");
+    }
+    broker.send("T", 0, "x", "second").await;
+    broker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn senseless_pulls_are_told_what_is_wrong() {
     let broker = deploy().await;
     broker.create_topic("T", 1).await;
