@@ -218,9 +218,8 @@ mod tests {
     #[test]
     fn no_checkpoint_passes_a_boundary_whose_snapshot_could_not_be_saved() {
         let dir = tempfile::tempdir().unwrap();
-        let disk = SimulatedDisk::new(64 << 20);
-        let options = options_alone(dir.path());
-        let opened = open::open_undamaged(Arc::new(disk.clone()), &options).unwrap();
+        let (disk, options) = (SimulatedDisk::new(64 << 20), options_alone(dir.path()));
+        let opened = open::open_undamaged(Arc::new(disk), &options).unwrap();
         let other = SimulatedDisk::new(1 << 20); // on which nobody else takes steps
         let snapshots = SnapshotFiles::open(Arc::new(other.clone()), "/snapshots".into()).unwrap();
         let parts = StoreParts { snapshots, ..opened.parts };

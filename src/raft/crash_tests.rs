@@ -54,7 +54,12 @@ impl Store {
     fn open(disk: &SimulatedDisk, dir: &Path) -> Result<Self, StartError> {
         let opened = open::open_undamaged(Arc::new(disk.clone()), &options(dir))?;
         let vote = opened.votes.vote();
-        let (log, machine) = (opened.log, opened.machine);
+        let (log, mut machine) = (opened.log, opened.machine);
+        let offered = now(machine.get_current_snapshot()).unwrap();
+        if offered.is_some_and(|offered| offered.snapshot.is_empty()) {
+            let why = "the snapshot at the log's start is lost".to_owned();
+            return Err(StartError::Core { why });
+        }
         let state = machine.state().clone();
         let storage = LogStore::new(log.clone(), opened.votes, state, opened.room, opened.repairs);
         Ok(Self { held: opened.store, vote, log, storage, machine, parts: opened.parts })
@@ -169,9 +174,9 @@ impl Life<'_> {
 
     /// As retention and openraft do it: the snapshot first, then the log, then what is derived.
     fn purge(&mut self) -> Result<(), Failed> {
-        let stored = self.store.parts.snapshots.positions()?;
-        let position = *stored.last().unwrap();
-        self.store.machine.want_snapshot(position);
+        let all = PhysicalOffset(0)..PhysicalOffset(u64::MAX);
+        let highest = self.store.parts.snapshots.highest(all.start, all.end)?;
+        self.store.machine.want_snapshot(highest.unwrap());
         let snapshot = now(self.store.machine.build_snapshot())?;
         let upto = snapshot.meta.last_log_id.unwrap();
         self.promised.kept = self.promised.kept.split_off(&(upto.index + 1));

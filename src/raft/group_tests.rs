@@ -519,6 +519,65 @@ fn purged_segments_are_not_missed_by_an_emptied_member() {
     }
 }
 
+/// Changes the last byte of a snapshot.
+fn rot_snapshot(cluster: &Cluster, member: usize, position: u64) {
+    let path = cluster.options(member).dir.join(format!("snapshots/{position:020}"));
+    let mut content = std::fs::read(&path).unwrap();
+    *content.last_mut().unwrap() ^= 1;
+    std::fs::write(&path, content).unwrap();
+}
+
+fn until_purged(group: &Group, behind: u64) -> u64 {
+    until("it purged", || {
+        group.purge_now();
+        Some(group.status().first_position.0).filter(|first| *first > behind)
+    })
+}
+
+#[test]
+fn a_rotten_snapshot_is_passed_over_and_a_start_does_without_it() {
+    let mut cluster = Cluster::new(1);
+    let (_, group) = cluster.leader();
+    let body = "x".repeat(64 * 1024);
+    (0..60).for_each(|_| drop(send(&group, "T", 0, &body)));
+    let segment = cluster.options(0).segment_bytes;
+    let newest = cluster.options(0).dir.join(format!("snapshots/{:020}", 3 * segment));
+    until("the boundaries have snapshots", || newest.exists().then_some(()));
+    rot_snapshot(&cluster, 0, 3 * segment);
+    assert_eq!(until_purged(&group, 0), 2 * segment);
+    assert!(!newest.exists());
+
+    drop(group);
+    cluster.stop(0);
+    rot_snapshot(&cluster, 0, 2 * segment);
+    cluster.start(0);
+    let (_, group) = cluster.leader();
+    (0..40).for_each(|_| drop(send(&group, "T", 0, &body)));
+    until_purged(&group, 2 * segment);
+    assert_eq!(group.status().stopped, None);
+}
+
+#[test]
+fn an_emptied_member_waits_for_a_leader_whose_snapshot_is_lost_until_it_purges_again() {
+    let mut cluster = Cluster::patient(3);
+    let body = "x".repeat(64 * 1024);
+    (0..60).for_each(|_| drop(cluster.send("T", 0, &body)));
+    let firsts: Vec<u64> = cluster.running().map(|(_, group)| until_purged(group, 0)).collect();
+    (0..3).for_each(|i| cluster.stop(i));
+    std::fs::remove_dir_all(cluster.dir.path().join("n0")).unwrap();
+    [1, 2].into_iter().for_each(|i| rot_snapshot(&cluster, i, firsts[i]));
+    (0..3).for_each(|i| cluster.start(i));
+    (0..40).for_each(|_| drop(cluster.send("T", 0, &body)));
+    for i in [1, 2] {
+        until_purged(cluster.members[i].as_ref().unwrap(), firsts[i]);
+    }
+    let emptied = cluster.members[0].clone().unwrap();
+    until("the emptied member has the rest", || {
+        (emptied.queues().bounds("T", 0).unwrap().next == QueueOffset(100)).then_some(())
+    });
+    assert!(cluster.running().all(|(_, group)| group.status().stopped.is_none()));
+}
+
 #[test]
 fn a_leader_that_loses_its_quorum_answers_everything_and_goes_on_when_it_is_back() {
     let mut cluster = Cluster::new(3);

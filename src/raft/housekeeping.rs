@@ -48,6 +48,9 @@ const AHEAD: Duration = Duration::from_secs(60);
 /// … each so long.
 const BETWEEN_CLOCKS_TOLD: Duration = Duration::from_secs(600);
 
+/// How long there is no snapshot to purge by before the log tells, each time.
+const BETWEEN_MISSING_TOLD: Duration = Duration::from_secs(600);
+
 /// Decides and hands out the jobs. Cloning shares it.
 #[derive(Clone)]
 pub(super) struct Housekeeping(Arc<Shared>);
@@ -75,6 +78,8 @@ struct State {
     mended: Option<Instant>,
     /// When the log last told that this member's clock is ahead.
     told_clocks: Option<Instant>,
+    /// Since when no snapshot was found to purge by, or since the log told.
+    missing: Option<Instant>,
     /// The log's first position, as far as the derived data knows.
     dropped: PhysicalOffset,
 }
@@ -99,6 +104,7 @@ impl Housekeeping {
             last: Instant::now(),
             mended: None,
             told_clocks: None,
+            missing: None,
             dropped: PhysicalOffset(0), // a former life may have left some
         };
         let files = Arc::clone(&parts.files);
@@ -177,16 +183,36 @@ impl Housekeeping {
     /// members behind it get, and openraft purges the log up to it.
     async fn purge(&self, space: Space, asked: Asked) {
         let Some(purge) = self.due(space, asked).await else { return };
-        let position = purge.before;
-        // The snapshot is written after apply has crossed the boundary; before, it must wait.
-        let stored = self.0.parts.snapshots.positions().unwrap_or_default();
-        if !stored.contains(&position) || self.0.machine.offered() >= Some(position) {
-            return;
+        let (upto, offered) = (purge.before, self.0.machine.offered());
+        let above = offered.unwrap_or(PhysicalOffset(0));
+        if above >= upto {
+            return; // it is on its way
         }
-        tracing::info!(before = %position, segments = purge.segments, why = ?purge.reason, "purging");
-        self.0.machine.want_snapshot(position);
+        let snapshots = self.0.parts.snapshots.clone();
+        let find = move || snapshots.highest(above, upto);
+        let snapshot = match checkpointer::aside(&*self.0.parts.files, find).await {
+            Some(Ok(Some(snapshot))) => snapshot,
+            Some(Ok(None)) => return self.tell_missing(upto),
+            Some(Err(error)) => return tracing::warn!(%error, "could not purge"),
+            None => return,
+        };
+        self.0.state.lock().missing = None;
+        let before = snapshot.position;
+        tracing::info!(%before, due = %upto, why = ?purge.reason, "purging");
+        self.0.machine.want_snapshot(snapshot);
         if let Err(error) = self.0.raft.trigger().snapshot().await {
-            tracing::warn!(%error, %position, "could not purge");
+            tracing::warn!(%error, %before, "could not purge");
+        }
+    }
+
+    /// There is no snapshot to purge by. That is usual for a moment: it is written after apply has
+    /// crossed the boundary.
+    fn tell_missing(&self, upto: PhysicalOffset) {
+        let mut state = self.0.state.lock();
+        let since = state.missing.get_or_insert_with(Instant::now);
+        if since.elapsed() >= BETWEEN_MISSING_TOLD {
+            *since = Instant::now();
+            tracing::warn!(%upto, "old messages stay: no snapshot was stored to purge by");
         }
     }
 

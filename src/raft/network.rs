@@ -347,6 +347,11 @@ impl NetSnapshot<TypeConfig> for Connection {
         _option: RPCOption,
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
         let unreachable = |status: &Status| StreamingError::Unreachable(Unreachable::new(status));
+        if snapshot.snapshot.is_empty() {
+            // Tried again later: by then there may be one, or another leader.
+            let lost = Status::unavailable("this member's snapshot is lost until it purges again");
+            return Err(unreachable(&lost));
+        }
         let channel = self.channel.clone().map_err(|status| unreachable(&status))?;
         let request = self.request(snapshot_chunks(&vote, &snapshot), None);
         let mut client = PeerClient::new(channel);

@@ -20,7 +20,7 @@ use crate::raft::repair::Repairer;
 use crate::raft::room::Room;
 #[cfg(test)]
 use crate::raft::simulation::planted::{Bug, is_planted};
-use crate::raft::snapshot::{self, SnapshotFiles};
+use crate::raft::snapshot::{self, SnapshotFiles, Whole};
 use crate::raft::state_machine::{self, StateMachine};
 use crate::raft::tables::Tables;
 use crate::store;
@@ -135,7 +135,7 @@ async fn open_store(
     }
     let parts = StoreParts { files, dir, log: log.clone(), queues, snapshots };
     let machine = StateMachine::new(state, parts.clone(), options.segment_bytes, Arc::clone(&room));
-    offer_snapshot(&parts.snapshots, &machine, log.first_position(), options)?;
+    offer_snapshot(&parts.snapshots, &machine, &log);
     let store = HeldStore { stamp: store, _lock: Arc::clone(lock) };
     Ok(Opened { store, log, votes, machine, parts, room, own, network, repairs })
 }
@@ -270,22 +270,24 @@ async fn open_log(
     Ok(log)
 }
 
-/// Offers the snapshot that belongs to the start of the log, if the log was ever purged.
-fn offer_snapshot(
-    snapshots: &SnapshotFiles,
-    machine: &StateMachine,
-    first: PhysicalOffset,
-    options: &GroupOptions,
-) -> Result<(), StartError> {
+/// Offers the snapshot that belongs to the start of the log, if the log was ever purged. Without it
+/// this member has all that it needs itself; and one that gets a later state instead would lack
+/// messages that others retain.
+fn offer_snapshot(snapshots: &SnapshotFiles, machine: &StateMachine, log: &CommitLog) {
+    let first = log.first_position();
     if first == PhysicalOffset(0) {
-        return Ok(());
+        return;
     }
-    match snapshots.load(first)? {
-        Some(bytes) => {
-            let captured = snapshot::decode(&bytes).map_err(|error| unusable(options, error))?;
-            machine.offer(first, &captured);
-            Ok(())
-        }
-        None => Err(unusable(options, format!("the log starts at {first} without a snapshot"))),
-    }
+    let why = match snapshots.load(first) {
+        Ok(Some(snapshot)) => return machine.offer(snapshot),
+        Ok(None) => "there is none".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    tracing::error!(
+        %first,
+        why,
+        "the snapshot at the start of the log is lost: an emptied member gets none from this one \
+         until it purges the log the next time; check the disk"
+    );
+    machine.offer(Whole::lost(first, log.purged()));
 }

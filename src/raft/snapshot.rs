@@ -9,13 +9,15 @@ use std::sync::Arc;
 
 use bincode::{Decode, Encode};
 use bytes::Bytes;
+use openraft::alias::SnapshotMetaOf;
+use openraft::storage::SnapshotMeta;
 
 use crate::ids::{EntryIndex, PhysicalOffset, Term};
 use crate::raft::applied::{Captured, Progress};
 use crate::raft::codec::{self, CodecError, Stored};
 use crate::raft::membership::{self, Damaged};
 use crate::raft::tables::{StoredTables, Tables};
-use crate::raft::type_config::{StoredMembership, entry_id, log_id};
+use crate::raft::type_config::{StoredMembership, TypeConfig, entry_id, log_id};
 use crate::store::entry::EntryId;
 use crate::store::files::remove_unfinished;
 use crate::store::queues::NextOffsets;
@@ -83,6 +85,33 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Captured, StateError> {
     })
 }
 
+/// A snapshot that was found whole. Its bytes stay in memory while it is offered: a disk that rots
+/// takes nothing from it, and openraft need not wait for the disk, nor end the member.
+#[derive(Clone)]
+pub(super) struct Whole {
+    /// The segment boundary.
+    pub(super) position: PhysicalOffset,
+    /// What openraft knows of it.
+    pub(super) meta: SnapshotMetaOf<TypeConfig>,
+    /// Its stored form. Empty: it is lost, and sent to nobody.
+    pub(super) bytes: Bytes,
+}
+
+impl Whole {
+    /// The snapshot at `position`, from its stored form.
+    pub(super) fn read(position: PhysicalOffset, bytes: Bytes) -> Result<Self, StateError> {
+        let progress = decode(&bytes)?.progress;
+        let (last_log_id, last_membership) = (progress.last.map(log_id), progress.membership);
+        Ok(Self { position, meta: SnapshotMeta { last_log_id, last_membership }, bytes })
+    }
+
+    /// Stands for the snapshot at `position`, of which only the last entry in it is known.
+    pub(super) fn lost(position: PhysicalOffset, last: Option<EntryId>) -> Self {
+        let meta = SnapshotMeta { last_log_id: last.map(log_id), ..SnapshotMeta::default() };
+        Self { position, meta, bytes: Bytes::new() }
+    }
+}
+
 /// The snapshot files of a member: one per segment boundary that is still in the log, in a
 /// directory of their own, named by position.
 #[derive(Clone)]
@@ -109,9 +138,33 @@ impl SnapshotFiles {
         checkpoint::write_file(&*self.files, &self.path(position), position, state)
     }
 
-    /// The snapshot at `position`, found whole.
-    pub(super) fn load(&self, position: PhysicalOffset) -> Result<Option<Bytes>, Error> {
-        checkpoint::read_file(&*self.files, &self.path(position), position)
+    /// The snapshot at `position`, if there is one. Waits for the disk.
+    pub(super) fn load(&self, position: PhysicalOffset) -> Result<Option<Whole>, Error> {
+        let path = self.path(position);
+        let stored = checkpoint::read_file(&*self.files, &path, position)?;
+        let whole = stored.map(|bytes| Whole::read(position, bytes)).transpose();
+        whole.map_err(|error| Error::bad_file(&path, error.to_string()))
+    }
+
+    /// The highest snapshot above `above`, at `upto` at most. Those that cannot be read are
+    /// deleted. Waits for the disk.
+    pub(super) fn highest(
+        &self,
+        above: PhysicalOffset,
+        upto: PhysicalOffset,
+    ) -> Result<Option<Whole>, Error> {
+        let stored = self.positions()?.into_iter().rev();
+        for position in stored.filter(|at| above < *at && *at <= upto) {
+            match self.load(position) {
+                Ok(None) => {} // deleted since it was listed
+                Ok(whole) => return Ok(whole),
+                Err(error) => {
+                    tracing::warn!(%error, "deleting this snapshot and taking the one before");
+                    self.remove(position)?;
+                }
+            }
+        }
+        Ok(None)
     }
 
     /// Positions of all snapshots, lowest first.
@@ -127,10 +180,14 @@ impl SnapshotFiles {
     /// Removes the snapshots below `position`.
     pub(super) fn remove_before(&self, position: PhysicalOffset) -> Result<(), Error> {
         for old in self.positions()?.into_iter().take_while(|at| *at < position) {
-            let path = self.path(old);
-            self.files.remove(&path).map_err(|e| Error::io("delete snapshot", &path, e))?;
+            self.remove(old)?;
         }
         Ok(())
+    }
+
+    fn remove(&self, position: PhysicalOffset) -> Result<(), Error> {
+        let path = self.path(position);
+        self.files.remove(&path).map_err(|e| Error::io("delete snapshot", &path, e))
     }
 }
 
@@ -140,18 +197,28 @@ mod tests {
     use crate::store::RealFiles;
 
     #[test]
-    fn a_damaged_snapshot_is_refused_and_named() {
+    fn a_damaged_snapshot_is_named_and_deleted_and_the_one_before_taken() {
         let dir = tempfile::tempdir().unwrap();
         let snapshots = SnapshotFiles::open(Arc::new(RealFiles), dir.path().to_owned()).unwrap();
-        let position = PhysicalOffset(1 << 20);
-        assert_eq!(snapshots.load(position).unwrap(), None);
-        snapshots.save(position, b"state").unwrap();
-        assert_eq!(snapshots.load(position).unwrap().as_deref(), Some(b"state".as_slice()));
-        let path = dir.path().join("00000000000001048576");
+        let (all, at) = (PhysicalOffset(u64::MAX), PhysicalOffset);
+        assert!(snapshots.load(at(10)).unwrap().is_none());
+        for position in [10, 20, 30, 40].map(PhysicalOffset) {
+            let progress = Progress { position, ..Progress::default() };
+            let (tables, next) = (Tables::default(), NextOffsets::default());
+            snapshots.save(position, &encode(&Captured { progress, tables, next })).unwrap();
+        }
+        let path = dir.path().join("00000000000000000030");
         let mut content = std::fs::read(&path).unwrap();
         *content.last_mut().unwrap() ^= 1;
         std::fs::write(&path, content).unwrap();
-        let text = snapshots.load(position).unwrap_err().to_string();
-        assert!(text.contains("00000000000001048576 is damaged"), "{text}");
+        let text = snapshots.load(at(30)).err().unwrap().to_string();
+        assert!(text.contains("00000000000000000030 is damaged"), "{text}");
+        snapshots.save(at(40), b"no state").unwrap();
+        let highest = |above, upto| Some(snapshots.highest(above, upto).unwrap()?.position.0);
+        assert_eq!(highest(at(0), at(15)), Some(10));
+        assert_eq!(highest(at(10), at(19)), None);
+        assert_eq!(snapshots.positions().unwrap().len(), 4, "the others were not looked at");
+        assert_eq!(highest(at(10), all), Some(20));
+        assert_eq!(snapshots.positions().unwrap(), [at(10), at(20)]);
     }
 }

@@ -11,9 +11,7 @@ use futures_util::{Stream, StreamExt};
 use openraft::EntryPayload;
 use openraft::OptionalSend;
 use openraft::alias::{SnapshotMetaOf, SnapshotOf};
-use openraft::storage::{
-    EntryResponder, RaftSnapshotBuilder, RaftStateMachine, Snapshot, SnapshotMeta,
-};
+use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine, Snapshot};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,7 +26,7 @@ use crate::raft::error::StorageError;
 use crate::raft::room::Room;
 #[cfg(test)]
 use crate::raft::simulation::planted::{Bug, is_planted};
-use crate::raft::snapshot::{self, SnapshotFiles};
+use crate::raft::snapshot::{self, SnapshotFiles, Whole};
 use crate::raft::type_config::{
     Applied, LogEntry, RaftLogId, StoredMembership, TypeConfig, entry_id, log_id,
 };
@@ -54,8 +52,8 @@ pub(super) struct StateMachine {
 struct Boundaries {
     crossed: Vec<Captured>,
     /// The snapshot that retention wants next.
-    wanted: Option<PhysicalOffset>,
-    current: Option<(PhysicalOffset, SnapshotMetaOf<TypeConfig>)>,
+    wanted: Option<Whole>,
+    current: Option<Whole>,
 }
 
 impl StateMachine {
@@ -85,19 +83,22 @@ impl StateMachine {
         !self.boundaries.lock().crossed.is_empty()
     }
 
-    /// Makes the snapshot at `position` the one to offer and to purge by.
-    pub(super) fn want_snapshot(&self, position: PhysicalOffset) {
-        self.boundaries.lock().wanted = Some(position);
+    /// Makes `snapshot` the next one to offer and to purge by, unless a later one is offered.
+    pub(super) fn want_snapshot(&self, snapshot: Whole) {
+        let mut boundaries = self.boundaries.lock();
+        if boundaries.current.as_ref().is_none_or(|current| current.position < snapshot.position) {
+            boundaries.wanted = Some(snapshot);
+        }
     }
 
     /// Makes a stored snapshot the current one, as after a start.
-    pub(super) fn offer(&self, position: PhysicalOffset, captured: &Captured) {
-        self.boundaries.lock().current = Some((position, meta_of(captured)));
+    pub(super) fn offer(&self, snapshot: Whole) {
+        self.boundaries.lock().current = Some(snapshot);
     }
 
     /// Position of the current snapshot.
     pub(super) fn offered(&self) -> Option<PhysicalOffset> {
-        self.boundaries.lock().current.as_ref().map(|(position, _)| *position)
+        self.boundaries.lock().current.as_ref().map(|current| current.position)
     }
 
     /// Makes a snapshot as if a segment ended here.
@@ -105,8 +106,9 @@ impl StateMachine {
     pub(super) fn store_boundary_here(&self) -> io::Result<()> {
         let captured = self.state.capture();
         let position = captured.progress.position;
-        self.snapshots.save(position, &snapshot::encode(&captured)).map_err(io::Error::other)?;
-        self.want_snapshot(position);
+        let bytes = snapshot::encode(&captured);
+        self.snapshots.save(position, &bytes).map_err(io::Error::other)?;
+        self.want_snapshot(Whole::read(position, bytes.into()).map_err(io::Error::other)?);
         Ok(())
     }
 
@@ -265,24 +267,15 @@ fn first_index_at(log: &CommitLog, position: PhysicalOffset) -> Result<EntryInde
     Ok(EntryIndex(low))
 }
 
-fn meta_of(captured: &Captured) -> SnapshotMetaOf<TypeConfig> {
-    SnapshotMeta {
-        last_log_id: captured.progress.last.map(log_id),
-        last_membership: captured.progress.membership.clone(),
-    }
-}
-
 impl RaftSnapshotBuilder<TypeConfig> for StateMachine {
     type SnapshotData = Bytes;
 
     async fn build_snapshot(&mut self) -> io::Result<SnapshotOf<TypeConfig, Bytes>> {
-        let wanted = self.boundaries.lock().wanted.take();
-        if let Some(position) = wanted {
-            let bytes = self.load(position)?;
-            let captured = snapshot::decode(&bytes).map_err(io::Error::other)?;
-            let meta = meta_of(&captured);
-            self.boundaries.lock().current = Some((position, meta.clone()));
-            return Ok(Snapshot { meta, snapshot: bytes });
+        {
+            let mut boundaries = self.boundaries.lock();
+            if let Some(wanted) = boundaries.wanted.take() {
+                boundaries.current = Some(wanted);
+            }
         }
         let current = self.get_current_snapshot().await?;
         current.ok_or_else(|| io::Error::other("no segment boundary was crossed yet"))
@@ -305,11 +298,6 @@ impl StateMachine {
         }
         // Former snapshots go with what is purged: until then the log may start at one of them.
         self.parts.write_checkpoint(position, bytes)
-    }
-
-    fn load(&self, position: PhysicalOffset) -> io::Result<Bytes> {
-        let stored = self.snapshots.load(position).map_err(io::Error::other)?;
-        stored.ok_or_else(|| io::Error::other(format!("no snapshot at position {position}")))
     }
 }
 
@@ -363,7 +351,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             let mut boundaries = self.boundaries.lock();
             boundaries.crossed.clear();
             boundaries.wanted = None;
-            boundaries.current = Some((position, meta.clone()));
+            boundaries.current = Some(Whole { position, meta: meta.clone(), bytes });
         }
         self.state.install(captured);
         Ok(())
@@ -371,7 +359,6 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
 
     async fn get_current_snapshot(&mut self) -> io::Result<Option<SnapshotOf<TypeConfig, Bytes>>> {
         let current = self.boundaries.lock().current.clone();
-        let Some((position, meta)) = current else { return Ok(None) };
-        Ok(Some(Snapshot { meta, snapshot: self.load(position)? }))
+        Ok(current.map(|Whole { meta, bytes, .. }| Snapshot { meta, snapshot: bytes }))
     }
 }
