@@ -220,7 +220,8 @@ impl Housekeeping {
     /// jumps ahead takes nothing away.
     async fn due(&self, space: Space, asked: Asked) -> Option<Purge> {
         let (zone, rules) = (TimeZone::system(), self.0.room.rules());
-        let segments = self.0.parts.log.segments();
+        let log = self.0.parts.log.clone();
+        let segments = checkpointer::aside(&*self.0.parts.files, move || log.segments()).await?;
         let due_at = |now_ms| {
             let moment = Moment { now_ms, zone: &zone, space, asked };
             retention::decide(&segments, &rules, moment)
