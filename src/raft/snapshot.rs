@@ -146,8 +146,8 @@ impl SnapshotFiles {
         whole.map_err(|error| Error::bad_file(&path, error.to_string()))
     }
 
-    /// The highest snapshot above `above`, at `upto` at most. Those that cannot be read are
-    /// deleted. Waits for the disk.
+    /// The highest snapshot above `above`, at `upto` at most, that can be read. Damaged ones are
+    /// deleted; others may be read the next time. Waits for the disk.
     pub(super) fn highest(
         &self,
         above: PhysicalOffset,
@@ -158,10 +158,11 @@ impl SnapshotFiles {
             match self.load(position) {
                 Ok(None) => {} // deleted since it was listed
                 Ok(whole) => return Ok(whole),
-                Err(error) => {
+                Err(error @ Error::BadFile { .. }) => {
                     tracing::warn!(%error, "deleting this snapshot and taking the one before");
                     self.remove(position)?;
                 }
+                Err(error) => tracing::warn!(%error, "taking the snapshot before"),
             }
         }
         Ok(None)
