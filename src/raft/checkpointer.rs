@@ -8,6 +8,7 @@
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, TryRecvError};
 
 use tokio::sync::oneshot;
@@ -37,6 +38,26 @@ pub(super) enum Job {
     Mend,
 }
 
+/// Position of the checkpoint on disk: a start needs the log from there on. Cloning shares it.
+#[derive(Debug, Clone)]
+pub(super) struct Settled(Arc<AtomicU64>);
+
+impl Settled {
+    /// Of a store whose checkpoint is at `position`.
+    pub(super) fn at(position: PhysicalOffset) -> Self {
+        Self(Arc::new(AtomicU64::new(position.0)))
+    }
+
+    /// Where it is now.
+    pub(super) fn position(&self) -> PhysicalOffset {
+        PhysicalOffset(self.0.load(Ordering::Acquire))
+    }
+
+    fn advance(&self, position: PhysicalOffset) {
+        self.0.fetch_max(position.0, Ordering::AcqRel);
+    }
+}
+
 /// What the store thread works on.
 #[derive(Clone)]
 pub(super) struct StoreParts {
@@ -50,6 +71,9 @@ pub(super) struct StoreParts {
     pub queues: Queues,
     /// Boundary snapshots.
     pub snapshots: SnapshotFiles,
+    /// What the last checkpoint holds. It falls behind when snapshots or derived data cannot be
+    /// written, and nothing is purged that comes after it.
+    pub settled: Settled,
 }
 
 /// Hands jobs to the store thread.
@@ -102,8 +126,6 @@ impl Checkpointer {
 /// What the store thread has done, and what it still has to do.
 #[derive(Default)]
 struct Progress {
-    /// Position of the last durable checkpoint.
-    settled: PhysicalOffset,
     /// What has gone from the log, but not all of it from the disk.
     gone: Option<PhysicalOffset>,
     /// Boundary snapshots to be written, also after a failure: no checkpoint passes them, because
@@ -118,8 +140,7 @@ impl Progress {
         let done = match job {
             Job::Checkpoint { captured, crossed } => {
                 self.unsaved.extend(crossed);
-                let done = parts.checkpoint(&captured, &mut self.unsaved);
-                done.map(|()| self.settled = captured.progress.position)
+                parts.checkpoint(&captured, &mut self.unsaved)
             }
             Job::DropBefore(position) => {
                 self.unsaved.retain(|boundary| boundary.progress.position >= position);
@@ -129,7 +150,7 @@ impl Progress {
             Job::Mend => parts.mend(),
         };
         let dropped = self.drop_gone(parts); // whatever became of the job
-        match done.and_then(|()| merge(&parts.queues, self.settled)).and(dropped) {
+        match done.and_then(|()| merge(&parts.queues, parts.settled.position())).and(dropped) {
             Ok(()) => self.no_room = false,
             // Told once: a checkpoint is tried every few seconds.
             Err(error) if error.is_no_room() && std::mem::replace(&mut self.no_room, true) => {}
@@ -194,7 +215,9 @@ impl StoreParts {
         position: PhysicalOffset,
         state: &[u8],
     ) -> Result<(), StorageError> {
-        Ok(checkpoint::write(&*self.files, &self.dir, position, state)?)
+        checkpoint::write(&*self.files, &self.dir, position, state)?;
+        self.settled.advance(position);
+        Ok(())
     }
 
     fn mend(&self) -> Result<(), StorageError> {
@@ -233,7 +256,7 @@ mod tests {
             let crossed = boundaries.iter().map(at).collect();
             progress.work(&parts, Job::Checkpoint { captured: Box::new(at(&position)), crossed });
             let saved = parts.snapshots.positions().unwrap();
-            (progress.settled.0, saved.iter().map(|at| at.0).collect::<Vec<_>>())
+            (parts.settled.position().0, saved.iter().map(|at| at.0).collect::<Vec<_>>())
         };
         other.fail_at(other.step_count());
         assert_eq!(checkpoint(250, &[100, 200]), (0, vec![]));

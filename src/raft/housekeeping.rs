@@ -24,6 +24,8 @@ use crate::raft::handover;
 use crate::raft::network::Network;
 use crate::raft::open::HeldStore;
 use crate::raft::room::Room;
+#[cfg(test)]
+use crate::raft::simulation::planted::{Bug, is_planted};
 use crate::raft::state_machine::StateMachine;
 use crate::raft::type_config::{Membership, TypeConfig};
 use crate::store::files::Space;
@@ -183,7 +185,7 @@ impl Housekeeping {
     /// members behind it get, and openraft purges the log up to it.
     async fn purge(&self, space: Space, asked: Asked) {
         let Some(purge) = self.due(space, asked).await else { return };
-        let (upto, offered) = (purge.before, self.0.machine.offered());
+        let (upto, offered) = (self.limit(purge.before), self.0.machine.offered());
         let above = offered.unwrap_or(PhysicalOffset(0));
         if above >= upto {
             return; // it is on its way
@@ -198,11 +200,20 @@ impl Housekeeping {
         };
         self.0.state.lock().missing = None;
         let before = snapshot.position;
-        tracing::info!(%before, due = %upto, why = ?purge.reason, "purging");
+        tracing::info!(%before, due = %purge.before, why = ?purge.reason, "purging");
         self.0.machine.want_snapshot(snapshot);
         if let Err(error) = self.0.raft.trigger().snapshot().await {
             tracing::warn!(%error, %before, "could not purge");
         }
+    }
+
+    /// What may go of what is due: a start needs the log from the checkpoint on.
+    fn limit(&self, due: PhysicalOffset) -> PhysicalOffset {
+        #[cfg(test)]
+        if is_planted(Bug::PurgesTooMuch) {
+            return due;
+        }
+        due.min(self.0.parts.settled.position())
     }
 
     /// There is no snapshot to purge by. That is usual for a moment: it is written after apply has

@@ -8,7 +8,7 @@ use crate::clock;
 use crate::ids::{EntryIndex, PhysicalOffset, StoreId};
 use crate::raft::StartError;
 use crate::raft::applied::{AppliedState, Captured, Progress};
-use crate::raft::checkpointer::StoreParts;
+use crate::raft::checkpointer::{Settled, StoreParts};
 use crate::raft::dial::Links;
 #[cfg(test)]
 use crate::raft::dial::Tcp;
@@ -133,7 +133,8 @@ async fn open_store(
             in_time.unwrap_or(Err(damage))?;
         }
     }
-    let parts = StoreParts { files, dir, log: log.clone(), queues, snapshots };
+    let settled = Settled::at(checkpoint);
+    let parts = StoreParts { files, dir, log: log.clone(), queues, snapshots, settled };
     let machine = StateMachine::new(state, parts.clone(), options.segment_bytes, Arc::clone(&room));
     offer_snapshot(&parts.snapshots, &machine, &log);
     let store = HeldStore { stamp: store, _lock: Arc::clone(lock) };

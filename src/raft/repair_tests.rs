@@ -1,5 +1,6 @@
 //! Members whose disks change what was written to them.
 
+use std::collections::BTreeSet;
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
@@ -13,17 +14,24 @@ use crate::store::entry::HEADER_BYTES;
 use crate::store::queues;
 
 impl Cluster {
-    fn segment(&self, i: usize) -> PathBuf {
-        self.dir.path().join(format!("n{i}/commitlog/{:020}", 0))
+    fn segment(&self, i: usize, base: u64) -> PathBuf {
+        self.dir.path().join(format!("n{i}/commitlog/{base:020}"))
     }
 
     fn log(&self, i: usize) -> Vec<u8> {
-        fs::read(self.segment(i)).unwrap()
+        fs::read(self.segment(i, 0)).unwrap()
     }
 
     fn overwrite(&self, i: usize, at: u64, bytes: &[u8]) {
-        let file = OpenOptions::new().write(true).open(self.segment(i)).unwrap();
-        file.write_all_at(bytes, at).unwrap();
+        let base = at - at % self.options(i).segment_bytes;
+        let file = OpenOptions::new().write(true).open(self.segment(i, base)).unwrap();
+        file.write_all_at(bytes, at - base).unwrap();
+    }
+
+    /// The line of a member's stamp that holds its store id.
+    fn store_id(&self, i: usize) -> String {
+        let stamp = fs::read_to_string(self.dir.path().join(format!("n{i}/store.json"))).unwrap();
+        stamp.lines().find(|line| line.contains("store_id")).unwrap().to_owned()
     }
 
     /// Makes a stopped member read its whole log when it starts.
@@ -158,7 +166,7 @@ fn pages_that_the_disk_cannot_read_are_repaired_while_the_member_runs() {
     let follower = cluster.until_has(hurt, 5);
     let whole = cluster.log(leader);
     let place = receipts[2].places[0].physical;
-    let file = OpenOptions::new().write(true).open(cluster.segment(hurt)).unwrap();
+    let file = OpenOptions::new().write(true).open(cluster.segment(hurt, 0)).unwrap();
     let pages = place.0.next_multiple_of(65_536);
     file.set_len(pages).unwrap(); // reading behind the end is the signal that a bad sector is
     let end = follower.log().tail();
@@ -183,10 +191,7 @@ fn a_member_whose_damage_all_others_have_purged_starts_over() {
     let hurt = (leader + 1) % 3;
     let (_, positions) = send_twenty(&group);
     drop(cluster.until_has(hurt, 20));
-    let stamp = cluster.dir.path().join(format!("n{hurt}/store.json"));
-    let id = || fs::read_to_string(&stamp).unwrap().lines().nth(2).unwrap().to_owned();
-    let before = id();
-    assert!(before.contains("store_id"), "{before}");
+    let before = cluster.store_id(hurt);
     cluster.stop(hurt);
     cluster.forget_checkpoints(hurt);
     cluster.overwrite(hurt, positions[7] + HEADER_BYTES as u64 + 50, b"#");
@@ -200,10 +205,39 @@ fn a_member_whose_damage_all_others_have_purged_starts_over() {
     }
     cluster.start(hurt);
     let member = cluster.until_has(hurt, 80);
-    assert_ne!(id(), before, "what it vouched for is forgotten with its id");
+    let after = cluster.store_id(hurt);
+    assert_ne!(after, before, "what it vouched for is forgotten with its id");
     let min = member.queues().bounds("T", 0).unwrap().min;
     assert_eq!(bodies(&member, "T", 0), vec![body; 80 - min.0 as usize]);
     send(&cluster.leader().1, "T", 0, "after");
+}
+
+#[test]
+fn damage_at_the_start_of_a_purged_log_is_repaired_and_empties_nobody() {
+    let mut cluster = Cluster::new(3);
+    let (leader, group) = cluster.leader();
+    let hurt = (leader + 1) % 3;
+    let body = "x".repeat(64 * 1024);
+    (0..60).for_each(|_| drop(send(&group, "T", 0, &body)));
+    drop(cluster.until_has(hurt, 60));
+    let first = until("all purged as far", || {
+        let start = |(_, member): (usize, &Group)| {
+            member.purge_now();
+            member.status().first_position.0
+        };
+        let starts: BTreeSet<u64> = cluster.running().map(start).collect();
+        starts.first().copied().filter(|first| starts.len() == 1 && *first > 0)
+    });
+    let before = cluster.store_id(hurt);
+    for at in [0, 9, 30, HEADER_BYTES as u64 - 1] {
+        cluster.stop(hurt);
+        let whole = fs::read(cluster.segment(leader, first)).unwrap();
+        cluster.overwrite(hurt, first + at, &[!whole[at as usize]]);
+        cluster.start(hurt);
+        drop(cluster.until_has(hurt, 60));
+        assert_eq!(cluster.store_id(hurt), before, "byte {at}");
+        assert!(fs::read(cluster.segment(hurt, first)).unwrap() == whole, "byte {at}");
+    }
 }
 
 #[test]

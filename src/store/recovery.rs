@@ -128,7 +128,7 @@ pub(super) fn recover(
         let base = mapped.base;
         let before = segments.last_key_value().map(|(_, (segment, _))| segment);
         let segment = visits.segment(mapped, purged, from, tail);
-        segments.insert(base, segment.map_err(|error| placed(error, before))?);
+        segments.insert(base, segment.map_err(|error| placed(error, before, purged))?);
     }
     if options.previous_life != PreviousLife::Clean || cut.is_some() {
         clear_after(&segments, tail, options.segment_bytes)?; // synced with the rest
@@ -334,17 +334,17 @@ fn clear_after(
     cleared.map_err(|e| Error::io("clear the end of", &segment.path, e))
 }
 
-/// Damage at the start of a segment, with what the segment `before` says about it.
-fn placed(error: Error, before: Option<&Arc<Segment>>) -> Error {
+/// Damage at the start of a segment, with what is known of the entry before: from the segment
+/// `before`, or from what was purged. Whoever asks others for it without that asks for the first
+/// entry ever, which they have purged.
+fn placed(error: Error, before: Option<&Arc<Segment>>, purged: PurgePoint) -> Error {
     let Error::Damaged { position, committed, why, .. } = error else { return error };
-    let Some(before) = before else { return damaged(position, EntryIndex(0), why) };
-    match before.last() {
-        Ok(last) => {
-            let (index, previous) = (last.index.next(), Some(last.id()));
-            Error::Damaged { position, index, previous, committed, why }
-        }
-        Err(first) => first,
-    }
+    let previous = match before.map(|before| before.last()).transpose() {
+        Ok(last) => last.map(|last| last.id()).or(purged.last),
+        Err(first) => return first,
+    };
+    let index = previous.map_or(EntryIndex(0), |previous| previous.index.next());
+    Error::Damaged { position, index, previous, committed, why }
 }
 
 /// Identity of the entry before the checkpoint, which holds if the checkpoint does.

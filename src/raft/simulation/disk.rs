@@ -36,7 +36,9 @@ pub(super) struct Condition {
     pub(super) sync_ms_max: AtomicU64,
     /// The next sync of a segment, or of the vote, fails.
     pub(super) fails_next_sync: AtomicBool,
-    /// One has failed in this life.
+    /// Derived data cannot be written, as when all that is left is the reserve.
+    pub(super) refuses_runs: AtomicBool,
+    /// A sync has failed in this life.
     pub(super) has_failed: AtomicBool,
     /// What a store is called by a member that keeps its name.
     usual_id: u64,
@@ -51,6 +53,7 @@ impl Condition {
             chance: Mutex::new(fastrand::Rng::with_seed(seed)),
             sync_ms_max: AtomicU64::new(4),
             fails_next_sync: AtomicBool::new(false),
+            refuses_runs: AtomicBool::new(false),
             has_failed: AtomicBool::new(false),
             usual_id: seed,
             waited_ms: AtomicU64::new(0),
@@ -102,6 +105,10 @@ impl Files for Disk {
     }
 
     fn replace_with(&self, path: &Path, fill: &mut Fill<'_>) -> io::Result<()> {
+        let is_run = path.parent().is_some_and(|dir| dir.ends_with("consumequeue"));
+        if is_run && self.condition.refuses_runs.load(Relaxed) {
+            return Err(io::Error::new(io::ErrorKind::StorageFull, "no room for derived data"));
+        }
         self.stored.replace_with(path, fill)
     }
 

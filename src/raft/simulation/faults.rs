@@ -169,6 +169,7 @@ impl World {
             machine.stored.resize(DISK_BYTES);
             machine.condition.sync_ms_max.store(4, Relaxed);
             machine.condition.fails_next_sync.store(false, Relaxed);
+            machine.condition.refuses_runs.store(false, Relaxed);
         }
     }
 
@@ -338,7 +339,7 @@ impl World {
 
     fn spoil_disk(&mut self, index: usize) {
         let machine = &self.machines[index];
-        let what = match self.chance.u32(0..4) {
+        let what = match self.chance.u32(0..5) {
             0 => {
                 machine.condition.fails_next_sync.store(true, Relaxed);
                 "does not sync"
@@ -348,6 +349,10 @@ impl World {
                 "is full"
             }
             2 => {
+                machine.condition.refuses_runs.store(true, Relaxed);
+                "has no room for derived data"
+            }
+            3 => {
                 let chance = &mut self.chance;
                 let survives = &mut |_| chance.bool();
                 machine.stored.write_back(survives).expect("memory is all it takes");

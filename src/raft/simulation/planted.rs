@@ -29,11 +29,13 @@ pub(in crate::raft) enum Bug {
     TrustsThePageCache,
     /// Applies what it had read of entries that were cut off.
     AppliesWhatWasCut,
+    /// Purges what a start would need, because its checkpoint could not be written.
+    PurgesTooMuch,
 }
 
 impl Bug {
     /// All of them, by the name that a plan has for them.
-    pub(super) const ALL: [(&'static str, Self); 12] = [
+    pub(super) const ALL: [(&'static str, Self); 13] = [
         ("acknowledges-unsynced", Self::AcknowledgesUnsynced),
         ("forgets-votes", Self::ForgetsVotes),
         ("counts-what-was-cut", Self::CountsWhatWasCut),
@@ -46,6 +48,7 @@ impl Bug {
         ("applies-by-its-clock", Self::AppliesByItsClock),
         ("trusts-the-page-cache", Self::TrustsThePageCache),
         ("applies-what-was-cut", Self::AppliesWhatWasCut),
+        ("purges-too-much", Self::PurgesTooMuch),
     ];
 
     /// The bug of this name.

@@ -150,6 +150,7 @@ fn bugs_that_are_put_back_are_found() {
         ("applies-by-its-clock", "clock", 0),
         ("trusts-the-page-cache", "disk cut", 10),
         ("applies-what-was-cut", "cut pause", 10),
+        ("purges-too-much", "purge disk", 0),
     ];
     assert_eq!(rows.len(), Bug::ALL.len());
     for (bug, faults, first) in rows {
