@@ -105,6 +105,7 @@ impl World {
         if self.may_lose(index) {
             self.note(&format!("the disk of n{index} is lost"));
             self.lossy = Lossy::Lacks(index);
+            self.oracle.loses(index, &self.machines[index].stored);
             self.die(index, Death::PowerLoss);
             self.machines[index].empty();
             self.oracle.emptied(index);

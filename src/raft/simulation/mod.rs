@@ -241,6 +241,9 @@ impl World {
             self.note(&format!("n{index} dies: {death:?}"));
             self.deaths += 1;
             let forgets = self.forgets(index, death);
+            if self.lossy == Lossy::Lacks(index) {
+                self.oracle.loses(index, &self.machines[index].stored);
+            }
             self.machines[index].die(death, &mut self.chance);
             if forgets {
                 self.note(&format!("the page cache of n{index} forgets what is clean"));

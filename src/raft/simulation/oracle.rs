@@ -12,8 +12,9 @@ use crate::ids::{EntryIndex, PhysicalOffset, QueueOffset};
 use crate::protocol::message::records;
 use crate::raft::command::{Command, Commands};
 use crate::raft::tables::Tables;
-use crate::raft::{Group, Place, codec, snapshot};
+use crate::raft::{Group, GroupOptions, Place, codec, snapshot};
 use crate::store::entry::{EntryId, Kind, crc32c};
+use crate::store::simulated_disk::SimulatedDisk;
 use crate::store::{self, Durability, Files, StoredEntry, checkpoint};
 
 /// A committed message.
@@ -71,6 +72,9 @@ pub(super) struct Oracle {
     leaders: BTreeMap<u64, u64>,
     /// Stores of disks that are lost.
     lost: BTreeSet<u64>,
+    /// The store that lost something last, and its disk as it was: what it had vouched for counts,
+    /// because the leader may be told of it later.
+    former: Option<(u64, SimulatedDisk)>,
     committed: Vec<Committed>,
     pub(super) messages: Vec<Message>,
     /// Of the last one, ms.
@@ -94,7 +98,17 @@ impl Oracle {
     pub(super) fn new(machines: usize) -> Self {
         let seen = vec![Seen::default(); machines];
         let (leaders, lost, committed, messages) = Default::default();
-        Self { leaders, lost, committed, messages, stored_ms: 0, installed: 0, let_go: 0, seen }
+        Self {
+            leaders,
+            lost,
+            former: None,
+            committed,
+            messages,
+            stored_ms: 0,
+            installed: 0,
+            let_go: 0,
+            seen,
+        }
     }
 
     /// Entries that are known to be committed.
@@ -136,6 +150,11 @@ impl Oracle {
     pub(super) fn restarted(&mut self, machine: usize) {
         self.seen[machine].compared = 0;
         self.seen[machine].durable_at_failure = None;
+    }
+
+    /// What is on `disk`, the disk of `machine`, may be lost now.
+    pub(super) fn loses(&mut self, machine: usize, disk: &SimulatedDisk) {
+        self.former = Some((self.seen[machine].store, disk.clone()));
     }
 
     /// The store of `machine` is lost, with all that it promised.
@@ -288,7 +307,10 @@ impl Oracle {
         let membership = metrics.borrow_watched().membership_config.membership().clone();
         let has = |store: u64| {
             let machine = machines.iter().find(|machine| self.seen[machine.index].store == store);
+            let former = self.former.as_ref().filter(|(id, _)| *id == store);
+            let options = &machines[0].options;
             machine.is_some_and(|machine| holds(machine, entry))
+                || former.is_some_and(|(_, disk)| has_stored(disk, options, entry) == Some(true))
         };
         for voters in membership.get_joint_config() {
             let have = voters.iter().filter(|store| has(**store)).count();
@@ -454,20 +476,24 @@ impl Oracle {
 /// Whether an entry would be on a machine after its power was lost; of a member that acknowledges
 /// from memory, after its process was killed.
 fn holds(machine: &Machine, entry: &StoredEntry) -> bool {
-    let options = &machine.options;
+    // It may have been purged there already.
+    let has_purged =
+        || machine.group().is_some_and(|g| g.0.log.first_position() > entry.header.position);
+    has_stored(&machine.stored, &machine.options, entry).unwrap_or_else(has_purged)
+}
+
+/// Whether an entry is in its segment on `disk`, as durable as its group demands. `None`: there is
+/// no such segment.
+fn has_stored(disk: &SimulatedDisk, options: &GroupOptions, entry: &StoredEntry) -> Option<bool> {
     let base = entry.header.position.0 - entry.header.position.0 % options.segment_bytes;
     let path = options.log_dir.join(format!("{base:020}"));
     let content = match options.durability {
-        Durability::Synced => machine.stored.durable(&path),
+        Durability::Synced => disk.durable(&path),
         Durability::PageCache => {
-            let killed = machine.stored.after_kill();
+            let killed = disk.after_kill();
             killed.and_then(|disk| disk.read(&path)).ok().flatten()
         }
-    };
-    let Some(content) = content else {
-        // It may have been purged there already.
-        return machine.group().is_some_and(|g| g.0.log.first_position() > entry.header.position);
-    };
+    }?;
     let at = (entry.header.position.0 - base) as usize;
-    content.get(at..at + entry.bytes.len()) == Some(&*entry.bytes)
+    Some(content.get(at..at + entry.bytes.len()) == Some(&*entry.bytes))
 }
