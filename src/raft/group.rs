@@ -35,7 +35,7 @@ use crate::raft::type_config::TypeConfig;
 use crate::raft::{ProposeError, StartError};
 use crate::store::queues::Queues;
 use crate::store::retention::Rules;
-use crate::store::{self, CommitLog, Durability, RealFiles};
+use crate::store::{CommitLog, Durability, RealFiles};
 
 /// How a group is set up. All members must agree on cluster, group, peers and segment size.
 #[derive(Debug, Clone)]
@@ -218,14 +218,10 @@ impl Group {
 
     /// The first offset of a queue that no message has: on the leader none that is committed
     /// anywhere has it either, since what is assigned here but not applied yet counts.
-    pub fn end_of_queue(
-        &self,
-        topic: &str,
-        queue_id: u32,
-    ) -> Result<QueueOffset, store::queues::Error> {
-        let applied = self.queues().bounds(topic, queue_id)?.next;
-        let Role::Leader { term, .. } = *self.0.role.borrow() else { return Ok(applied) };
-        Ok(applied.max(self.0.log_store.assigned_end(term, topic, queue_id)))
+    pub fn end_of_queue(&self, topic: &str, queue_id: u32) -> QueueOffset {
+        let applied = self.queues().next(topic, queue_id);
+        let Role::Leader { term, .. } = *self.0.role.borrow() else { return applied };
+        applied.max(self.0.log_store.assigned_end(term, topic, queue_id))
     }
 
     /// The CommitLog. What the queues point to is committed.

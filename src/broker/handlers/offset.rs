@@ -175,7 +175,7 @@ fn checked_commit(
     let offset = u64::try_from(header.commit_offset).map_err(|_| {
         RequestError::Parameter(format!("commitOffset [{}] is illegal", header.commit_offset))
     })?;
-    let end = broker.group.end_of_queue(&topic, queue_id)?.0;
+    let end = broker.group.end_of_queue(&topic, queue_id).0;
     if offset > end {
         let text = format!("commitOffset [{offset}] is illegal, the queue ends at {end}");
         return Err(RequestError::Parameter(text));
@@ -204,8 +204,8 @@ pub(in crate::broker) fn search_by_time(broker: &Broker, request: &Request) -> A
 /// GET_MAX_OFFSET.
 pub(in crate::broker) fn max(broker: &Broker, request: &Request) -> Answer {
     let header = GetMaxOffset::parse(&request.command)?;
-    let bounds = broker.group.queues().bounds(&header.topic, queue_id(header.queue_id)?)?;
-    Ok(OffsetAnswer { offset: as_i64(bounds.next.0) }.answer().into())
+    let next = broker.group.queues().next(&header.topic, queue_id(header.queue_id)?);
+    Ok(OffsetAnswer { offset: as_i64(next.0) }.answer().into())
 }
 
 /// GET_MIN_OFFSET.

@@ -114,7 +114,7 @@ pub(in crate::broker) fn resume(broker: &Broker, waiting: WaitingPull, why: Why)
 fn start(broker: &Arc<Broker>, waiting: WaitingPull, commit: Option<OffsetCommit>) {
     let tables = broker.tables();
     let ends = |c: &OffsetCommit| broker.group.end_of_queue(&c.topic, c.queue_id);
-    let is_within = |c: &OffsetCommit| ends(c).is_ok_and(|end| c.offset <= end.0);
+    let is_within = |c: &OffsetCommit| c.offset <= ends(c).0;
     let is_wanted = |c: &OffsetCommit| broker.offset_commits.is_new(&tables, c) && is_within(c);
     let Some(commit) = commit.filter(is_wanted) else {
         return serve(broker, waiting);
@@ -239,9 +239,7 @@ fn hold(broker: &Broker, waiting: WaitingPull, wants: QueueOffset, deadline: Ins
         let tables = broker.tables();
         let gone = tables.topic(&topic).is_none_or(|topic| queue_id >= topic.read_queues);
         let is_reset = || broker.is_leader() && tables.reset(&group, &topic, queue_id).is_some();
-        // A queue that cannot be read is due at once, and the error is told then.
-        let bounds = || broker.group.queues().bounds(&topic, queue_id);
-        gone || is_reset() || bounds().map_or(true, |bounds| bounds.next > wants)
+        gone || is_reset() || broker.group.queues().next(&topic, queue_id) > wants
     };
     if let Err(Full { hold, held }) = broker.wakeups.hold(hold, is_due) {
         hold.payload.reply.answer(RequestError::HeldFull { held }.answer());

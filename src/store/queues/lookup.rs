@@ -100,6 +100,12 @@ impl Queues {
         Ok(Bounds { min, next: view.next })
     }
 
+    /// Offset that the queue's next message will get. Never waits for the disk.
+    pub fn next(&self, topic: &str, queue_id: u32) -> QueueOffset {
+        let state = self.0.state.read();
+        state.queue(topic, queue_id).map_or(QueueOffset(0), |(_, queue)| queue.next)
+    }
+
     /// Appends up to `max` units of the queue from offset `from` on, in order, without gaps.
     /// Nothing when `from` is outside [`Queues::bounds`].
     pub fn units(

@@ -240,6 +240,17 @@ fn damaged(dir: &Path, files: &Arc<FaultyFiles>) -> (Queues, Cut) {
 }
 
 #[test]
+fn the_next_offset_is_known_without_the_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let (queues, _) = damaged(dir.path(), &FaultyFiles::healthy());
+    queues.drop_before(PhysicalOffset(1100)).unwrap();
+    let bounds = queues.bounds("T", 0);
+    assert!(matches!(bounds, Err(Error::Damaged { .. })), "{bounds:?}");
+    assert_eq!(queues.next("T", 0), QueueOffset(15));
+    assert_eq!((queues.next("T", 1), queues.next("U", 0)), (QueueOffset(0), QueueOffset(0)));
+}
+
+#[test]
 fn a_long_stretch_is_mended_as_several_runs() {
     let dir = tempfile::tempdir().unwrap();
     let (queues, cut) = damaged(dir.path(), &FaultyFiles::healthy());
