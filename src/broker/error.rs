@@ -199,6 +199,9 @@ pub enum RequestError {
         /// How many do.
         held: usize,
     },
+    /// Pulls are answered more slowly than they come.
+    #[error("too many pulls wait for their turn; try again later")]
+    PullsDueFull,
     /// No more requests can wait for the disk.
     #[error("too many requests wait for the disk; try again later")]
     ReadersBusy,
@@ -269,7 +272,9 @@ impl RequestError {
             Self::ConsumersOffline { .. } => ResponseCode::CONSUMER_NOT_ONLINE,
             Self::ClientSilent { .. } => ResponseCode::CONSUME_MSG_TIMEOUT,
             Self::NotLeader { .. } | Self::Unsettled(_) => ResponseCode::SERVICE_NOT_AVAILABLE,
-            Self::HeldFull { .. } | Self::ReadersBusy => ResponseCode::SYSTEM_BUSY,
+            Self::HeldFull { .. } | Self::PullsDueFull | Self::ReadersBusy => {
+                ResponseCode::SYSTEM_BUSY
+            }
             Self::Propose(error) => propose_code(error),
         }
     }

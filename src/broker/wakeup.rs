@@ -4,6 +4,7 @@
 //! The raft thread tells which queues grew and which topics changed; what it does here is a look
 //! into the hold table. The pulls themselves are answered by one task of the network runtime.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 use std::time::{Duration, Instant};
@@ -17,10 +18,13 @@ use crate::raft::{QueueAdvance, QueueListener};
 
 use super::hold::{Full, Hold, HoldTable};
 
-/// Most requests held at once. One costs about half a KiB.
+/// Most requests held at once, and as many that are due. One costs about half a KiB.
 pub const HELD_MAX: usize = 200_000;
-/// Most that held requests bring along, their filters: an expression may have 16 KiB.
+/// Most that held requests bring along, their filters: an expression may have 16 KiB. Those that
+/// are due may bring as much again.
 pub const HELD_BYTES_MAX: usize = 32 << 20;
+/// Requests answered before other tasks of the thread get their turn.
+const AT_ONCE: usize = 64;
 /// How long the task sleeps when nothing is held.
 const LONG: Duration = Duration::from_secs(3600);
 
@@ -34,13 +38,46 @@ pub enum Why {
 }
 
 /// Held requests and those that are due. `P` is what answers one.
+///
+/// Nothing new is held, or made due, while the limit is due: so what waits here is bounded by it
+/// twice, what was held and is due now included.
 #[derive(Debug)]
 pub struct Wakeups<P> {
     table: Mutex<HoldTable<P>>,
     held: AtomicUsize,
-    due: Mutex<Vec<(P, Why)>>,
+    due: Mutex<Due<P>>,
+    limit: usize,
+    bytes_max: usize,
     wake: Notify,
     stopping: AtomicBool,
+}
+
+/// Requests that the task answers next, in order.
+#[derive(Debug)]
+struct Due<P> {
+    requests: VecDeque<DueRequest<P>>,
+    /// What they bring along.
+    bytes: usize,
+}
+
+#[derive(Debug)]
+struct DueRequest<P> {
+    payload: P,
+    bytes: usize,
+    why: Why,
+}
+
+impl<P> Due<P> {
+    fn push(&mut self, request: DueRequest<P>) {
+        self.bytes += request.bytes;
+        self.requests.push_back(request);
+    }
+
+    fn pop(&mut self) -> Option<(P, Why)> {
+        let DueRequest { payload, bytes, why } = self.requests.pop_front()?;
+        self.bytes -= bytes;
+        Some((payload, why))
+    }
 }
 
 impl<P> Wakeups<P> {
@@ -49,7 +86,9 @@ impl<P> Wakeups<P> {
         Self {
             table: Mutex::new(HoldTable::new(limit, bytes_max)),
             held: AtomicUsize::new(0),
-            due: Mutex::default(),
+            due: Mutex::new(Due { requests: VecDeque::new(), bytes: 0 }),
+            limit,
+            bytes_max,
             wake: Notify::new(),
             stopping: AtomicBool::new(false),
         }
@@ -59,8 +98,11 @@ impl<P> Wakeups<P> {
     /// its deadline. `is_due` is asked after the request is in the table, so that what was applied
     /// meanwhile is not missed.
     pub fn hold(&self, hold: Hold<P>, is_due: impl FnOnce() -> bool) -> Result<(), Full<P>> {
+        if !self.has_room(&self.due.lock(), hold.bytes) {
+            return Err(Full { hold, held: self.held() });
+        }
         if self.stopping.load(Ordering::SeqCst) {
-            self.make_due([(hold.payload, Why::Expired)]);
+            self.make_due([hold], Why::Expired);
             return Ok(());
         }
         let deadline = hold.deadline;
@@ -75,7 +117,7 @@ impl<P> Wakeups<P> {
             let due = table.remove(ticket);
             self.held.store(table.len(), Ordering::SeqCst);
             drop(table);
-            self.make_due(due.map(|hold| (hold.payload, Why::Ready)));
+            self.make_due(due, Why::Ready);
         } else if self.stopping.load(Ordering::SeqCst) {
             self.release_all();
         } else if is_next {
@@ -84,9 +126,21 @@ impl<P> Wakeups<P> {
         Ok(())
     }
 
-    /// Hands a request that need not wait to the task, from a thread that must not answer it.
-    pub fn ready(&self, payload: P) {
-        self.make_due([(payload, Why::Ready)]);
+    /// Hands a request that need not wait to the task, from a thread that must not answer it;
+    /// `bytes` is what it brings along. Hands it back when too many wait there.
+    pub fn ready(&self, payload: P, bytes: usize) -> Result<(), P> {
+        let mut due = self.due.lock();
+        if !self.has_room(&due, bytes) {
+            return Err(payload);
+        }
+        due.push(DueRequest { payload, bytes, why: Why::Ready });
+        drop(due);
+        self.wake.notify_one();
+        Ok(())
+    }
+
+    fn has_room(&self, due: &Due<P>, bytes: usize) -> bool {
+        due.requests.len() < self.limit && due.bytes.saturating_add(bytes) <= self.bytes_max
     }
 
     /// Forgets what a closed connection asked for.
@@ -114,7 +168,7 @@ impl<P> Wakeups<P> {
         let all = table.take_all();
         self.held.store(0, Ordering::SeqCst);
         drop(table);
-        self.make_due(all.into_iter().map(|hold| (hold.payload, Why::Expired)));
+        self.make_due(all, Why::Expired);
     }
 
     /// Makes due what `choose` takes out of the table. Called by the raft thread after it applied
@@ -130,28 +184,32 @@ impl<P> Wakeups<P> {
         let chosen = choose(&mut table);
         self.held.store(table.len(), Ordering::SeqCst);
         drop(table);
-        self.make_due(chosen.into_iter().map(|hold| (hold.payload, Why::Ready)));
+        self.make_due(chosen, Why::Ready);
     }
 
-    fn make_due(&self, requests: impl IntoIterator<Item = (P, Why)>) {
+    fn make_due(&self, requests: impl IntoIterator<Item = Hold<P>>, why: Why) {
         let mut due = self.due.lock();
-        let before = due.len();
-        due.extend(requests);
-        if due.len() > before {
+        let before = due.requests.len();
+        for Hold { payload, bytes, .. } in requests {
+            due.push(DueRequest { payload, bytes, why });
+        }
+        if due.requests.len() > before {
             drop(due);
             self.wake.notify_one();
         }
     }
 
+    /// Some of what is due, and until when there is nothing more if that is nothing.
     fn take_due(&self, now: Instant) -> (Vec<(P, Why)>, Duration) {
-        let mut due = std::mem::take(&mut *self.due.lock());
         let mut table = self.table.lock();
         let expired = table.take_expired(now);
         self.held.store(table.len(), Ordering::SeqCst);
         let sleep = table.next_deadline().map_or(LONG, |at| at.saturating_duration_since(now));
         drop(table);
-        due.extend(expired.into_iter().map(|hold| (hold.payload, Why::Expired)));
-        (due, sleep)
+        self.make_due(expired, Why::Expired);
+        let mut due = self.due.lock();
+        let some = std::iter::from_fn(|| due.pop()).take(AT_ONCE).collect();
+        (some, sleep)
     }
 }
 
@@ -177,20 +235,16 @@ impl<P: Send> QueueListener for Wakeups<P> {
 
 /// Answers due requests with `answer`, until the task is dropped.
 pub async fn run<P: Send + 'static>(wakeups: Arc<Wakeups<P>>, answer: impl Fn(P, Why) + Send) {
-    /// Requests answered before other tasks of the thread get their turn.
-    const AT_ONCE: usize = 64;
     loop {
         let (due, sleep) = wakeups.take_due(clock::now());
         if due.is_empty() {
             let _woken_or_deadline = tokio::time::timeout(sleep, wakeups.wake.notified()).await;
             continue;
         }
-        for (number, (request, why)) in due.into_iter().enumerate() {
+        for (request, why) in due {
             answer(request, why);
-            if number % AT_ONCE == AT_ONCE - 1 {
-                tokio::task::yield_now().await;
-            }
         }
+        tokio::task::yield_now().await;
     }
 }
 
@@ -250,6 +304,22 @@ mod tests {
         wakeups.replaced();
         assert_eq!(due(&wakeups), [(5, Why::Ready)]);
         assert_eq!(wakeups.held(), 0);
+    }
+
+    #[test]
+    fn nothing_more_is_taken_while_too_much_is_due() {
+        let wakeups = Wakeups::new(2, 10);
+        wakeups.hold(hold(1, LONG), || false).unwrap();
+        assert_eq!(wakeups.ready(2, 4), Ok(()));
+        assert_eq!(wakeups.ready(3, 7), Err(3), "11 bytes");
+        assert_eq!(wakeups.ready(3, 6), Ok(()));
+        assert_eq!(wakeups.ready(4, 0), Err(4), "three requests");
+        assert_eq!(wakeups.hold(hold(4, LONG), || false).unwrap_err().hold.payload, 4);
+        wakeups.unsettled("T"); // what is held has its turn all the same
+        let all = [2, 3, 1].map(|request| (request, Why::Ready));
+        assert_eq!(due(&wakeups), all);
+        assert_eq!(wakeups.ready(5, 10), Ok(()), "they have been taken");
+        assert_eq!(due(&wakeups), [(5, Why::Ready)]);
     }
 
     #[test]

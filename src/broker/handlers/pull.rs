@@ -36,7 +36,7 @@ use crate::broker::error::RequestError;
 use crate::broker::handlers::Reading;
 use crate::broker::hold::{Full, Hold};
 use crate::broker::subscription::TagFilter;
-use crate::broker::wakeup::Why;
+use crate::broker::wakeup::{Wakeups, Why};
 
 use check::{Checked, check};
 use find::{Found, Reader, find, head, may_need_disk};
@@ -124,8 +124,16 @@ fn start(broker: &Arc<Broker>, waiting: WaitingPull, commit: Option<OffsetCommit
         if let Err(error) = result {
             tracing::debug!(%error, "the offset that a pull carried was not stored");
         }
-        wakeups.ready(waiting); // reading is not for the raft thread
+        go_on(&wakeups, waiting); // reading is not for the raft thread
     });
+}
+
+/// Has the task of held pulls go on with one, or refuses it: its consumer asks again.
+fn go_on(wakeups: &Wakeups<WaitingPull>, waiting: WaitingPull) {
+    let bytes = waiting.pull.filter.bytes();
+    if let Err(WaitingPull { reply, .. }) = wakeups.ready(waiting, bytes) {
+        reply.answer(RequestError::PullsDueFull.answer());
+    }
 }
 
 /// Goes on with a pull that may wait for the disk, on a thread that may.
@@ -184,7 +192,7 @@ fn repair(broker: &Broker, waiting: WaitingPull, position: PhysicalOffset) {
     let repaired = move |repaired| match repaired {
         Ok(()) => {
             let pull = Pull { repaired: Some(position), ..pull };
-            wakeups.ready(WaitingPull { pull, reply });
+            go_on(&wakeups, WaitingPull { pull, reply });
         }
         Err(why) => {
             reply.answer(RequestError::MessageDamaged { position, member, why }.answer());
