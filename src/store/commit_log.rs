@@ -257,6 +257,7 @@ impl CommitLog {
     }
 
     /// Index that the next appended entry must have.
+    #[cfg(test)]
     pub fn next_index(&self) -> EntryIndex {
         self.core().ends.lock().next()
     }

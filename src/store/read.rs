@@ -21,7 +21,7 @@ pub struct Wanted<'a> {
     /// Most messages it takes.
     pub messages_max: u32,
     /// Which it takes.
-    pub filter: &'a Filter<'a>,
+    pub filter: &'a Filter,
 }
 
 /// What an answer may hold, whoever asks.
@@ -41,35 +41,22 @@ impl Default for Limits {
 }
 
 /// Which messages a consumer takes.
-#[derive(Default)]
-pub enum Filter<'a> {
+#[derive(Debug, Default)]
+pub enum Filter {
     /// All of them.
     #[default]
     All,
     /// Those whose tag has one of these Java hashes (the low half of the unit's tag code). The
     /// consumer compares the tag itself: hashes can collide.
     Tags(SmallVec<[i32; 4]>),
-    /// Those that the caller accepts: it can read the record, for example to evaluate SQL92.
-    Records(&'a (dyn Fn(&Unit) -> bool + Sync)),
 }
 
-impl Filter<'_> {
+impl Filter {
     /// Whether the message of `unit` is wanted.
     pub fn accepts(&self, unit: &Unit) -> bool {
         match self {
             Self::All => true,
             Self::Tags(codes) => codes.contains(&(unit.tags_code as i32)), // the low 32 bits
-            Self::Records(accepts) => accepts(unit),
-        }
-    }
-}
-
-impl std::fmt::Debug for Filter<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::All => f.write_str("All"),
-            Self::Tags(codes) => f.debug_tuple("Tags").field(codes).finish(),
-            Self::Records(_) => f.write_str("Records"),
         }
     }
 }
@@ -161,7 +148,7 @@ fn scan_units(wanted: &Wanted<'_>, limits: Limits) -> usize {
     let answered = answered_max(wanted, limits);
     match wanted.filter {
         Filter::All => answered,
-        Filter::Tags(_) | Filter::Records(_) => SCAN_UNITS_MIN.max(answered),
+        Filter::Tags(_) => SCAN_UNITS_MIN.max(answered),
     }
 }
 
@@ -300,16 +287,6 @@ mod tests {
         }
         let wanted = Wanted { from: 0, messages_max: 1, filter: &Filter::All };
         assert_eq!(select(vec![], QueueOffset(0), &wanted, LIMITS), Outcome::Removing);
-    }
-
-    #[test]
-    fn a_filter_of_records_sees_the_unit() {
-        let accepts = |unit: &Unit| unit.physical.0 >= 100;
-        let filter = Filter::Records(&accepts);
-        let wanted = Wanted { from: 0, messages_max: 9, filter: &filter };
-        let found = select(units(&[(100, 0), (100, 0)]), QueueOffset(0), &wanted, LIMITS);
-        assert!(matches!(found, Outcome::Found { units, .. } if units[0].physical.0 == 100));
-        assert_eq!(scan_units(&wanted, LIMITS), SCAN_UNITS_MIN);
     }
 
     #[test]
