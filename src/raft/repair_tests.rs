@@ -157,6 +157,28 @@ fn derived_data_that_a_reader_found_damaged_is_built_again_while_the_member_runs
 }
 
 #[test]
+fn derived_data_that_the_disk_cannot_read_any_more_is_built_again_while_the_member_runs() {
+    let mut cluster = Cluster::new(1);
+    let (_, group) = cluster.leader();
+    let (mut sent, _) = send_twenty(&group);
+    drop(group);
+    cluster.stop(0); // writes what is in memory as runs
+    cluster.start(0);
+    let (_, group) = cluster.leader();
+    assert_eq!(bodies(&group, "T", 0), sent);
+    for run in fs::read_dir(cluster.dir.path().join("n0/consumequeue")).unwrap() {
+        let file = OpenOptions::new().write(true).open(run.unwrap().path()).unwrap();
+        file.set_len(0).unwrap(); // reading behind the end is the signal that a bad sector is
+    }
+    let first = || group.queues().unit("T", 0, QueueOffset(0));
+    assert!(matches!(first(), Err(queues::Error::Damaged { .. })));
+    send(&group, "T", 0, "meanwhile");
+    sent.push("meanwhile".to_owned());
+    until("it is built again", || first().is_ok().then_some(()));
+    assert_eq!(bodies(&group, "T", 0), sent);
+}
+
+#[test]
 fn pages_that_the_disk_cannot_read_are_repaired_while_the_member_runs() {
     let cluster = Cluster::new(3);
     let (leader, group) = cluster.leader();

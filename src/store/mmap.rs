@@ -16,7 +16,7 @@
 //! a slice once handed out never changes, whatever happens to the log or the file behind it.
 //!
 //! A page that the disk cannot read is zeros (`unreadable`), which no checksum takes for an
-//! entry.
+//! entry, and is counted.
 //!
 //! Three things are beyond this module and are kept by its users: no other process writes to or
 //! shortens a mapped file (`store.lock`), a file has one `Writer` at a time (only [`super::files`]
@@ -46,13 +46,18 @@ const PREFETCHED_LINES_MAX: usize = 32;
 const PAGE_BYTES_MAX: usize = 64 * 1024;
 
 struct Region {
-    /// Of a file that may be damaged and repaired. Goes before the mapping does.
-    watch: Option<Watch>,
+    /// Goes before the mapping does.
+    watch: Watch,
     map: MmapRaw,
     published: AtomicUsize,
 }
 
 impl Region {
+    fn new(map: MmapRaw, published: usize) -> Arc<Self> {
+        let watch = Watch::new(map.as_ptr().expose_provenance(), map.len());
+        Arc::new(Self { watch, map, published: AtomicUsize::new(published) })
+    }
+
     /// The caller must know that `range` lies below `published`.
     fn published_bytes(&self, range: Range<usize>) -> &[u8] {
         debug_assert!(range.start <= range.end);
@@ -108,14 +113,12 @@ impl Writer {
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, text));
         }
         let map = MmapOptions::new().len(len).map_raw_read_only(file)?;
-        let watch = Some(Watch::new(map.as_ptr().expose_provenance(), map.len()));
-        let region = Arc::new(Region { watch, map, published: AtomicUsize::new(0) });
-        Ok(Self { region, former: Vec::new() })
+        Ok(Self { region: Region::new(map, 0), former: Vec::new() })
     }
 
     /// Pages that the disk could not read so far; they are zeros here.
     pub fn unreadable_pages(&self) -> usize {
-        self.region.watch.as_ref().map_or(0, Watch::pages)
+        self.region.watch.pages()
     }
 
     /// Bytes of the mapping.
@@ -281,8 +284,13 @@ impl MappedBytes {
             0 => MmapMut::map_anon(1)?.into(), // an empty mapping is an error
             _ => MmapOptions::new().len(len).map_raw_read_only(file)?,
         };
-        let region = Arc::new(Region { watch: None, map, published: AtomicUsize::new(len) });
-        Ok(Self { region, start: 0, len })
+        Ok(Self { region: Region::new(map, len), start: 0, len })
+    }
+
+    /// Pages of the mapping that the disk could not read so far; they are zeros here. To be asked
+    /// after bytes were used: a page can be forgotten, and be unreadable, at any time before.
+    pub(super) fn unreadable_pages(&self) -> usize {
+        self.region.watch.pages()
     }
 
     /// A part of it; `range` counts from the start of this one. Panics when it is not within.

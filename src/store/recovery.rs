@@ -310,7 +310,8 @@ fn check_sizes(
             if !refuse && file.bytes >= start {
                 let mapped = files.map(&segment_path(&options.dir, *later));
                 let mapped = mapped.map_err(|e| Error::io("map segment", &options.dir, e))?;
-                refuse = mapped[..HEADER_BYTES].iter().any(|b| *b != 0);
+                let is_something = mapped[..HEADER_BYTES].iter().any(|b| *b != 0);
+                refuse = is_something || mapped.unreadable_pages() > 0;
             }
         }
         if refuse {

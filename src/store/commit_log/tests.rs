@@ -28,6 +28,8 @@ const SEGMENT: u64 = SEGMENT_BYTES_MIN;
 struct Faults {
     sync_fails: AtomicBool,
     full: AtomicBool,
+    /// The disk can read nothing of what is mapped as finished.
+    unreadable: AtomicBool,
     syncs: std::sync::atomic::AtomicU64,
 }
 
@@ -70,7 +72,11 @@ impl Files for FaultyFiles {
         Ok(Arc::new(FaultySegment(segment, Arc::clone(&self.0))))
     }
     fn map(&self, path: &Path) -> io::Result<MappedBytes> {
-        RealFiles.map(path)
+        let mapped = RealFiles.map(path)?;
+        if self.0.unreadable.load(Ordering::SeqCst) {
+            OpenOptions::new().write(true).open(path)?.set_len(0)?; // the signal is the same
+        }
+        Ok(mapped)
     }
     fn read(&self, path: &Path) -> io::Result<Option<Vec<u8>>> {
         RealFiles.read(path)

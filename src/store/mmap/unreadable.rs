@@ -3,8 +3,9 @@
 //! Reading one through memory is a signal (SIGBUS) that ends the process, at every start again as
 //! long as somebody reads there. Here a page of zeros takes the place of it. Nothing of the log is
 //! believed without its checksum: zeros are damage like any other, repaired from another member or
-//! told. Only mappings that are watched are treated so; elsewhere the signal does what it always
-//! did.
+//! told. Who reads derived data asks afterwards how many pages were missing, and has it built again
+//! from the log. Only mappings that are watched are treated so; elsewhere the signal does what it
+//! always did: a process whose own program cannot be read has nothing to go on with.
 //!
 //! A page can be read, forgotten, and be unreadable when it is read again: who holds a slice of it
 //! then finds zeros where bytes were. That is the one exception to the rule that slices never
@@ -13,10 +14,11 @@
 use std::ffi::{c_int, c_void};
 use std::ptr;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering, fence};
 
-/// Mappings that are watched at a time; with 1 GiB segments a log of 4 TiB. Further ones are not.
-const WATCHES_MAX: usize = 4096;
+/// Mappings that are watched at a time, a segment and its derived data two; with 1 GiB segments a
+/// log of 4 TiB. Further ones are not.
+const WATCHES_MAX: usize = 8192;
 /// Instead of an address: nobody's slot, and one that is being filled.
 const FREE: usize = 0;
 const TAKEN: usize = 1;
@@ -65,8 +67,9 @@ impl Watch {
         Self(slot)
     }
 
-    /// Pages that could not be read so far.
+    /// Pages that could not be read so far. Whoever has seen one of the zeros sees it counted.
     pub(super) fn pages(&self) -> usize {
+        fence(Ordering::Acquire); // after what was read of the mapping
         self.0.map_or(0, |slot| slot.pages.load(Ordering::Relaxed))
     }
 }
@@ -113,6 +116,7 @@ fn put_zeros(address: usize) -> bool {
     let Some((_, page_bytes)) = BEFORE.get() else { return false };
     let page = ptr::with_exposed_provenance_mut(address - address % page_bytes);
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED;
+    slot.pages.fetch_add(1, Ordering::Release); // before another thread can see the zeros
     // SAFETY: the page lies in a mapping that lives: whoever reads there, and waits for us, holds
     // it. It cannot be read, so nobody has a reference to what is in it, but for the case above.
     // `errno` is the interrupted code's and left as it was.
@@ -123,9 +127,5 @@ fn put_zeros(address: usize) -> bool {
         *errno = kept;
         put
     };
-    let is_put = put != libc::MAP_FAILED;
-    if is_put {
-        slot.pages.fetch_add(1, Ordering::Relaxed);
-    }
-    is_put
+    put != libc::MAP_FAILED
 }

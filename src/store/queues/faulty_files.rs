@@ -5,7 +5,7 @@ use std::{
     path::Path,
     sync::{
         Arc,
-        atomic::{AtomicI64, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicI64, Ordering::SeqCst},
     },
 };
 
@@ -18,6 +18,8 @@ use crate::store::{
 #[derive(Debug)]
 pub(super) struct FaultyFiles {
     steps_left: AtomicI64,
+    /// Nothing that is there can be read.
+    unreadable: AtomicBool,
 }
 
 impl FaultyFiles {
@@ -28,7 +30,13 @@ impl FaultyFiles {
 
     /// Lets `steps` changes pass. The one after is half done.
     pub(super) fn dying_after(steps: i64) -> Arc<Self> {
-        Arc::new(Self { steps_left: AtomicI64::new(steps) })
+        Arc::new(Self { steps_left: AtomicI64::new(steps), unreadable: AtomicBool::new(false) })
+    }
+
+    /// Whether files that are mapped from now on can be read. The signal of a page behind the end
+    /// of a file is that of a bad sector.
+    pub(super) fn read_nothing(&self, nothing: bool) {
+        self.unreadable.store(nothing, SeqCst);
     }
 
     /// From now on `steps` changes pass.
@@ -60,7 +68,11 @@ impl Files for FaultyFiles {
     }
 
     fn map(&self, path: &Path) -> io::Result<MappedBytes> {
-        RealFiles.map(path)
+        let mapped = RealFiles.map(path)?;
+        if self.unreadable.load(SeqCst) {
+            fs::OpenOptions::new().write(true).open(path)?.set_len(0)?;
+        }
+        Ok(mapped)
     }
 
     fn read(&self, path: &Path) -> io::Result<Option<Vec<u8>>> {

@@ -188,6 +188,7 @@ impl Queues {
         let at = from.0 - list.first.0;
         let stored = run.units(&list, at..list.count.min(at.saturating_add(max as u64)))?;
         out.extend(stored.as_chunks::<UNIT_BYTES>().0.iter().map(Unit::decode));
+        run.intact(())?;
         if let (Some(last), Some((_, queue))) =
             (out.last(), self.0.state.read().queue(topic, queue_id))
         {

@@ -82,7 +82,7 @@ pub(super) fn merge_some(
         .map(|run| Candidate {
             segment: segment(run),
             bytes: run.file_bytes(),
-            damaged: run.is_damaged(),
+            damaged: run.damage().is_some(),
         })
         .collect();
     let Some(chosen) = plan(&candidates, open_segment) else { return Ok(false) };
@@ -157,7 +157,7 @@ fn copy(
     copy_lists(inputs, alive_from, &mut merged)?;
     copy_keys(inputs, &mut merged)?;
     merged.finish(range.start, range.end, times)?;
-    Ok(())
+    Ok(inputs.iter().try_for_each(|run| run.intact(()))?)
 }
 
 /// The lists of all inputs, by (topic, queueId); those of one queue follow each other by age.

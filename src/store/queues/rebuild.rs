@@ -1,7 +1,8 @@
 //! A run that turns out to be damaged is built again from the log, while all else goes on.
 //!
-//! Only whoever reads a block notices: a pull, or a merge. Until the run is replaced, whatever needs
-//! that block is answered with the error, and merges leave the run alone.
+//! Only whoever reads a block notices that it is not what was written, or that the disk cannot read
+//! it: a pull, or a merge. Until the run is replaced, whatever needs that block is answered with the
+//! error, and merges leave the run alone.
 
 use std::{ops::Range, path::PathBuf, sync::Arc};
 
@@ -13,7 +14,7 @@ use crate::ids::PhysicalOffset;
 impl Queues {
     /// Whether a reader or a merge found a damaged run.
     pub fn has_damage(&self) -> bool {
-        self.0.state.read().runs.iter().any(|run| run.is_damaged())
+        self.0.state.read().runs.iter().any(|run| run.damage().is_some())
     }
 
     /// Replaces damaged runs. `feed` applies the log's entries of a stretch to the queues that it
@@ -29,8 +30,10 @@ impl Queues {
         self.0.collect(&mut garbage)?;
         let runs = Arc::clone(&self.0.state.read().runs);
         let mut done = Ok(());
-        for damaged in runs.iter().filter(|run| run.is_damaged()) {
-            warn!(path = %damaged.path().display(), "building damaged derived data from the log");
+        for damaged in runs.iter() {
+            let Some(damage) = damaged.damage() else { continue };
+            let path = damaged.path().display();
+            warn!(%path, damage, "building damaged derived data from the log");
             match self.build_again(damaged, &feed) {
                 Ok(new) => self.0.replace(damaged, &new, &mut garbage),
                 Err(error) => {

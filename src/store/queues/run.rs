@@ -5,7 +5,10 @@ use std::{
     cmp::Ordering,
     ops::Range,
     path::{Path, PathBuf},
-    sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    sync::{
+        OnceLock,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
 };
 
 use super::{
@@ -19,7 +22,11 @@ use super::{
 use crate::ids::{PhysicalOffset, QueueOffset};
 use crate::store::mmap::MappedBytes;
 
-/// An open run. Blocks are checked against their checksum when they are first read.
+const UNREADABLE: &str = "the disk cannot read a part of it";
+
+/// An open run. Blocks are checked against their checksum when they are first read. One that was
+/// checked may be forgotten by memory later on, and be unreadable by then: what leaves a run goes
+/// through [`Run::intact`] after it was read.
 #[derive(Debug)]
 pub(super) struct Run {
     path: PathBuf,
@@ -28,8 +35,8 @@ pub(super) struct Run {
     layout: Layout,
     /// One bit per block that was checked.
     checked: Box<[AtomicU64]>,
-    /// Something in it is not what was written.
-    damaged: AtomicBool,
+    /// What in it is not what was written.
+    damage: OnceLock<String>,
 }
 
 /// Consecutive units of one queue in a run.
@@ -76,7 +83,10 @@ impl Run {
         map: MappedBytes,
         range: &Range<PhysicalOffset>,
     ) -> Result<Self, Error> {
-        let damaged = |what: String| Error::Damaged { path: path.to_owned(), what };
+        let damaged = |what: String| {
+            let what = if map.unreadable_pages() > 0 { UNREADABLE.to_owned() } else { what };
+            Error::Damaged { path: path.to_owned(), what }
+        };
         let bytes: &[u8] = map.as_ref();
         let footer = bytes.last_chunk::<FOOTER_BYTES>();
         let footer = footer.ok_or_else(|| damaged("shorter than a footer".to_owned()))?;
@@ -92,8 +102,7 @@ impl Run {
         }
         let blocks = layout.names.end.div_ceil(BLOCK_BYTES);
         let checked = (0..blocks.div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
-        let damaged = AtomicBool::new(false);
-        Ok(Self { path: path.to_owned(), map, footer, layout, checked, damaged })
+        Ok(Self { path: path.to_owned(), map, footer, layout, checked, damage: OnceLock::new() })
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -119,17 +128,18 @@ impl Run {
                 Ordering::Greater => high = middle,
                 Ordering::Equal => {
                     let DirectoryEntry { first, count, units_at, .. } = entry;
-                    return Ok(Some(RunList { first, count, units_at }));
+                    return self.intact(Some(RunList { first, count, units_at }));
                 }
             }
         }
-        Ok(None)
+        self.intact(None)
     }
 
-    /// Topic and directory entry number `index`, in the order (topic, queueId).
+    /// Topic and directory entry number `index`, in the order (topic, queueId). What comes of the
+    /// topic is to be [`Self::intact`].
     pub(super) fn queue_at(&self, index: u64) -> Result<(&[u8], DirectoryEntry), Error> {
         let stored = self.element::<DIRECTORY_BYTES>(&self.layout.directory, index)?;
-        let entry = DirectoryEntry::decode(stored);
+        let entry = DirectoryEntry::decode(&stored);
         let start = self.layout.names.start + entry.name_at as usize;
         let name = start..start + entry.name_bytes as usize;
         let units_end = entry.units_at.checked_add(entry.count);
@@ -146,10 +156,10 @@ impl Run {
     /// Unit number `index` of a list.
     pub(super) fn unit(&self, list: &RunList, index: u64) -> Result<Unit, Error> {
         let at = list.units_at + index;
-        self.element::<UNIT_BYTES>(&self.layout.units, at).map(Unit::decode)
+        Ok(Unit::decode(&self.element::<UNIT_BYTES>(&self.layout.units, at)?))
     }
 
-    /// The stored units number `range` of a list.
+    /// The stored units number `range` of a list. What comes of them is to be [`Self::intact`].
     pub(super) fn units(&self, list: &RunList, range: Range<u64>) -> Result<&[u8], Error> {
         let start = (list.units_at + range.start) as usize * UNIT_BYTES; // within the layout
         let end = (list.units_at + range.end) as usize * UNIT_BYTES;
@@ -158,7 +168,7 @@ impl Run {
 
     /// Key entry number `index`, ascending.
     pub(super) fn key_at(&self, index: u64) -> Result<KeyEntry, Error> {
-        self.element::<KEY_BYTES>(&self.layout.keys, index).map(KeyEntry::decode)
+        Ok(KeyEntry::decode(&self.element::<KEY_BYTES>(&self.layout.keys, index)?))
     }
 
     /// Numbers of the key entries with this hash.
@@ -176,11 +186,21 @@ impl Run {
         Ok(low)
     }
 
-    fn element<const N: usize>(&self, part: &Range<usize>, index: u64) -> Result<&[u8; N], Error> {
+    fn element<const N: usize>(&self, part: &Range<usize>, index: u64) -> Result<[u8; N], Error> {
         let at = part.start + index as usize * N; // `index` is below a count that fits the file
         debug_assert!(at + N <= part.end);
         let bytes = self.bytes(at..at + N)?;
-        Ok(bytes.first_chunk().expect("a range of N bytes"))
+        self.intact(*bytes.first_chunk().expect("a range of N bytes"))
+    }
+
+    /// What was read of the run, unless a page was missing: the disk could not read it, and memory
+    /// has zeros in its place.
+    pub(super) fn intact<T>(&self, read: T) -> Result<T, Error> {
+        let read = std::hint::black_box(read); // read by now, whatever the compiler would rather do
+        match self.map.unreadable_pages() {
+            0 => Ok(read),
+            _ => Err(self.damaged(UNREADABLE)),
+        }
     }
 
     /// Bytes of the checked area, the blocks they lie in checked.
@@ -205,20 +225,22 @@ impl Run {
         let stored_at = self.layout.checksums.start + block * 4;
         let stored = &self.map.as_ref()[stored_at..stored_at + 4];
         if crc32c(bytes).to_le_bytes() != stored {
+            self.intact(())?;
             return Err(self.damaged(format!("block {block} does not match its checksum")));
         }
         Ok(())
     }
 
-    /// Whether somebody met damage in it.
-    pub(super) fn is_damaged(&self) -> bool {
-        self.damaged.load(Relaxed)
+    /// The first damage that somebody met in it.
+    pub(super) fn damage(&self) -> Option<&str> {
+        self.damage.get().map(String::as_str)
     }
 
     /// Notes that the run is damaged, for [`Queues::mend`](super::Queues::mend).
     pub(super) fn damaged(&self, what: impl Into<String>) -> Error {
-        self.damaged.store(true, Relaxed);
-        Error::Damaged { path: self.path.clone(), what: what.into() }
+        let what = what.into();
+        self.damage.get_or_init(|| what.clone());
+        Error::Damaged { path: self.path.clone(), what }
     }
 }
 

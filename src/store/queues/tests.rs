@@ -3,8 +3,8 @@
 use std::{fs, ops::Range, path::Path, sync::Arc, time::Duration};
 
 use super::{
-    Bounds, Cut, Error, FlushPolicy, IndexedMessage, KEYS_INDEXED_MAX, KeyRange, NextOffsets,
-    Options, Queues, Unit, faulty_files::FaultyFiles,
+    Boundary, Bounds, Cut, Error, FlushPolicy, IndexedMessage, KEYS_INDEXED_MAX, KeyRange,
+    NextOffsets, Options, Queues, Unit, faulty_files::FaultyFiles,
 };
 use crate::ids::{PhysicalOffset, QueueOffset};
 use crate::store::files::Files;
@@ -218,6 +218,68 @@ fn a_flipped_bit_is_an_error_never_a_wrong_unit_and_mended_from_the_log() {
             other => assert_eq!(opening.replay_from.0, 0, "bit {bit}: {other:?}"),
         }
     }
+}
+
+/// Applies the entries of a stretch, of a message each that has a key.
+fn feed_with_keys(queues: &Queues, stretch: Range<PhysicalOffset>) -> Result<(), Error> {
+    (stretch.start.0..stretch.end.0).step_by(200).try_for_each(|at| {
+        let message = IndexedMessage { keys: &[7], ..message("T", 0, at / 200, at + 64) };
+        queues.apply(entry(at, at + 200), [message])
+    })
+}
+
+#[test]
+fn whoever_meets_what_the_disk_cannot_read_any_more_has_an_error_and_the_log_mends_it() {
+    let all = KeyRange { hash: 7, stored_ms: 0..=i64::MAX, max: usize::MAX };
+    let by_key = |queues: &Queues| queues.by_key(&all).map(|found| found.len());
+    let by_time = |queues: &Queues| {
+        let time_of = |_: &Unit| Some(0);
+        queues.offset_by_time("T", 0, 1, Boundary::Lower, &time_of).map(|at| at.0 as usize)
+    };
+    let merge = |queues: &Queues| queues.merge(PhysicalOffset(8_000)).map(|_| 40);
+    type Meet<'a> = &'a dyn Fn(&Queues) -> Result<usize, Error>;
+    let meets: [Meet<'_>; 4] = [&units, &by_key, &by_time, &merge];
+    for (n, meet) in meets.into_iter().enumerate() {
+        let dir = tempfile::tempdir().unwrap();
+        let queues = open_new(dir.path());
+        for at in (0..8_000).step_by(1_000) {
+            feed_with_keys(&queues, entry(at, at + 1_000)).unwrap();
+            queues.freeze();
+        }
+        queues.flush().unwrap();
+        assert_eq!((units(&queues).unwrap(), by_key(&queues).unwrap()), (40, 40), "all is checked");
+        let run = dir.path().join(format!("{:020}-{:020}.run", 3000, 4000));
+        let file = fs::OpenOptions::new().write(true).open(&run).unwrap();
+        file.set_len(0).unwrap(); // the signal of a page behind the end is that of a bad sector
+        let met = meet(&queues).unwrap_err();
+        assert!(met.to_string().contains("cannot read a part of it"), "{n}: {met}");
+        assert!(queues.has_damage(), "{n}");
+        queues.mend(feed_with_keys).unwrap();
+        assert!(!queues.has_damage() && file.metadata().unwrap().len() == 0, "in another file");
+        assert_eq!(meet(&queues).unwrap(), 40, "{n}");
+        assert_eq!((units(&queues).unwrap(), by_key(&queues).unwrap()), (40, 40), "{n}");
+    }
+}
+
+#[test]
+fn a_run_of_which_the_disk_can_read_nothing_is_left_out_by_a_start_and_comes_from_the_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let queues = open_new(dir.path());
+    fill(&queues, 5);
+    let cut = queues.freeze().unwrap();
+    queues.flush().unwrap();
+    drop(queues);
+    let files = FaultyFiles::healthy();
+    files.read_nothing(true);
+    let (queues, opening) = open(dir.path(), &files, &cut);
+    assert_eq!((opening.replay_from.0, opening.runs), (0, 0));
+    assert!(opening.damage[0].contains("cannot read a part of it"), "{:?}", opening.damage);
+    files.read_nothing(false);
+    feed(&queues, opening.replay_from..cut.position).unwrap();
+    assert_eq!(units(&queues).unwrap(), 5);
+    queues.freeze();
+    queues.flush().unwrap();
+    assert_eq!(open(dir.path(), &files, &cut).1.replay_from, cut.position);
 }
 
 /// Three runs of five messages, of which the second is damaged, and a reader has met it.

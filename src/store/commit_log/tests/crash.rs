@@ -166,6 +166,9 @@ fn missing_and_misshapen_segment_files_are_refused_by_name() {
     assert!(refused().contains("multiple of the segment size"), "{}", refused());
     fs::remove_file(odd).unwrap();
     disk.open(PreviousLife::Killed);
+    OpenOptions::new().write(true).open(disk.segment(1)).unwrap().set_len(SEGMENT - 1).unwrap();
+    disk.files.0.unreadable.store(true, Ordering::SeqCst); // then nobody knows what follows
+    assert!(refused().contains("00000000000001048576 has 1048575 bytes"));
 }
 
 // --- a sync that fails, and the lives after it ---
