@@ -417,6 +417,33 @@ fn whatever_step_is_the_last_and_whatever_survives_what_was_promised_is_there() 
     assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
 }
 
+/// The kernel calls clean what a failed sync did not write, and may forget it.
+#[test]
+fn whatever_sync_fails_what_was_promised_is_there() {
+    let (_, steps) = steps_of_a_history();
+    let (_held, dir) = dir();
+    let mut failures = Vec::new();
+    for (step, name) in steps.iter().enumerate().filter(|(_, name)| name.starts_with("sync")) {
+        let disk = SimulatedDisk::new(1 << 30);
+        disk.fail_at(step);
+        let (promised, ended) = live(&disk, &dir);
+        for (how, forgets) in
+            [(Return::Killed, false), (Return::Killed, true), (Return::Nothing, false)]
+        {
+            let next = how.disk(&disk, &dir);
+            if forgets {
+                next.forget().unwrap();
+            }
+            if let Err(error) = come_back(&next, &dir, &promised) {
+                failures.push(format!(
+                    "failed at {step} ({name}, {ended:?}), {how:?}, forgotten {forgets}: {error}"
+                ));
+            }
+        }
+    }
+    assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
+}
+
 /// Two faults in a row: the second one while the first is mended.
 #[test]
 fn a_start_that_is_interrupted_at_any_step_is_made_up_for_by_the_next() {
