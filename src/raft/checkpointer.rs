@@ -30,7 +30,7 @@ pub(super) enum Job {
         /// State to start from; the queues are frozen there.
         captured: Box<Captured>,
         /// States at segment boundaries crossed meanwhile.
-        crossed: Vec<Captured>,
+        crossed: VecDeque<Captured>,
     },
     /// The log starts at this position now: nothing before it is needed.
     DropBefore(PhysicalOffset),
@@ -129,7 +129,8 @@ struct Progress {
     /// What has gone from the log, but not all of it from the disk.
     gone: Option<PhysicalOffset>,
     /// Boundary snapshots to be written, also after a failure: no checkpoint passes them, because
-    /// apply would never cross their boundaries again, and retention goes by them.
+    /// apply would never cross their boundaries again, and retention goes by them. [`thin`] bounds
+    /// them.
     unsaved: VecDeque<Captured>,
     /// It was said that there is no room.
     no_room: bool,
@@ -140,6 +141,7 @@ impl Progress {
         let done = match job {
             Job::Checkpoint { captured, crossed } => {
                 self.unsaved.extend(crossed);
+                thin(&mut self.unsaved);
                 parts.checkpoint(&captured, &mut self.unsaved)
             }
             Job::DropBefore(position) => {
@@ -185,6 +187,21 @@ pub(super) async fn aside<T: Send + 'static>(
     };
     files.start_worker("disk", Box::new(turn)).ok()?;
     told.await.ok()
+}
+
+/// Most states at segment boundaries that wait to be stored, in one place.
+const BOUNDARIES_MAX: usize = 64;
+
+/// Bounds what cannot be stored: of too many boundaries those go that have close neighbours. The
+/// oldest stays, which a purge needs first, and others all along the log: a purge that is due at
+/// one that went takes what lies before the next lower one.
+pub(super) fn thin(boundaries: &mut VecDeque<Captured>) {
+    while boundaries.len() > BOUNDARIES_MAX {
+        let at = |number: usize| boundaries[number].progress.position.0;
+        let gap_without = |number: &usize| at(number + 1).saturating_sub(at(number - 1));
+        let Some(closest) = (1..boundaries.len() - 1).min_by_key(gap_without) else { return };
+        boundaries.remove(closest);
+    }
 }
 
 fn merge(queues: &Queues, settled: PhysicalOffset) -> Result<(), StorageError> {
@@ -234,32 +251,72 @@ impl StoreParts {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::raft::applied::AppliedState;
     use crate::raft::group_tests::options_alone;
     use crate::raft::open;
     use crate::store::simulated_disk::SimulatedDisk;
 
+    /// Checkpoints of states at given positions, and the disk that boundary snapshots go to.
+    struct Rig {
+        parts: StoreParts,
+        state: AppliedState,
+        progress: Progress,
+        disk: SimulatedDisk,
+    }
+
+    impl Rig {
+        fn new(dir: &std::path::Path) -> Self {
+            let (disk, options) = (SimulatedDisk::new(64 << 20), options_alone(dir));
+            let opened = open::open_undamaged(Arc::new(disk), &options).unwrap();
+            let disk = SimulatedDisk::new(1 << 20); // on which nobody else takes steps
+            let files: Arc<dyn Files> = Arc::new(disk.clone());
+            let snapshots = SnapshotFiles::open(files, "/snapshots".into()).unwrap();
+            let parts = StoreParts { snapshots, ..opened.parts };
+            let state = opened.machine.state().clone();
+            Self { parts, state, progress: Progress::default(), disk }
+        }
+
+        fn at(&self, position: u64) -> Captured {
+            let mut captured = self.state.capture();
+            captured.progress.position = PhysicalOffset(position);
+            captured
+        }
+
+        /// The last durable checkpoint afterwards.
+        fn checkpoint(&mut self, position: u64, boundaries: &[u64]) -> u64 {
+            let captured = Box::new(self.at(position));
+            let crossed = boundaries.iter().map(|position| self.at(*position)).collect();
+            self.progress.work(&self.parts, Job::Checkpoint { captured, crossed });
+            self.parts.settled.position().0
+        }
+
+        fn saved(&self) -> Vec<u64> {
+            self.parts.snapshots.positions().unwrap().iter().map(|at| at.0).collect()
+        }
+    }
+
     #[test]
     fn no_checkpoint_passes_a_boundary_whose_snapshot_could_not_be_saved() {
         let dir = tempfile::tempdir().unwrap();
-        let (disk, options) = (SimulatedDisk::new(64 << 20), options_alone(dir.path()));
-        let opened = open::open_undamaged(Arc::new(disk), &options).unwrap();
-        let other = SimulatedDisk::new(1 << 20); // on which nobody else takes steps
-        let snapshots = SnapshotFiles::open(Arc::new(other.clone()), "/snapshots".into()).unwrap();
-        let parts = StoreParts { snapshots, ..opened.parts };
-        let mut progress = Progress::default();
-        let mut checkpoint = |position: u64, boundaries: &[u64]| {
-            let at = |position: &u64| {
-                let mut captured = opened.machine.state().capture();
-                captured.progress.position = PhysicalOffset(*position);
-                captured
-            };
-            let crossed = boundaries.iter().map(at).collect();
-            progress.work(&parts, Job::Checkpoint { captured: Box::new(at(&position)), crossed });
-            let saved = parts.snapshots.positions().unwrap();
-            (parts.settled.position().0, saved.iter().map(|at| at.0).collect::<Vec<_>>())
-        };
-        other.fail_at(other.step_count());
-        assert_eq!(checkpoint(250, &[100, 200]), (0, vec![]));
-        assert_eq!(checkpoint(350, &[300]), (350, vec![100, 200, 300]));
+        let mut rig = Rig::new(dir.path());
+        rig.disk.fail_at(rig.disk.step_count());
+        assert_eq!((rig.checkpoint(250, &[100, 200]), rig.saved()), (0, vec![]));
+        assert_eq!((rig.checkpoint(350, &[300]), rig.saved()), (350, vec![100, 200, 300]));
+    }
+
+    #[test]
+    fn snapshots_that_cannot_be_saved_are_bounded_and_some_are_left_all_along_the_log() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut rig = Rig::new(dir.path());
+        for segment in 1..=1_000 {
+            rig.disk.fail_at(rig.disk.step_count());
+            assert_eq!(rig.checkpoint(segment * 100 + 50, &[segment * 100]), 0);
+            assert!(rig.progress.unsaved.len() <= BOUNDARIES_MAX, "after {segment}");
+        }
+        assert_eq!(rig.checkpoint(100_070, &[]), 100_070);
+        let saved = rig.saved();
+        let widest = saved.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap();
+        assert_eq!(saved[0], 100, "the first that a purge needs");
+        assert!(widest <= 100_000 / 31, "{widest}: {saved:?}");
     }
 }

@@ -163,7 +163,7 @@ impl Life<'_> {
 
     fn checkpoint(&mut self) -> Result<(), Failed> {
         let Store { machine, parts, .. } = &self.store;
-        let mut crossed = machine.take_crossed().into();
+        let mut crossed = machine.take_crossed();
         parts.queues.freeze();
         let captured = machine.state().capture();
         parts.checkpoint(&captured, &mut crossed)?;

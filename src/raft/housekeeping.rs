@@ -317,10 +317,11 @@ impl Housekeeping {
     pub(super) fn finish(&self) {
         let mut state = self.0.state.lock();
         let mut last = self.checkpoint();
-        if let (Some(Job::Checkpoint { crossed: before, .. }), Job::Checkpoint { crossed, .. }) =
+        if let (Some(Job::Checkpoint { crossed: mut all, .. }), Job::Checkpoint { crossed, .. }) =
             (state.waiting.take(), &mut last)
         {
-            crossed.splice(..0, before); // handed out, and never taken
+            all.append(crossed); // handed out, and never taken
+            *crossed = all;
         }
         if let Some(thread) = state.thread.take() {
             thread.finish(last);

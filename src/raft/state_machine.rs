@@ -4,6 +4,7 @@
 //! The log is not read for it: what an entry means was read when it was appended
 //! ([`crate::raft::digest`]). The same code runs on leader and follower.
 
+use std::collections::VecDeque;
 use std::io;
 
 use bytes::Bytes;
@@ -18,7 +19,7 @@ use std::time::Duration;
 
 use crate::ids::{EntryIndex, PhysicalOffset};
 use crate::raft::applied::{AppliedState, Captured};
-use crate::raft::checkpointer::StoreParts;
+use crate::raft::checkpointer::{self, StoreParts};
 use crate::raft::codec;
 use crate::raft::command::{Command, Commands, Outcome};
 use crate::raft::digest::Digest;
@@ -50,7 +51,7 @@ pub(super) struct StateMachine {
 /// members that the log does not cover.
 #[derive(Default)]
 struct Boundaries {
-    crossed: Vec<Captured>,
+    crossed: VecDeque<Captured>,
     /// The snapshot that retention wants next.
     wanted: Option<Whole>,
     current: Option<Whole>,
@@ -74,7 +75,7 @@ impl StateMachine {
     }
 
     /// States at segment boundaries crossed since the last call, to be stored.
-    pub(super) fn take_crossed(&self) -> Vec<Captured> {
+    pub(super) fn take_crossed(&self) -> VecDeque<Captured> {
         std::mem::take(&mut self.boundaries.lock().crossed)
     }
 
@@ -163,7 +164,9 @@ impl StateMachine {
         if is_planted(Bug::SnapshotsLate) {
             captured.progress.last = Some(header.id());
         }
-        self.boundaries.lock().crossed.push(captured);
+        let mut boundaries = self.boundaries.lock();
+        boundaries.crossed.push_back(captured);
+        checkpointer::thin(&mut boundaries.crossed); // the store thread may hang
     }
 
     fn apply_data(&self, digest: &Digest, wanted: bool) -> io::Result<Applied> {
