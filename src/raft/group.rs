@@ -224,6 +224,13 @@ impl Group {
         applied.max(self.0.log_store.assigned_end(term, topic, queue_id))
     }
 
+    /// The time by which queue locks grow old, if this member leads: its term, and what a command
+    /// says that is proposed now.
+    pub fn commands_ms(&self) -> Option<(Term, i64)> {
+        let Role::Leader { term, .. } = *self.0.role.borrow() else { return None };
+        Some((term, self.0.log_store.commands_ms(term)?))
+    }
+
     /// The CommitLog. What the queues point to is committed.
     pub fn log(&self) -> &CommitLog {
         &self.0.log

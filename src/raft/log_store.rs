@@ -98,6 +98,14 @@ impl LogStore {
         if is_valid { assigned.next.next(topic, queue_id) } else { QueueOffset::default() }
     }
 
+    /// What a command says about when it was proposed, if this member proposes it now as the leader
+    /// of `term`; `None` before its first entries.
+    pub(super) fn commands_ms(&self, term: Term) -> Option<i64> {
+        let assigned = self.0.assigned.lock();
+        let is_valid = assigned.term == Some(term) && assigned.since.is_some();
+        is_valid.then(|| assigned.counted_ms(clock::now()))
+    }
+
     /// Learns what follows the log's tail, before the first messages of a leader.
     async fn prepare(&self, entry: &LogEntry) -> io::Result<()> {
         let term = entry_id(&entry.log_id).term;
@@ -293,10 +301,14 @@ impl Assigned {
         if self.since.is_none() {
             self.commands_ms = wall_ms.max(self.commands_ms);
         }
-        let since = *self.since.get_or_insert(now);
-        let elapsed = now.saturating_duration_since(since).as_millis();
-        let elapsed = i64::try_from(elapsed).unwrap_or(i64::MAX);
-        Times { store_ms: self.store_ms, at_ms: self.commands_ms.saturating_add(elapsed) }
+        self.since.get_or_insert(now);
+        Times { store_ms: self.store_ms, at_ms: self.counted_ms(now) }
+    }
+
+    /// What commands say that are proposed now, once a leader counts.
+    fn counted_ms(&self, now: Instant) -> i64 {
+        let elapsed = self.since.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
+        self.commands_ms.saturating_add(i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX))
     }
 
     /// Moves past the messages and deletions of one stored entry.

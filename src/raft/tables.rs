@@ -141,24 +141,26 @@ impl Tables {
         self.offsets_version
     }
 
-    /// Who holds a queue for a group at `now_ms`.
-    pub fn lock_holder(&self, group: &str, queue: &QueueName, now_ms: i64) -> Option<&str> {
-        let lock = self.locks.get(group)?.get(queue)?;
-        is_held(lock, now_ms).then_some(lock.client.as_str())
-    }
-
-    /// Whether a client holds any queue for a group at `now_ms`, as of orderly groups.
-    pub fn holds_locks(&self, group: &str, now_ms: i64) -> bool {
+    /// Whether a client holds any queue for a group, as of orderly groups, when the leader of a
+    /// term counts so many ms. Before its first commands locks are as old as the former one's last
+    /// found them ([`Self::go_by`]).
+    pub fn holds_locks(&self, group: &str, now: Option<(Term, i64)>) -> bool {
+        let counted = now.filter(|(term, _)| *term == self.locks_term);
+        let now_ms = counted.map_or_else(|| self.last_ms(), |(_, now_ms)| now_ms);
         self.locks.get(group).is_some_and(|held| held.values().any(|lock| is_held(lock, now_ms)))
     }
 
     /// The latest time that a command left here, ms; 0 if none did.
     pub(super) fn changed_ms(&self) -> i64 {
+        let locks = self.locks.values().flat_map(|held| held.values());
+        locks.map(|lock| lock.renewed_ms).fold(self.last_ms(), i64::max)
+    }
+
+    /// The same, but for locks.
+    fn last_ms(&self) -> i64 {
         let (topics, groups) = (self.topics_version, self.groups_version);
         let versions = [topics, groups, self.offsets_version, self.settings_version];
-        let locks = self.locks.values().flat_map(|held| held.values());
-        let times = versions.iter().map(|version| version.at_ms);
-        times.chain(locks.map(|lock| lock.renewed_ms)).max().unwrap_or(0)
+        versions.iter().map(|version| version.at_ms).fold(0, i64::max)
     }
 
     /// Settings changed over the network: key, value.
@@ -520,8 +522,7 @@ mod tests {
         };
         assert_eq!(tables.apply(lock("a", &[0, 1]), 0), Outcome::Locked(vec![queue(0), queue(1)]));
         assert_eq!(tables.apply(lock("b", &[1, 2]), 10), Outcome::Locked(vec![queue(2)]));
-        assert_eq!(tables.lock_holder("g", &queue(1), LOCK_MS - 1), Some("a"));
-        assert!(tables.holds_locks("g", LOCK_MS - 1) && !tables.holds_locks("g", 2 * LOCK_MS));
+        assert_eq!(tables.apply(lock("b", &[1]), LOCK_MS - 1), Outcome::Locked(vec![]));
         assert_eq!(tables.apply(lock("b", &[1]), LOCK_MS), Outcome::Locked(vec![queue(1)]));
         let unlock = Command::UnlockQueues {
             group: "g".to_owned(),
@@ -529,7 +530,29 @@ mod tests {
             queues: vec![queue(1)],
         };
         tables.apply(unlock, LOCK_MS);
-        assert_eq!(tables.lock_holder("g", &queue(1), LOCK_MS), Some("b"), "not a's to release");
+        let won = tables.apply(lock("c", &[1]), LOCK_MS);
+        assert_eq!(won, Outcome::Locked(vec![]), "not a's to release");
+    }
+
+    #[test]
+    fn a_group_holds_locks_by_the_time_of_the_leader_that_counts_their_age() {
+        let mut tables = Tables::default();
+        let (term, later) = (Term(1), Term(2));
+        tables.go_by(term, 0);
+        let (group, client, queues) = ("g".to_owned(), "a".to_owned(), vec![queue(0)]);
+        tables.apply(Command::LockQueues { group, client, queues }, 0);
+        assert!(tables.holds_locks("g", Some((term, LOCK_MS - 1))));
+        assert!(!tables.holds_locks("g", Some((term, LOCK_MS))));
+        assert!(!tables.holds_locks("h", None));
+        let ahead = 90_000 * LOCK_MS;
+        assert!(tables.holds_locks("g", Some((later, ahead))), "its first commands are to come");
+        assert!(tables.holds_locks("g", None), "it has proposed nothing");
+        let mut stale = tables.clone();
+        stale.apply(Command::CommitOffsets(vec![commit("g", "T", 0, 1)]), LOCK_MS);
+        assert!(!stale.holds_locks("g", Some((later, ahead))), "the former leader saw it run out");
+        tables.go_by(later, ahead);
+        assert!(tables.holds_locks("g", Some((later, ahead + LOCK_MS - 1))));
+        assert!(!tables.holds_locks("g", Some((later, ahead + LOCK_MS))));
     }
 
     #[test]

@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 
-use crate::clock;
 use crate::protocol::{names, perm, version};
 use crate::raft::command::{Command, Topic};
 
@@ -89,7 +88,7 @@ impl Sending<'_> {
         // A consumer that holds queues consumes in order: it tries again where it is, and gives
         // back only what it has given up.
         let given_up = self.request.reconsume_times > limit
-            || self.tables.holds_locks(group, clock::wall_ms());
+            || self.tables.holds_locks(group, self.broker.group.commands_ms());
         Ok(if given_up { Retries::Used } else { Retries::Left })
     }
 
