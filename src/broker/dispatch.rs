@@ -53,8 +53,8 @@ fn route(code: RequestCode) -> Option<Route> {
         RequestCode::QUERY_CONSUMER_OFFSET => Own(offset::query),
         RequestCode::UPDATE_CONSUMER_OFFSET => Own(offset::update),
         RequestCode::SEARCH_OFFSET_BY_TIMESTAMP => LookUp(offset::search_by_time),
-        RequestCode::GET_MAX_OFFSET => Now(offset::max),
-        RequestCode::GET_MIN_OFFSET => LookUp(offset::min),
+        RequestCode::GET_MAX_OFFSET => Own(offset::max),
+        RequestCode::GET_MIN_OFFSET => Later(offset::min),
         RequestCode::GET_EARLIEST_MSG_STORETIME => LookUp(offset::earliest_store_time),
         RequestCode::GET_ALL_CONSUMER_OFFSET => Now(offset::all),
 

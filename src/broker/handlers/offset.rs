@@ -1,9 +1,10 @@
 //! Consumer offsets (14, 15, 43) and the bounds of queues (29, 30, 31, 32).
 //!
-//! Consumer offsets are read and written on the leader only: a follower's are those of some
-//! earlier time, and a consumer that starts from them goes back.
+//! Consumer offsets and the bounds of queues are told by the leader only: a follower's are those of
+//! some earlier time, and a consumer that starts from them goes back.
 
 use std::collections::BTreeMap;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use crate::ids::QueueOffset;
@@ -16,7 +17,6 @@ use crate::protocol::headers::offset::{
     SearchOffset, TimestampAnswer, UpdateConsumerOffset,
 };
 use crate::protocol::names;
-use crate::raft::Proposal;
 use crate::raft::command::OffsetCommit;
 use crate::raft::tables::Tables;
 use crate::store::{self, query};
@@ -25,6 +25,8 @@ use crate::broker::Broker;
 use crate::broker::dispatch::{Answer, Request};
 use crate::broker::error::RequestError;
 use crate::broker::handlers::Reading;
+
+type Answering = Pin<Box<dyn Future<Output = Answer> + Send>>;
 
 /// No group and no topic has a longer name, bytes.
 const NAME_BYTES_MAX: usize = names::RETRY_OR_DLQ_TOPIC_CHARS_MAX;
@@ -51,14 +53,14 @@ pub(in crate::broker) fn query(
         return Handled::Done;
     }
     let asked = Arc::clone(broker);
-    broker.group.propose(Proposal::of_commands(Vec::new(), move |result| {
+    broker.group.confirm(move |result| {
         let found = result.map_err(RequestError::from);
-        match found.and_then(|_| stored_offset(&asked, &header)) {
+        match found.and_then(|()| stored_offset(&asked, &header)) {
             Ok(Some(offset)) => reply.answer(OffsetAnswer { offset }.answer()),
             Ok(None) => ask_readers(&asked, WaitingQuery { header, reply }),
             Err(error) => reply.answer(error.answer()),
         }
-    }));
+    });
     Handled::Done
 }
 
@@ -201,18 +203,41 @@ pub(in crate::broker) fn search_by_time(broker: &Broker, request: &Request) -> A
     Ok(OffsetAnswer { offset: as_i64(offset.0) }.answer().into())
 }
 
-/// GET_MAX_OFFSET.
-pub(in crate::broker) fn max(broker: &Broker, request: &Request) -> Answer {
-    let header = GetMaxOffset::parse(&request.command)?;
-    let next = broker.group.queues().next(&header.topic, queue_id(header.queue_id)?);
-    Ok(OffsetAnswer { offset: as_i64(next.0) }.answer().into())
+/// GET_MAX_OFFSET. Answered by a member that has proven that it leads: the end of a queue, as it
+/// was told before, never goes back.
+#[expect(clippy::needless_pass_by_value, reason = "the signature of handlers that answer later")]
+pub(in crate::broker) fn max(
+    broker: &Arc<Broker>,
+    reply: ReplyTo,
+    command: RemotingCommand,
+) -> Handled {
+    let asked = GetMaxOffset::parse(&command).map_err(RequestError::from);
+    match asked.and_then(|header| Ok((queue_id(header.queue_id)?, header.topic))) {
+        Ok((queue_id, topic)) => {
+            let leading = Arc::clone(broker);
+            broker.group.confirm(move |result| {
+                let told = result.map(|()| leading.group.queues().next(&topic, queue_id));
+                reply.answer(match told {
+                    Ok(next) => OffsetAnswer { offset: as_i64(next.0) }.answer(),
+                    Err(error) => RequestError::from(error).answer(),
+                });
+            });
+        }
+        Err(error) => reply.answer(error.answer()),
+    }
+    Handled::Done
 }
 
-/// GET_MIN_OFFSET.
-pub(in crate::broker) fn min(broker: &Broker, request: &Request) -> Answer {
-    let header = GetMinOffset::parse(&request.command)?;
-    let bounds = broker.group.queues().bounds(&header.topic, queue_id(header.queue_id)?)?;
-    Ok(OffsetAnswer { offset: as_i64(bounds.min.0) }.answer().into())
+/// GET_MIN_OFFSET. The same of its begin.
+pub(in crate::broker) fn min(broker: Arc<Broker>, request: Request) -> Answering {
+    Box::pin(async move {
+        let header = GetMinOffset::parse(&request.command)?;
+        let queue_id = queue_id(header.queue_id)?;
+        broker.change(Vec::new()).await?; // proves it
+        let bounds =
+            broker.look_up(move |broker| Ok(broker.group.queues().bounds(&header.topic, queue_id)?));
+        Ok(OffsetAnswer { offset: as_i64(bounds.await?.min.0) }.answer().into())
+    })
 }
 
 /// GET_EARLIEST_MSG_STORETIME.

@@ -15,7 +15,8 @@
 //!
 //! A follower serves the committed prefix that it has. It never corrects a consumer's offset: what
 //! lies beyond its end may be there on the leader, and a correction would make the consumer read
-//! again, or skip.
+//! again, or skip. A leader sends a consumer back only when it has proven that it leads: one that
+//! was replaced a moment ago does not know what its successor has told.
 
 mod check;
 mod find;
@@ -40,6 +41,7 @@ use crate::broker::wakeup::{Wakeups, Why};
 
 use check::{Checked, check};
 use find::{Found, Reader, find, head, may_need_disk};
+use verdict::Lead;
 
 /// A checked pull.
 #[derive(Debug)]
@@ -60,6 +62,8 @@ struct Pull {
     repaired: Option<PhysicalOffset>,
     /// It has been held: what does not match its filter is no reason to answer.
     was_held: bool,
+    /// What was found out about who leads since the pull came, or was held last.
+    lead: Lead,
 }
 
 /// A pull and the consumer that waits for its answer.
@@ -171,6 +175,7 @@ fn serve_by(broker: &Broker, waiting: WaitingPull, reader: Reader) {
     match find(broker, &pull, reply.connection().peer(), reader) {
         Ok(Found::Answer(answer)) => reply.answer(answer),
         Ok(Found::Old) => hand_to_readers(broker, WaitingPull { pull, reply }),
+        Ok(Found::NeedsProof) => prove(broker, WaitingPull { pull, reply }),
         Ok(Found::Later { wants, nothing }) => match pull.deadline {
             Some(deadline) => hold(broker, WaitingPull { pull, reply }, wants, deadline),
             None => {
@@ -183,6 +188,22 @@ fn serve_by(broker: &Broker, waiting: WaitingPull, reader: Reader) {
         }
         Err(error) => reply.answer(error.answer()),
     }
+}
+
+/// Goes on with a pull when it is known whether this member leads.
+fn prove(broker: &Broker, waiting: WaitingPull) {
+    let wakeups = Arc::clone(&broker.wakeups);
+    broker.group.confirm(move |result| {
+        let lead = match result {
+            Ok(()) => Lead::Proven,
+            Err(error) => {
+                tracing::debug!(%error, "a consumer is not sent back");
+                Lead::None
+            }
+        };
+        let WaitingPull { pull, reply } = waiting;
+        go_on(&wakeups, WaitingPull { pull: Pull { lead, ..pull }, reply });
+    });
 }
 
 /// Goes on with a pull when what it met is whole again.
@@ -239,7 +260,12 @@ fn hold(broker: &Broker, waiting: WaitingPull, wants: QueueOffset, deadline: Ins
         owner: reply.connection_id().0,
         bytes: pull.filter.bytes(),
         payload: WaitingPull {
-            pull: Pull { offset: as_i64(wants), was_held: true, ..pull },
+            pull: Pull {
+                offset: as_i64(wants),
+                was_held: true,
+                lead: Lead::Claimed,
+                ..pull
+            },
             reply,
         },
     };

@@ -42,6 +42,51 @@ async fn pulls_answer_by_the_rules_of_java() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_cannot_prove_it_sends_no_consumer_back() {
+    let broker = deploy().await;
+    broker.create_topic("T", 2).await;
+    broker.send("T", 0, "x", "first").await;
+    let empty = PullRequest { queue_id: 1, ..pull_header("T", 5, "*") };
+    let beyond = [pull("T", 5), empty.request(RequestCode::PULL_MESSAGE)];
+    for pull in beyond.clone() {
+        assert_eq!(broker.call(pull).await.code, 21);
+    }
+    let parts = broker.running.broker();
+    parts.group.retire().await; // it takes no proposals any more, and nobody takes over
+    assert!(parts.is_leader());
+    for pull in beyond {
+        let answer = broker.call(pull).await;
+        assert_eq!((answer.code, answer.ext.get("nextBeginOffset")), (19, Some("5")));
+    }
+    let held = broker.call(waiting("T", 5, "*", 300)).await;
+    assert_eq!((held.code, held.ext.get("nextBeginOffset")), (19, Some("5")));
+    broker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_a_proven_leader_tells_where_a_queue_begins_and_ends() {
+    let broker = deploy().await;
+    broker.create_topic("T", 1).await;
+    broker.send("T", 0, "x", "first").await;
+    let parts = broker.running.broker();
+    let queue = [("topic", "T"), ("queueId", "0")];
+    let before = parts.group.status().last.unwrap();
+    let ends = (0..500).map(|_| broker.ask(RequestCode::GET_MAX_OFFSET, &queue));
+    for answer in futures_util::future::join_all(ends).await {
+        assert_eq!((answer.code, answer.ext.get("offset")), (0, Some("1")));
+    }
+    let entries = parts.group.status().last.unwrap().0 - before.0;
+    assert!((1..=250).contains(&entries), "questions share entries: {entries}");
+    parts.group.retire().await; // it takes no proposals any more, and nobody takes over
+    assert!(parts.is_leader());
+    for code in [RequestCode::GET_MAX_OFFSET, RequestCode::GET_MIN_OFFSET] {
+        let refused = broker.ask(code, &queue).await;
+        assert_eq!(refused.code, 14, "{code}: {refused:?}");
+    }
+    broker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_message_that_the_disk_has_changed_is_not_served() {
     use std::os::unix::fs::FileExt;
     let broker = deploy().await;

@@ -14,7 +14,7 @@ use crate::store::queues::{Bounds, Unit};
 use crate::store::read::{self, Filter, Limits, Read, Wanted};
 
 use super::check::topic_of;
-use super::verdict::{Verdict, verdict};
+use super::verdict::{Lead, Verdict, verdict};
 use super::{Pull, as_i64};
 use crate::broker::Broker;
 use crate::broker::error::RequestError;
@@ -37,6 +37,8 @@ pub(super) enum Reader {
 pub(super) enum Found {
     /// The messages are so old that a [`Reader::Patient`] is to read them.
     Old,
+    /// Only a leader may say it, and this member has yet to prove that it is.
+    NeedsProof,
     /// Send this.
     Answer(net::Answer),
     /// Nothing yet: look again when the queue has grown beyond the offset `wants`.
@@ -58,11 +60,11 @@ pub(super) fn find(
     let topic = topic_of(&tables, &pull.topic, pull.queue_id.into(), consumer)?; // as of now
     let settings = broker.settings.current(&tables);
     // Asked first: who leads by now may have read, a moment ago, as a follower that lagged behind.
-    let leads = broker.is_leader();
+    let lead = if broker.is_leader() { pull.lead } else { Lead::None };
     let read = read(broker, pull, &settings)?;
     let head = head(pull, topic.sys_flag, read.bounds);
     let at = |next| PullAnswer { next_begin_offset: next, ..head };
-    match verdict(read.outcome, pull, leads) {
+    match verdict(read.outcome, pull, lead) {
         Verdict::Messages { units, next } => {
             if reader == Reader::Connection && are_old(broker, &settings, &units) {
                 return Ok(Found::Old);
@@ -80,6 +82,7 @@ pub(super) fn find(
             let nothing = at(next).answer(ResponseCode::PULL_NOT_FOUND, status);
             Ok(Found::Later { wants, nothing })
         }
+        Verdict::NeedsProof => Ok(Found::NeedsProof),
     }
 }
 

@@ -16,10 +16,24 @@ pub(super) enum Verdict {
     Nothing { code: ResponseCode, status: &'static str, next: i64 },
     /// Nothing until the queue has grown beyond this offset.
     Later { wants: QueueOffset, status: &'static str },
+    /// The consumer is to go back, if this member leads.
+    NeedsProof,
 }
 
-/// What reading for `pull` comes to, on a member that leads or follows.
-pub(super) fn verdict(outcome: Outcome, pull: &Pull, leads: bool) -> Verdict {
+/// Whether this member leads, as far as a pull may go by it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lead {
+    /// It says so, and may have been replaced a moment ago: what lies beyond its end may have been
+    /// read from its successor.
+    Claimed,
+    /// It led when the pull was here already, and has applied what anybody was told before.
+    Proven,
+    /// It follows, or cannot prove that it leads.
+    None,
+}
+
+/// What reading for `pull` comes to.
+pub(super) fn verdict(outcome: Outcome, pull: &Pull, lead: Lead) -> Verdict {
     let moved = |status, next| Verdict::Nothing {
         code: ResponseCode::PULL_OFFSET_MOVED,
         status,
@@ -30,6 +44,11 @@ pub(super) fn verdict(outcome: Outcome, pull: &Pull, leads: bool) -> Verdict {
         status,
         next,
     };
+    let back = |wants, status, next| match lead {
+        Lead::Claimed => Verdict::NeedsProof,
+        Lead::Proven => moved(status, next),
+        Lead::None => Verdict::Later { wants, status },
+    };
     // A negative offset is wrong wherever it is asked for.
     let asked = u64::try_from(pull.offset).map(QueueOffset);
     match (outcome, asked) {
@@ -39,18 +58,21 @@ pub(super) fn verdict(outcome: Outcome, pull: &Pull, leads: bool) -> Verdict {
         }
         (Outcome::NoMatched { next }, _) => again("NO_MATCHED_MESSAGE", as_i64(next)),
         (Outcome::NoneYet, Ok(wants)) => Verdict::Later { wants, status: "OFFSET_OVERFLOW_ONE" },
-        (Outcome::NoMessageInQueue, Ok(wants)) if wants == QueueOffset(0) || !leads => {
+        (Outcome::NoMessageInQueue, Ok(wants)) if wants == QueueOffset(0) => {
             Verdict::Later { wants, status: "NO_MESSAGE_IN_QUEUE" }
         }
-        (Outcome::NoMessageInQueue | Outcome::NoneYet, _) => {
+        (Outcome::NoMessageInQueue, Ok(wants)) => {
+            back(wants, "NO_MESSAGE_IN_QUEUE", QueueOffset(0))
+        }
+        (Outcome::NoMessageInQueue | Outcome::NoneYet, Err(_)) => {
             moved("NO_MESSAGE_IN_QUEUE", QueueOffset(0))
         }
-        (Outcome::OverflowBadly { next: _ }, Ok(wants)) if !leads => {
-            Verdict::Later { wants, status: "OFFSET_OVERFLOW_BADLY" }
-        }
-        (Outcome::OverflowBadly { next }, _) => moved("OFFSET_OVERFLOW_BADLY", next),
+        (Outcome::OverflowBadly { next }, Ok(wants)) => back(wants, "OFFSET_OVERFLOW_BADLY", next),
+        (Outcome::OverflowBadly { next }, Err(_)) => moved("OFFSET_OVERFLOW_BADLY", next),
         // The leader may still have it; the answer sends the consumer there.
-        (Outcome::TooSmall { min: _ }, Ok(_)) if !leads => again("OFFSET_TOO_SMALL", pull.offset),
+        (Outcome::TooSmall { min: _ }, Ok(_)) if lead == Lead::None => {
+            again("OFFSET_TOO_SMALL", pull.offset)
+        }
         (Outcome::TooSmall { min }, _) => moved("OFFSET_TOO_SMALL", min),
         (Outcome::Removing, _) => again("MESSAGE_WAS_REMOVING", pull.offset),
     }
@@ -75,33 +97,37 @@ mod tests {
             group_sys_flag: 0,
             repaired: None,
             was_held: false,
+            lead: Lead::Claimed,
         }
     }
 
     #[test]
-    fn a_leader_corrects_offsets_and_a_follower_does_not() {
+    fn a_proven_leader_corrects_offsets_and_a_follower_does_not() {
+        const PROVE: (i32, i64) = (0, 0);
         let at = QueueOffset;
         let later = |wants: i64| (19, wants);
         let rows = [
-            // what was found, offset asked for, (code, next) on the leader, on a follower
-            (Outcome::NoneYet, 5, later(5), later(5)),
-            (Outcome::NoMessageInQueue, 0, later(0), later(0)),
-            (Outcome::NoMessageInQueue, 7, (21, 0), later(7)),
-            (Outcome::NoMessageInQueue, -1, (21, 0), (21, 0)),
-            (Outcome::OverflowBadly { next: at(9) }, 30, (21, 9), later(30)),
-            (Outcome::TooSmall { min: at(4) }, 2, (21, 4), (20, 2)),
-            (Outcome::TooSmall { min: at(4) }, -1, (21, 4), (21, 4)),
-            (Outcome::NoMatched { next: at(8) }, 3, (20, 8), (20, 8)),
-            (Outcome::Removing, 3, (20, 3), (20, 3)),
+            // what was found, offset asked for, (code, next) on a leader: claimed, proven; none
+            (Outcome::NoneYet, 5, later(5), later(5), later(5)),
+            (Outcome::NoMessageInQueue, 0, later(0), later(0), later(0)),
+            (Outcome::NoMessageInQueue, 7, PROVE, (21, 0), later(7)),
+            (Outcome::NoMessageInQueue, -1, (21, 0), (21, 0), (21, 0)),
+            (Outcome::OverflowBadly { next: at(9) }, 30, PROVE, (21, 9), later(30)),
+            (Outcome::TooSmall { min: at(4) }, 2, (21, 4), (21, 4), (20, 2)),
+            (Outcome::TooSmall { min: at(4) }, -1, (21, 4), (21, 4), (21, 4)),
+            (Outcome::NoMatched { next: at(8) }, 3, (20, 8), (20, 8), (20, 8)),
+            (Outcome::Removing, 3, (20, 3), (20, 3), (20, 3)),
         ];
-        for (outcome, offset, on_leader, on_follower) in rows {
-            for (leads, want) in [(true, on_leader), (false, on_follower)] {
-                let got = match verdict(outcome.clone(), &pull(offset), leads) {
+        for (outcome, offset, claimed, proven, none) in rows {
+            let leads = [(Lead::Claimed, claimed), (Lead::Proven, proven), (Lead::None, none)];
+            for (lead, want) in leads {
+                let got = match verdict(outcome.clone(), &pull(offset), lead) {
                     Verdict::Nothing { code, next, .. } => (code.0, next),
                     Verdict::Later { wants, .. } => (19, as_i64(wants)),
+                    Verdict::NeedsProof => PROVE,
                     Verdict::Messages { .. } => panic!("{outcome:?}"),
                 };
-                assert_eq!(got, want, "{outcome:?} at {offset}, leads: {leads}");
+                assert_eq!(got, want, "{outcome:?} at {offset}, {lead:?}");
             }
         }
     }
@@ -111,8 +137,9 @@ mod tests {
         let held = Pull { was_held: true, deadline: Some(clock::now()), ..pull(3) };
         let come = || Outcome::NoMatched { next: QueueOffset(8) };
         let later = Verdict::Later { wants: QueueOffset(8), status: "NO_MATCHED_MESSAGE" };
-        assert_eq!(verdict(come(), &held, true), later);
+        assert_eq!(verdict(come(), &held, Lead::Claimed), later);
         let expired = Pull { deadline: None, ..held };
-        assert!(matches!(verdict(come(), &expired, true), Verdict::Nothing { next: 8, .. }));
+        let told = verdict(come(), &expired, Lead::Claimed);
+        assert!(matches!(told, Verdict::Nothing { next: 8, .. }));
     }
 }
