@@ -132,10 +132,10 @@ pub async fn follow_order(broker: Arc<Broker>) {
             continue;
         }
         let changes = order_changes(&tables, &wanted.0);
-        let names: Vec<_> = changes.iter().map(|topic| topic.name.clone()).collect();
-        if !names.is_empty() {
-            info!(topics = names.join(","), "order flags change as name servers say");
-            let commands = changes.into_iter().map(Command::PutTopic).collect();
+        if !changes.is_empty() {
+            info!(?changes, "order flags change as name servers say");
+            let change = |(topic, order)| Command::OrderTopic { topic, order };
+            let commands = changes.into_iter().map(change).collect();
             if let Err(error) = broker.change(commands).await {
                 debug!(%error, "order flags not changed");
                 continue;
@@ -171,11 +171,10 @@ fn counter(tables: &Tables) -> i64 {
     i64::try_from(counter).unwrap_or(i64::MAX)
 }
 
-/// Topics whose `order` flag differs from what name servers say, as they should be.
-pub fn order_changes(tables: &Tables, ordered: &BTreeSet<String>) -> Vec<Topic> {
-    let differs = |topic: &&Arc<Topic>| topic.order != ordered.contains(&topic.name);
-    let changed = |topic: &Arc<Topic>| Topic { order: !topic.order, ..Topic::clone(topic) };
-    tables.topics().filter(differs).map(changed).collect()
+/// Topics whose `order` flag differs from what name servers say, with what they say.
+pub fn order_changes(tables: &Tables, ordered: &BTreeSet<String>) -> Vec<(String, bool)> {
+    let said = |topic: &Arc<Topic>| (topic.name.clone(), ordered.contains(&topic.name));
+    tables.topics().filter(|topic| topic.order != said(topic).1).map(said).collect()
 }
 
 #[cfg(test)]
@@ -229,11 +228,9 @@ mod tests {
     fn order_flags_become_what_name_servers_say() {
         let union = BTreeSet::from(["T".to_owned(), "U".to_owned()]);
         let mut tables = tables(&["T", "V"]);
-        let changes = order_changes(&tables, &union);
-        assert_eq!(changes.len(), 1);
-        assert!(changes[0].name == "T" && changes[0].order);
-        tables.apply(Command::PutTopic(changes[0].clone()), 9);
+        assert_eq!(order_changes(&tables, &union), [("T".to_owned(), true)]);
+        tables.apply(Command::OrderTopic { topic: "T".to_owned(), order: true }, 9);
         assert_eq!(order_changes(&tables, &union), []);
-        assert!(!order_changes(&tables, &BTreeSet::new())[0].order);
+        assert_eq!(order_changes(&tables, &BTreeSet::new()), [("T".to_owned(), false)]);
     }
 }

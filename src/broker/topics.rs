@@ -1,7 +1,7 @@
 //! Rules about topics: which names, what a topic created by a send looks like, what an operator
 //! may ask for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::protocol::bodies::TopicConfig;
 use crate::protocol::{names, perm};
@@ -144,28 +144,35 @@ pub fn text(topic: &Topic) -> String {
     )
 }
 
-/// Applies an attribute change, `+key=value` and `-key` separated by commas, to `attributes`.
-/// Adding changes an existing value as well.
-pub fn change_attributes(
-    attributes: &BTreeMap<String, String>,
-    change: &str,
-) -> Result<BTreeMap<String, String>, String> {
-    let mut changed = attributes.clone();
+/// What an operator wants of a topic's attributes.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct AttributeChange {
+    /// These have these values.
+    pub set: BTreeMap<String, String>,
+    /// These are no more.
+    pub removed: BTreeSet<String>,
+}
+
+/// Reads an attribute change, `+key=value` and `-key` separated by commas. What comes later counts.
+pub fn attribute_change(change: &str) -> Result<AttributeChange, String> {
+    let mut read = AttributeChange::default();
     for part in change.split(',').map(str::trim).filter(|part| !part.is_empty()) {
         match (part.strip_prefix('+'), part.strip_prefix('-')) {
             (Some(set), _) => match set.split_once('=') {
                 Some((key, value)) if !key.is_empty() && !value.is_empty() => {
-                    changed.insert(key.to_owned(), value.to_owned());
+                    read.removed.remove(key);
+                    read.set.insert(key.to_owned(), value.to_owned());
                 }
                 _ => return Err(format!("attribute [{part}] is not +key=value")),
             },
             (None, Some(key)) if !key.is_empty() && !key.contains('=') => {
-                changed.remove(key);
+                read.set.remove(key);
+                read.removed.insert(key.to_owned());
             }
             _ => return Err(format!("attribute [{part}] is neither +key=value nor -key")),
         }
     }
-    Ok(changed)
+    Ok(read)
 }
 
 #[cfg(test)]
@@ -193,19 +200,21 @@ mod tests {
 
     #[test]
     fn attributes_are_set_and_removed() {
-        let old = BTreeMap::from([("a".to_owned(), "1".to_owned())]);
         let rows = [
-            ("", Ok("a=1")),
-            ("+b=2", Ok("a=1,b=2")),
-            ("+a=9,-b", Ok("a=9")),
-            ("-a", Ok("")),
+            ("", Ok("")),
+            ("+b=2, +a=1", Ok("a=1 b=2")),
+            ("+a=9,-b", Ok("a=9 -b")),
+            ("+a=9,-a", Ok("-a")),
+            ("-a,+a=9,+a=8", Ok("a=8")),
             ("b=2", Err(())),
             ("+b", Err(())),
             ("-a=1", Err(())),
         ];
         for (change, want) in rows {
-            let got = change_attributes(&old, change).map_err(|_| ()).map(|all| {
-                all.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>().join(",")
+            let got = attribute_change(change).map_err(|_| ()).map(|read| {
+                let set = read.set.iter().map(|(key, value)| format!("{key}={value}"));
+                let removed = read.removed.iter().map(|key| format!("-{key}"));
+                set.chain(removed).collect::<Vec<_>>().join(" ")
             });
             assert_eq!(got.as_deref(), want.as_ref().map(|w| *w).map_err(|()| &()), "{change}");
         }

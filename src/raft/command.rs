@@ -25,7 +25,9 @@ impl Commands {
         let mut topics = BTreeSet::new();
         for command in &self.list {
             match command {
-                Command::PutTopic(Topic { name: topic, .. }) | Command::DeleteTopic { topic } => {
+                Command::PutTopic(Topic { name: topic, .. })
+                | Command::ChangeTopic { topic: Topic { name: topic, .. }, .. }
+                | Command::DeleteTopic { topic } => {
                     topics.insert(topic.clone());
                 }
                 Command::ResetOffsets(resets) => {
@@ -39,7 +41,8 @@ impl Commands {
                 | Command::TakeReset(_)
                 | Command::LockQueues { .. }
                 | Command::UnlockQueues { .. }
-                | Command::PutSetting { .. } => {}
+                | Command::PutSetting { .. }
+                | Command::OrderTopic { .. } => {}
             }
         }
         topics
@@ -107,6 +110,21 @@ pub enum Command {
         key: String,
         /// Its new value, as text.
         value: String,
+    },
+    /// Creates a topic, or replaces its settings but not all of its attributes: `topic` has those
+    /// that are set. What others set meanwhile stays.
+    ChangeTopic {
+        /// The settings.
+        topic: Topic,
+        /// Names of attributes that are removed.
+        removed: BTreeSet<String>,
+    },
+    /// Says whether a topic is ordered, and nothing else about it, if it is there.
+    OrderTopic {
+        /// Its name.
+        topic: String,
+        /// Whether it is.
+        order: bool,
     },
 }
 

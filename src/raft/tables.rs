@@ -4,7 +4,7 @@
 //! readers, a checkpoint or a snapshot shares its structure with the original and costs a few
 //! reference counts, whatever the size.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bincode::{Decode, Encode};
@@ -195,6 +195,8 @@ impl Tables {
                     self.put_topic(topic, at_ms);
                 }
             }
+            Command::ChangeTopic { topic, removed } => self.change_topic(topic, &removed, at_ms),
+            Command::OrderTopic { topic, order } => self.order_topic(&topic, order, at_ms),
             Command::DeleteTopic { topic } => self.delete_topic(&topic, at_ms),
             Command::PutGroup(group) => self.put_group(group, at_ms),
             Command::EnsureGroup(group) => {
@@ -226,6 +228,20 @@ impl Tables {
         let name = self.topic_name(&topic.name).unwrap_or_else(|| topic.name.as_str().into());
         self.topics.insert_mut(name, Arc::new(topic));
         self.topics_version.bump(at_ms);
+    }
+
+    fn change_topic(&mut self, topic: Topic, removed: &BTreeSet<String>, at_ms: i64) {
+        let old = self.topic(&topic.name).map(|old| old.attributes.clone());
+        let mut attributes = old.unwrap_or_default();
+        attributes.retain(|name, _| !removed.contains(name));
+        attributes.extend(topic.attributes);
+        self.put_topic(Topic { attributes, ..topic }, at_ms);
+    }
+
+    fn order_topic(&mut self, topic: &str, order: bool, at_ms: i64) {
+        let Some(old) = self.topic(topic).filter(|old| old.order != order) else { return };
+        let ordered = Topic { order, ..Topic::clone(old) };
+        self.put_topic(ordered, at_ms);
     }
 
     fn delete_topic(&mut self, topic: &str, at_ms: i64) {
@@ -498,6 +514,32 @@ mod tests {
         tables.apply(Command::EnsureTopic(topic("T", 4)), 2);
         assert_eq!(tables.topic("T").unwrap().write_queues, 16);
         assert_eq!(tables.topics_version(), Version { counter: 1, at_ms: 1 });
+    }
+
+    #[test]
+    fn a_change_of_a_part_leaves_what_came_meanwhile() {
+        let mut tables = Tables::default();
+        let order = |order| Command::OrderTopic { topic: "T".to_owned(), order };
+        tables.apply(order(true), 1);
+        assert!(tables.topic("T").is_none(), "one that was deleted does not come back");
+        let with = |queues, attributes: &[&str]| Topic {
+            attributes: attributes.iter().map(|name| (name.to_string(), "v".to_owned())).collect(),
+            ..topic("T", queues)
+        };
+        let mut change = |topic, removed: &[&str]| {
+            let removed = removed.iter().map(|name| name.to_string()).collect();
+            tables.apply(Command::ChangeTopic { topic, removed }, 2);
+            tables.topic("T").map(|topic| Topic::clone(topic)).unwrap()
+        };
+        assert_eq!(change(with(4, &["a"]), &["x"]), with(4, &["a"]), "created");
+        assert_eq!(change(with(8, &["b"]), &[]), with(8, &["a", "b"]));
+        assert_eq!(change(with(8, &["c"]), &["a"]), with(8, &["b", "c"]));
+        for at_ms in [3, 4] {
+            tables.apply(order(true), at_ms);
+            let ordered = Topic { order: true, ..with(8, &["b", "c"]) };
+            assert_eq!(**tables.topic("T").unwrap(), ordered);
+            assert_eq!(tables.topics_version().at_ms, 3, "nothing to do the second time");
+        }
     }
 
     #[test]

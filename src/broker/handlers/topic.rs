@@ -20,6 +20,7 @@ use crate::raft::tables::Version;
 
 use crate::broker::dispatch::{Answer, Request};
 use crate::broker::error::RequestError;
+use crate::broker::topics::AttributeChange;
 use crate::broker::{Broker, system_topics, topics};
 
 type Answering = Pin<Box<dyn Future<Output = Answer> + Send>>;
@@ -28,25 +29,21 @@ type Answering = Pin<Box<dyn Future<Output = Answer> + Send>>;
 pub(in crate::broker) fn update(broker: Arc<Broker>, request: Request) -> Answering {
     Box::pin(async move {
         let header = CreateTopic::parse(&request.command)?;
-        let tables = broker.tables();
-        let old = tables.topic(&header.topic).map(|topic| topic.attributes.clone());
         let change = header.attributes.as_deref().unwrap_or_default();
-        let attributes = topics::change_attributes(&old.unwrap_or_default(), change)
-            .map_err(RequestError::Parameter)?;
-        put(
-            &broker,
-            vec![TopicConfig {
-                attributes,
-                order: header.order,
-                perm: header.perm,
-                read_queue_nums: header.read_queue_nums,
-                topic_filter_type: header.topic_filter_type,
-                topic_name: header.topic,
-                topic_sys_flag: header.topic_sys_flag.unwrap_or(0),
-                write_queue_nums: header.write_queue_nums,
-            }],
-        )
-        .await
+        let AttributeChange { set, removed } =
+            topics::attribute_change(change).map_err(RequestError::Parameter)?;
+        let config = TopicConfig {
+            attributes: set,
+            order: header.order,
+            perm: header.perm,
+            read_queue_nums: header.read_queue_nums,
+            topic_filter_type: header.topic_filter_type,
+            topic_name: header.topic,
+            topic_sys_flag: header.topic_sys_flag.unwrap_or(0),
+            write_queue_nums: header.write_queue_nums,
+        };
+        let change = |topic| Command::ChangeTopic { topic, removed: removed.clone() };
+        put(&broker, vec![config], change).await
     })
 }
 
@@ -56,30 +53,27 @@ pub(in crate::broker) fn update_list(broker: Arc<Broker>, request: Request) -> A
         let list: TopicConfigList = bodies::decode(&request.command.body).map_err(|error| {
             RequestError::Body { what: "a list of topics", why: error.to_string() }
         })?;
-        put(&broker, list.topic_config_list).await
+        put(&broker, list.topic_config_list, Command::PutTopic).await
     })
 }
 
-async fn put(broker: &Broker, configs: Vec<TopicConfig>) -> Answer {
+async fn put(
+    broker: &Broker,
+    configs: Vec<TopicConfig>,
+    command: impl Fn(Topic) -> Command,
+) -> Answer {
     broker.require_leader()?;
+    let names: Vec<String> = configs.iter().map(|config| config.topic_name.clone()).collect();
     let mut commands = Vec::with_capacity(configs.len());
     for config in configs {
         let topic = topics::from_config(config).map_err(RequestError::Parameter)?;
         refuse_protected(broker, &topic.name)?;
-        commands.push(Command::PutTopic(topic));
+        commands.push(command(topic));
     }
-    let names: Vec<String> = commands.iter().filter_map(named).collect();
     broker.change(commands).await?;
     broker.announcer.tell(&broker.tables()).await;
     tracing::info!(topics = names.join(","), "topics created or changed");
     Ok(RemotingCommand::response(ResponseCode::SUCCESS).into())
-}
-
-fn named(command: &Command) -> Option<String> {
-    match command {
-        Command::PutTopic(Topic { name, .. }) => Some(name.clone()),
-        _ => None,
-    }
 }
 
 fn refuse_protected(broker: &Broker, topic: &str) -> Result<(), RequestError> {

@@ -30,6 +30,29 @@ async fn topics_are_created_listed_and_deleted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn attributes_that_are_set_at_once_are_all_kept() {
+    let broker = deploy().await;
+    let rounds = 0..20;
+    for round in rounds {
+        let topic = format!("T{round}");
+        broker.create_topic(&topic, 1).await;
+        let [fifo, delete] = ["+message.type=FIFO", "+cleanup.policy=DELETE"];
+        let set = |change| [("attributes", change)];
+        let (fifo, delete) = (set(fifo), set(delete));
+        // A client each: a connection's changes wait for each other.
+        let another = Client::new(ClientOptions::default());
+        let change = topic_request(&topic, &delete);
+        let other = another.call(&broker.address, change, WITHIN);
+        let ((), other) = tokio::join!(broker.create_topic_with(&topic, &fifo), other);
+        assert_eq!(other.unwrap().code, 0);
+        let tables = broker.running.broker().tables();
+        let attributes = &tables.topic(&topic).unwrap().attributes;
+        assert_eq!(attributes.len(), 2, "{topic}: {attributes:?}");
+    }
+    broker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn groups_are_configured_and_shut_off() {
     let broker = deploy().await;
     broker.create_topic("T", 1).await;

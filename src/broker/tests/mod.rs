@@ -104,17 +104,7 @@ impl Deployed {
 
     /// Creates a topic of one queue, apart from what `differs`.
     async fn create_topic_with(&self, topic: &str, differs: &[(&str, &str)]) {
-        let mut fields = vec![
-            ("topic", topic),
-            ("defaultTopic", "TBW102"),
-            ("readQueueNums", "1"),
-            ("writeQueueNums", "1"),
-            ("perm", "6"),
-            ("topicFilterType", "SINGLE_TAG"),
-            ("order", "false"),
-        ];
-        fields.extend_from_slice(differs); // of two fields with one name the last counts
-        let answer = self.ask(RequestCode::UPDATE_AND_CREATE_TOPIC, &fields).await;
+        let answer = self.call(topic_request(topic, differs)).await;
         assert_eq!(answer.code, 0, "{answer:?}");
     }
 
@@ -131,6 +121,20 @@ impl Deployed {
         self.running.stop().await;
         self.dir
     }
+}
+
+fn topic_request(topic: &str, differs: &[(&str, &str)]) -> RemotingCommand {
+    let mut fields = vec![
+        ("topic", topic),
+        ("defaultTopic", "TBW102"),
+        ("readQueueNums", "1"),
+        ("writeQueueNums", "1"),
+        ("perm", "6"),
+        ("topicFilterType", "SINGLE_TAG"),
+        ("order", "false"),
+    ];
+    fields.extend_from_slice(differs); // of two fields with one name the last counts
+    request(RequestCode::UPDATE_AND_CREATE_TOPIC, &fields)
 }
 
 fn request(code: RequestCode, fields: &[(&str, &str)]) -> RemotingCommand {
