@@ -40,7 +40,7 @@ pub enum ProposeError {
         /// How long was waited.
         waited: Duration,
     },
-    /// This member's store refuses further writes in this life.
+    /// Nothing was appended: this member's store refuses further writes in this life.
     #[error("this member's store takes no writes: {why}")]
     StoreFailed {
         /// First cause.
@@ -52,7 +52,7 @@ pub enum ProposeError {
         /// The numbers.
         why: String,
     },
-    /// This member is shutting down.
+    /// Nothing was appended: this member is shutting down.
     #[error("this member is shutting down")]
     Stopping,
 }

@@ -547,6 +547,30 @@ mod tests {
         running.abort();
     }
 
+    #[tokio::test]
+    async fn only_what_a_core_did_not_take_was_surely_not_stored() {
+        let (proposer, inbox) = Proposer::new(Limits::default());
+        let (core, mut calls) = mpsc::channel(8);
+        let running = tokio::spawn(run(inbox, Told(core)));
+        let asked = |name: &str| {
+            let (tell, told) = tokio::sync::oneshot::channel();
+            let name = Command::DeleteTopic { topic: name.to_owned() };
+            proposer.propose(Proposal::of_commands(vec![name], |result| {
+                tell.send(result.map(drop)).unwrap();
+            }));
+            told
+        };
+        let a = asked("a");
+        let taken = calls.recv().await.unwrap();
+        drop((taken, calls)); // it ends, and has perhaps appended a
+        let b = asked("b").await.unwrap();
+        assert!(matches!(b, Err(ProposeError::StoreFailed { .. })), "{b:?}");
+        proposer.give_up().await;
+        let a = a.await.unwrap();
+        assert!(matches!(a, Err(ProposeError::OutcomeUnknown)), "{a:?}");
+        running.await.unwrap();
+    }
+
     #[test]
     fn a_proposer_that_gets_no_turn_holds_a_bounded_number_of_proposals() {
         let limits = Limits { patience: Duration::from_secs(3600), ..Limits::default() };

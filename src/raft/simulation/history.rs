@@ -194,10 +194,9 @@ fn verdict(error: &ProposeError) -> Known {
         ProposeError::NotLeader { .. }
         | ProposeError::Busy { .. }
         | ProposeError::TooLarge { .. }
+        | ProposeError::StoreFailed { .. }
         | ProposeError::DiskFull { .. }
         | ProposeError::Stopping => Known::Refused,
-        ProposeError::OutcomeUnknown
-        | ProposeError::NoQuorum { .. }
-        | ProposeError::StoreFailed { .. } => Known::Unknown,
+        ProposeError::OutcomeUnknown | ProposeError::NoQuorum { .. } => Known::Unknown,
     }
 }
