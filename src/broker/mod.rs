@@ -42,8 +42,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
+use crate::net::LogLimit;
 use crate::raft::command::{Command, Outcome};
 use crate::raft::tables::Tables;
 use crate::raft::{Group, Role};
@@ -97,6 +98,8 @@ pub struct Broker {
     readers: Arc<Readers<Reading>>,
     offset_commits: OffsetCommits,
     pull_offsets: PullOffsets,
+    /// Who was told of in the log for offsets that no group can have.
+    refused_offsets: Mutex<LogLimit>,
     stats: Stats,
     unique_ids: UniqueIds,
     announcer: Announcer,

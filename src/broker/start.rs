@@ -10,14 +10,14 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 use crate::clock;
 use crate::config::broker::Retention;
 use crate::config::{BrokerConfig, Endpoint, advertise};
-use crate::net::{self, BindError, Server, ServerOptions};
+use crate::net::{self, BindError, LOG_INTERVAL_MS, LogLimit, Server, ServerOptions};
 use crate::raft::{Group, GroupOptions, Limits, PeerAddress, Peers, Timing};
 use crate::store::Durability;
 use crate::store::disk_space::Ratios;
@@ -287,6 +287,7 @@ fn broker(config: &BrokerConfig, identity: Identity, group: Group, memory_bytes:
         readers: Arc::new(Readers::new(readers::WAITING_MAX)),
         offset_commits: OffsetCommits::default(),
         pull_offsets: PullOffsets::default(),
+        refused_offsets: Mutex::new(LogLimit::new(LOG_INTERVAL_MS)),
         announcer: Announcer::default(),
         stats: Stats::default(),
         booted_ms: clock::wall_ms(),

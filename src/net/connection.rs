@@ -341,7 +341,8 @@ impl Connection {
         &self.activity
     }
 
-    pub(super) fn now_ms(&self) -> u64 {
+    /// Milliseconds of the server's clock.
+    pub fn now_ms(&self) -> u64 {
         self.clock.now_ms()
     }
 

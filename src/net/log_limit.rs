@@ -4,10 +4,12 @@ use std::{collections::HashMap, net::IpAddr};
 
 /// Peers remembered at a time; beyond that, new ones are not logged.
 const PEERS_MAX: usize = 1024;
+/// Between two log lines about the same peer, usually.
+pub const LOG_INTERVAL_MS: u64 = 60_000;
 
 /// At most one line per peer and interval.
 #[derive(Debug)]
-pub(super) struct LogLimit {
+pub struct LogLimit {
     interval_ms: u64,
     peers: HashMap<IpAddr, Said>,
 }
@@ -19,12 +21,13 @@ struct Said {
 }
 
 impl LogLimit {
-    pub(super) fn new(interval_ms: u64) -> Self {
+    /// No line yet; in future one each `interval_ms`.
+    pub fn new(interval_ms: u64) -> Self {
         Self { interval_ms, peers: HashMap::new() }
     }
 
     /// Whether to log now what `peer` did, and how often it did so unlogged since the last line.
-    pub(super) fn allow(&mut self, peer: IpAddr, now_ms: u64) -> Option<u64> {
+    pub fn allow(&mut self, peer: IpAddr, now_ms: u64) -> Option<u64> {
         let interval = self.interval_ms;
         let recent = |said: &Said| now_ms.saturating_sub(said.at_ms) < interval;
         if let Some(said) = self.peers.get_mut(&peer) {

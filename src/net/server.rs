@@ -12,7 +12,7 @@ use super::{
     drive::{self, Entered, Shared},
     http,
     intake::Intake,
-    log_limit::LogLimit,
+    log_limit::{LOG_INTERVAL_MS, LogLimit},
     opening::{Opening, opening},
     unfinished::Unfinished,
     unsent::Unsent,
@@ -97,8 +97,6 @@ impl fmt::Debug for ServerOptions {
 const END_TIME: Duration = Duration::from_secs(1);
 /// After the last answer of a stop: how long the peer may take to close its side.
 const PARTING_TIME: Duration = Duration::from_millis(500);
-/// Between two log lines about the same peer.
-const LOG_INTERVAL_MS: u64 = 60_000;
 
 /// A running server. Dropping it ends it at once; [`Server::stop`] lets answers go out.
 #[derive(Debug)]

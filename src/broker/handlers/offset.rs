@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use crate::ids::QueueOffset;
-use crate::net::{Handled, ReplyTo};
+use crate::net::{Connection, Handled, ReplyTo};
 use crate::protocol::bodies::{self, ConsumerOffsetTable};
 use crate::protocol::codes::ResponseCode;
 use crate::protocol::command::RemotingCommand;
@@ -129,7 +129,7 @@ pub(in crate::broker) fn update(
     command: RemotingCommand,
 ) -> Handled {
     let tables = broker.tables();
-    match checked_commit(broker, &tables, &command) {
+    match checked_commit(broker, &tables, reply.connection(), &command) {
         Ok(Commit::Void) => {
             let answer = RemotingCommand::response(ResponseCode::SUCCESS);
             reply.answer(answer.with_remark("Offset has been previously reset"));
@@ -157,6 +157,7 @@ enum Commit {
 fn checked_commit(
     broker: &Broker,
     tables: &Tables,
+    connection: &Connection,
     command: &RemotingCommand,
 ) -> Result<Commit, RequestError> {
     let header = UpdateConsumerOffset::parse(command)?;
@@ -174,18 +175,39 @@ fn checked_commit(
         let text = format!("queueId [{queue_id}] is illegal, topic [{topic}] has {queues} queues");
         return Err(RequestError::Parameter(text));
     }
-    let offset = u64::try_from(header.commit_offset).map_err(|_| {
-        RequestError::Parameter(format!("commitOffset [{}] is illegal", header.commit_offset))
-    })?;
-    let end = broker.group.end_of_queue(&topic, queue_id).0;
-    if offset > end {
-        let text = format!("commitOffset [{offset}] is illegal, the queue ends at {end}");
-        return Err(RequestError::Parameter(text));
-    }
+    let queue = (group.as_str(), topic.as_str(), queue_id);
+    let offset = checked_offset(broker, connection, queue, header.commit_offset)?;
     if tables.reset(&group, &topic, queue_id).is_some() {
         return Ok(Commit::Void);
     }
     Ok(Commit::Store(OffsetCommit { group, topic, queue_id, offset }))
+}
+
+/// The offset that a consumer wants to commit for a group in a queue, if it may. What would make
+/// the group miss messages is told in the log, with who wanted it.
+pub(super) fn checked_offset(
+    broker: &Broker,
+    consumer: &Connection,
+    (group, topic, queue_id): (&str, &str, u32),
+    offset: i64,
+) -> Result<u64, RequestError> {
+    let end = broker.group.end_of_queue(topic, queue_id);
+    if let Some(offset) = within(offset, end) {
+        return Ok(offset);
+    }
+    let peer = consumer.peer();
+    let unsaid = broker.refused_offsets.lock().allow(peer.ip(), consumer.now_ms());
+    if let Some(unsaid) = unsaid {
+        tracing::info!(%peer, group, topic, queue_id, offset, %end, unsaid, "offset refused");
+    }
+    let text = format!("commitOffset [{offset}] is illegal, the queue ends at {end}");
+    Err(RequestError::Parameter(text))
+}
+
+/// The offset, if a group may be there in a queue that ends at `end`. It may be before the queue's
+/// begin: retention overtakes groups that lag, and they go on from the begin then.
+fn within(offset: i64, end: QueueOffset) -> Option<u64> {
+    u64::try_from(offset).ok().filter(|offset| *offset <= end.0)
 }
 
 /// SEARCH_OFFSET_BY_TIMESTAMP.
@@ -234,8 +256,8 @@ pub(in crate::broker) fn min(broker: Arc<Broker>, request: Request) -> Answering
         let header = GetMinOffset::parse(&request.command)?;
         let queue_id = queue_id(header.queue_id)?;
         broker.change(Vec::new()).await?; // proves it
-        let bounds =
-            broker.look_up(move |broker| Ok(broker.group.queues().bounds(&header.topic, queue_id)?));
+        let bounds = broker
+            .look_up(move |broker| Ok(broker.group.queues().bounds(&header.topic, queue_id)?));
         Ok(OffsetAnswer { offset: as_i64(bounds.await?.min.0) }.answer().into())
     })
 }
@@ -276,4 +298,26 @@ pub(super) fn queue_id(id: i32) -> Result<u32, RequestError> {
 /// Offsets on the wire are signed.
 pub(super) fn as_i64(offset: u64) -> i64 {
     i64::try_from(offset).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_group_gets_beyond_the_end_of_a_queue() {
+        let rows = [
+            (0, 0, Some(0)),
+            (1, 0, None),
+            (7, 9, Some(7)),
+            (9, 9, Some(9)),
+            (10, 9, None),
+            (i64::MAX, 9, None),
+            (-1, 9, None),
+            (i64::MIN, u64::MAX, None),
+        ];
+        for (offset, end, want) in rows {
+            assert_eq!(within(offset, QueueOffset(end)), want, "{offset} of {end}");
+        }
+    }
 }

@@ -35,6 +35,7 @@ use crate::raft::command::{Command, OffsetCommit};
 use crate::broker::Broker;
 use crate::broker::error::RequestError;
 use crate::broker::handlers::Reading;
+use crate::broker::handlers::offset::checked_offset;
 use crate::broker::hold::{Full, Hold};
 use crate::broker::subscription::TagFilter;
 use crate::broker::wakeup::{Wakeups, Why};
@@ -117,8 +118,11 @@ pub(in crate::broker) fn resume(broker: &Broker, waiting: WaitingPull, why: Why)
 /// the offset when it asks.
 fn start(broker: &Arc<Broker>, waiting: WaitingPull, commit: Option<OffsetCommit>) {
     let tables = broker.tables();
-    let ends = |c: &OffsetCommit| broker.group.end_of_queue(&c.topic, c.queue_id);
-    let is_within = |c: &OffsetCommit| c.offset <= ends(c).0;
+    let is_within = |c: &OffsetCommit| {
+        let queue = (c.group.as_str(), c.topic.as_str(), c.queue_id);
+        checked_offset(broker, waiting.reply.connection(), queue, as_i64(QueueOffset(c.offset)))
+            .is_ok()
+    };
     let is_wanted = |c: &OffsetCommit| broker.offset_commits.is_new(&tables, c) && is_within(c);
     let Some(commit) = commit.filter(is_wanted) else {
         return serve(broker, waiting);
@@ -260,12 +264,7 @@ fn hold(broker: &Broker, waiting: WaitingPull, wants: QueueOffset, deadline: Ins
         owner: reply.connection_id().0,
         bytes: pull.filter.bytes(),
         payload: WaitingPull {
-            pull: Pull {
-                offset: as_i64(wants),
-                was_held: true,
-                lead: Lead::Claimed,
-                ..pull
-            },
+            pull: Pull { offset: as_i64(wants), was_held: true, lead: Lead::Claimed, ..pull },
             reply,
         },
     };

@@ -33,7 +33,9 @@ pub(in crate::broker) fn reset(broker: Arc<Broker>, request: Request) -> Answeri
         broker.require_leader()?;
         let asked = Arc::clone(&header);
         let commits = broker.look_up(move |broker| wanted(broker, &asked)).await?;
+        let peer = request.connection.peer();
         tracing::info!(
+            %peer,
             group = header.group,
             topic = header.topic,
             timestamp = header.timestamp,
@@ -123,11 +125,14 @@ pub(in crate::broker) fn clone(broker: Arc<Broker>, request: Request) -> Answeri
             .filter(|(topic, _)| only.is_none_or(|only| only == &***topic))
             .flat_map(|(topic, queues)| of_queues(&header.dest_group, topic, queues))
             .collect();
+        let queues = commits.len();
         if !commits.is_empty() {
             let new = new.map(Command::EnsureGroup);
             let commands = new.into_iter().chain([Command::CommitOffsets(commits)]);
             broker.change(commands.collect()).await?;
         }
+        let (peer, from, to) = (request.connection.peer(), header.src_group, header.dest_group);
+        tracing::info!(%peer, from, to, topic = header.topic, queues, "consumer offsets cloned");
         Ok(RemotingCommand::response(ResponseCode::SUCCESS).into())
     })
 }

@@ -177,6 +177,12 @@ async fn an_operator_deletes_old_segments_at_any_hour() {
         }
     };
     tokio::time::timeout(WITHIN, deleted).await.expect("a segment is deleted");
+    until(|| group.queues().bounds("T", 0).is_ok_and(|bounds| bounds.min.0 > 1)).await;
+    let overtaken = broker.call(pull("T", 1)).await;
+    assert_eq!((overtaken.code, remark(&overtaken)), (21, "OFFSET_TOO_SMALL"));
+    let fields = [("consumerGroup", "g"), ("topic", "T"), ("queueId", "0"), ("commitOffset", "1")];
+    let commit = broker.ask(RequestCode::UPDATE_CONSUMER_OFFSET, &fields).await;
+    assert_eq!(commit.code, 0, "who was overtaken tells what it has consumed: {commit:?}");
     broker.stop().await;
 }
 

@@ -403,7 +403,13 @@ async fn an_offset_that_was_committed_is_found() {
         assert_eq!(query("T", false).await.ext.get("offset"), Some(offset), "it may go back");
     }
     assert_eq!(commit("g", "U", "1").await.code, 17);
-    assert_eq!(commit("g", "T", "-9").await.code, 29);
+    for beyond in ["-9", "4"] {
+        assert_eq!(commit("g", "T", beyond).await.code, 29);
+        assert_eq!(query("T", false).await.ext.get("offset"), Some("1"), "{beyond}");
+    }
+    let carrying = PullRequest { commit_offset: 4, ..carrying };
+    assert_eq!(broker.call(carrying.request(RequestCode::PULL_MESSAGE)).await.code, 0);
+    assert_eq!(query("T", false).await.ext.get("offset"), Some("1"), "nor carried by a pull");
     let dir = broker.stop().await;
     let broker = deploy_in(dir, "").await;
     let fields =
