@@ -34,6 +34,7 @@ pub mod subscription;
 pub mod system_topics;
 #[cfg(test)]
 mod tests;
+mod told;
 pub mod topics;
 pub mod unique_ids;
 pub mod wakeup;
@@ -63,6 +64,7 @@ use readers::Readers;
 use settings::LiveSettings;
 use stats::Stats;
 use system_topics::SystemTopics;
+use told::Told;
 use unique_ids::UniqueIds;
 use wakeup::Wakeups;
 
@@ -103,6 +105,7 @@ pub struct Broker {
     stats: Stats,
     unique_ids: UniqueIds,
     announcer: Announcer,
+    locks_full: Told,
     booted_ms: i64,
     /// Of the machine: the newest part of the log lies in a share of it.
     memory_bytes: u64,

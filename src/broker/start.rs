@@ -38,6 +38,7 @@ use super::registration::{Registration, RegistrationOptions};
 use super::settings::LiveSettings;
 use super::stats::Stats;
 use super::system_topics::SystemTopics;
+use super::told::Told;
 use super::unique_ids::UniqueIds;
 use super::wakeup::{self, HELD_BYTES_MAX, HELD_MAX, Wakeups};
 use super::{Broker, Identity, role_change};
@@ -289,6 +290,7 @@ fn broker(config: &BrokerConfig, identity: Identity, group: Group, memory_bytes:
         pull_offsets: PullOffsets::default(),
         refused_offsets: Mutex::new(LogLimit::new(LOG_INTERVAL_MS)),
         announcer: Announcer::default(),
+        locks_full: Told::default(),
         stats: Stats::default(),
         booted_ms: clock::wall_ms(),
         memory_bytes,

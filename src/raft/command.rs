@@ -214,6 +214,11 @@ pub struct Group {
 pub enum Outcome {
     /// Done as asked, or nothing to do.
     Done,
-    /// The wanted queues that the client now holds.
-    Locked(Vec<QueueName>),
+    /// Some or all of the wanted queues are locked.
+    Locked {
+        /// The client now holds these.
+        queues: Vec<QueueName>,
+        /// Some were refused because there are too many locks.
+        no_room: bool,
+    },
 }

@@ -36,6 +36,7 @@ mod heard;
 mod housekeeping;
 mod incoming;
 mod introduction;
+mod locks;
 mod log_store;
 mod members;
 mod membership;

@@ -39,7 +39,7 @@ struct StoredState {
 
 impl Stored for StoredState {
     const WHAT: &'static str = "state of a group";
-    const FORMAT: u8 = 2;
+    const FORMAT: u8 = 3;
 }
 
 /// Stored state that cannot be read.

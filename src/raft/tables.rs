@@ -12,7 +12,8 @@ use rpds::RedBlackTreeMapSync;
 
 use crate::ids::Term;
 use crate::raft::codec::Stored;
-use crate::raft::command::{Command, Group, LOCK_MS, OffsetCommit, Outcome, QueueName, Topic};
+use crate::raft::command::{Command, Group, OffsetCommit, Outcome, Topic};
+use crate::raft::locks::{Locks, StoredLocks, Taken};
 
 /// Counts changes of a table; sent to name servers and tools as `DataVersion`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Encode, Decode)]
@@ -36,15 +37,6 @@ pub type Topics = Map<Arc<Topic>>;
 /// Offsets of one group in one topic, by queue id.
 pub type QueueOffsets = Arc<BTreeMap<u32, u64>>;
 
-/// A held queue lock.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
-pub struct Lock {
-    /// Client id of the holder.
-    pub client: String,
-    /// When it was taken or last renewed, or when a leader that came later started to count, ms.
-    pub renewed_ms: i64,
-}
-
 /// All replicated state that is not a message. Equal on all members at the same applied index.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Tables {
@@ -56,9 +48,7 @@ pub struct Tables {
     offsets_version: Version,
     /// Offsets that were reset and whose groups have not been told yet.
     resets: Map<Map<QueueOffsets>>,
-    locks: Map<Arc<BTreeMap<QueueName, Lock>>>,
-    /// The term whose leader counts the age of locks.
-    locks_term: Term,
+    locks: Locks,
     settings: Map<Arc<str>>,
     settings_version: Version,
 }
@@ -145,15 +135,14 @@ impl Tables {
     /// term counts so many ms. Before its first commands locks are as old as the former one's last
     /// found them ([`Self::go_by`]).
     pub fn holds_locks(&self, group: &str, now: Option<(Term, i64)>) -> bool {
-        let counted = now.filter(|(term, _)| *term == self.locks_term);
+        let counted = now.filter(|(term, _)| *term == self.locks.term());
         let now_ms = counted.map_or_else(|| self.last_ms(), |(_, now_ms)| now_ms);
-        self.locks.get(group).is_some_and(|held| held.values().any(|lock| is_held(lock, now_ms)))
+        self.locks.has_of(group, now_ms)
     }
 
     /// The latest time that a command left here, ms; 0 if none did.
     pub(super) fn changed_ms(&self) -> i64 {
-        let locks = self.locks.values().flat_map(|held| held.values());
-        locks.map(|lock| lock.renewed_ms).fold(self.last_ms(), i64::max)
+        self.last_ms().max(self.locks.changed_ms())
     }
 
     /// The same, but for locks.
@@ -173,17 +162,10 @@ impl Tables {
         self.settings_version
     }
 
-    /// What follows was proposed by the leader of `term`, its first commands at `at_ms`: its clock
-    /// may be ahead of the former one's, or behind, so locks start again to grow old.
+    /// What follows was proposed by the leader of `term` at `at_ms`, by its clock: that is what
+    /// locks grow old by.
     pub fn go_by(&mut self, term: Term, at_ms: i64) {
-        if std::mem::replace(&mut self.locks_term, term) == term {
-            return;
-        }
-        let groups: Vec<Arc<str>> = self.locks.keys().map(Arc::clone).collect();
-        for group in groups {
-            let Some(held) = self.locks.get_mut(&group) else { continue };
-            Arc::make_mut(held).values_mut().for_each(|lock| lock.renewed_ms = at_ms);
-        }
+        self.locks.go_by(term, at_ms);
     }
 
     /// Applies one command of an entry proposed at `at_ms`.
@@ -211,10 +193,11 @@ impl Tables {
             Command::ResetOffsets(commits) => self.reset_offsets(commits, at_ms),
             Command::TakeReset(taken) => self.take_reset(&taken),
             Command::LockQueues { group, client, queues } => {
-                return Outcome::Locked(self.lock(&group, &client, queues, at_ms));
+                let Taken { queues, no_room } = self.locks.take(&group, &client, queues, at_ms);
+                return Outcome::Locked { queues, no_room };
             }
             Command::UnlockQueues { group, client, queues } => {
-                self.unlock(&group, &client, &queues);
+                self.locks.release(&group, &client, queues);
             }
             Command::PutSetting { key, value } => {
                 self.settings.insert_mut(key.into(), value.into());
@@ -276,7 +259,7 @@ impl Tables {
         if self.groups.remove_mut(group) {
             self.groups_version.bump(at_ms);
         }
-        self.locks.remove_mut(group);
+        self.locks.remove_group(group);
         self.resets.remove_mut(group);
         if clean_offsets && self.offsets.remove_mut(group) {
             self.offsets_version.bump(at_ms);
@@ -315,44 +298,6 @@ impl Tables {
         }
     }
 
-    fn lock(
-        &mut self,
-        group: &str,
-        client: &str,
-        queues: Vec<QueueName>,
-        at_ms: i64,
-    ) -> Vec<QueueName> {
-        let mut held = self.locks.get(group).map(|locks| (**locks).clone()).unwrap_or_default();
-        held.retain(|_, lock| is_held(lock, at_ms));
-        let mut won = Vec::with_capacity(queues.len());
-        for queue in queues {
-            let lock = held
-                .entry(queue.clone())
-                .or_insert_with(|| Lock { client: client.to_owned(), renewed_ms: at_ms });
-            if lock.client == client {
-                lock.renewed_ms = at_ms;
-                won.push(queue);
-            }
-        }
-        self.put_locks(group, held);
-        won
-    }
-
-    fn unlock(&mut self, group: &str, client: &str, queues: &[QueueName]) {
-        let Some(locks) = self.locks.get(group) else { return };
-        let mut held = (**locks).clone();
-        held.retain(|queue, lock| lock.client != client || !queues.contains(queue));
-        self.put_locks(group, held);
-    }
-
-    fn put_locks(&mut self, group: &str, held: BTreeMap<QueueName, Lock>) {
-        if held.is_empty() {
-            self.locks.remove_mut(group);
-        } else {
-            self.locks.insert_mut(group.into(), Arc::new(held));
-        }
-    }
-
     /// The form that checkpoints and snapshots store.
     pub fn to_stored(&self) -> StoredTables {
         StoredTables {
@@ -363,15 +308,7 @@ impl Tables {
             offsets: to_stored_offsets(&self.offsets),
             offsets_version: self.offsets_version,
             resets: to_stored_offsets(&self.resets),
-            locks: self
-                .locks
-                .iter()
-                .map(|(group, held)| {
-                    let held = held.iter().map(|(q, lock)| (q.clone(), lock.clone())).collect();
-                    (group.to_string(), held)
-                })
-                .collect(),
-            locks_term: self.locks_term.0,
+            locks: self.locks.to_stored(),
             settings: self
                 .settings
                 .iter()
@@ -388,7 +325,7 @@ impl Tables {
             groups_version: stored.groups_version,
             offsets_version: stored.offsets_version,
             settings_version: stored.settings_version,
-            locks_term: Term(stored.locks_term),
+            locks: Locks::from_stored(stored.locks),
             offsets: from_stored_offsets(stored.offsets),
             resets: from_stored_offsets(stored.resets),
             ..Self::default()
@@ -398,9 +335,6 @@ impl Tables {
         }
         for group in stored.groups {
             tables.groups.insert_mut(group.name.as_str().into(), Arc::new(group));
-        }
-        for (group, held) in stored.locks {
-            tables.locks.insert_mut(group.into(), Arc::new(held.into_iter().collect()));
         }
         for (key, value) in stored.settings {
             tables.settings.insert_mut(key.into(), value.into());
@@ -450,10 +384,6 @@ fn from_stored_offsets(stored: Vec<StoredOffsets>) -> Map<Map<QueueOffsets>> {
     offsets
 }
 
-fn is_held(lock: &Lock, now_ms: i64) -> bool {
-    now_ms.saturating_sub(lock.renewed_ms) < LOCK_MS
-}
-
 /// [`Tables`] as stored in checkpoints and snapshots.
 #[derive(Debug, Clone, PartialEq, Encode, Decode)]
 pub struct StoredTables {
@@ -464,15 +394,14 @@ pub struct StoredTables {
     offsets: Vec<StoredOffsets>,
     offsets_version: Version,
     resets: Vec<StoredOffsets>,
-    locks: Vec<(String, Vec<(QueueName, Lock)>)>,
-    locks_term: u64,
+    locks: StoredLocks,
     settings: Vec<(String, String)>,
     settings_version: Version,
 }
 
 impl Stored for StoredTables {
     const WHAT: &'static str = "replicated tables";
-    const FORMAT: u8 = 2;
+    const FORMAT: u8 = 3;
 }
 
 #[derive(Debug, Clone, PartialEq, Encode, Decode)]
@@ -485,6 +414,7 @@ struct StoredOffsets {
 mod tests {
     use super::*;
     use crate::raft::codec;
+    use crate::raft::command::{LOCK_MS, QueueName};
 
     fn topic(name: &str, queues: u32) -> Topic {
         Topic {
@@ -555,28 +485,6 @@ mod tests {
     }
 
     #[test]
-    fn a_queue_has_one_holder_until_the_lock_runs_out() {
-        let mut tables = Tables::default();
-        let lock = |client: &str, ids: &[u32]| Command::LockQueues {
-            group: "g".to_owned(),
-            client: client.to_owned(),
-            queues: ids.iter().copied().map(queue).collect(),
-        };
-        assert_eq!(tables.apply(lock("a", &[0, 1]), 0), Outcome::Locked(vec![queue(0), queue(1)]));
-        assert_eq!(tables.apply(lock("b", &[1, 2]), 10), Outcome::Locked(vec![queue(2)]));
-        assert_eq!(tables.apply(lock("b", &[1]), LOCK_MS - 1), Outcome::Locked(vec![]));
-        assert_eq!(tables.apply(lock("b", &[1]), LOCK_MS), Outcome::Locked(vec![queue(1)]));
-        let unlock = Command::UnlockQueues {
-            group: "g".to_owned(),
-            client: "a".to_owned(),
-            queues: vec![queue(1)],
-        };
-        tables.apply(unlock, LOCK_MS);
-        let won = tables.apply(lock("c", &[1]), LOCK_MS);
-        assert_eq!(won, Outcome::Locked(vec![]), "not a's to release");
-    }
-
-    #[test]
     fn a_group_holds_locks_by_the_time_of_the_leader_that_counts_their_age() {
         let mut tables = Tables::default();
         let (term, later) = (Term(1), Term(2));
@@ -595,22 +503,6 @@ mod tests {
         tables.go_by(later, ahead);
         assert!(tables.holds_locks("g", Some((later, ahead + LOCK_MS - 1))));
         assert!(!tables.holds_locks("g", Some((later, ahead + LOCK_MS))));
-    }
-
-    #[test]
-    fn the_clock_of_a_new_leader_makes_no_lock_older() {
-        let mut tables = Tables::default();
-        let mut lock = |client: &str, term: u64, at_ms: i64| {
-            tables.go_by(Term(term), at_ms);
-            let (group, client, queues) = ("g".to_owned(), client.to_owned(), vec![queue(0)]);
-            let won = tables.apply(Command::LockQueues { group, client, queues }, at_ms);
-            won == Outcome::Locked(vec![queue(0)])
-        };
-        assert!(lock("a", 1, 0) && !lock("b", 1, LOCK_MS - 1));
-        let ahead = 90_000 * LOCK_MS;
-        assert!(!lock("b", 2, ahead), "held, and counted from here");
-        assert!(!lock("b", 2, ahead + LOCK_MS - 1), "other commands do not start it again");
-        assert!(lock("b", 2, ahead + LOCK_MS), "nobody renewed it");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use crate::clock;
 use crate::net::{Handled, ReplyTo};
 use crate::protocol::bodies::{self, LockBatch, LockedQueues, MessageQueue};
 use crate::protocol::codes::ResponseCode;
@@ -31,17 +32,20 @@ pub(in crate::broker) fn lock(
             Err(error) => return refused(reply, &error),
         };
     let queues = queues(broker, mq_set);
-    let broker_name = broker.identity.group.clone();
+    let answering = Arc::clone(broker);
     propose(broker, reply, Command::LockQueues { group, client, queues }, move |outcomes| {
         let locked = outcomes.into_iter().find_map(|outcome| match outcome {
-            Outcome::Locked(queues) => Some(queues),
+            Outcome::Locked { queues, no_room } => Some((queues, no_room)),
             Outcome::Done => None,
         });
+        let (locked, no_room) = locked.unwrap_or_default();
+        if no_room && answering.locks_full.is_due(clock::now()) {
+            tracing::warn!("queues stay unlocked: all groups' locks together are too many");
+        }
         let lock_ok_mq_set = locked
-            .unwrap_or_default()
             .into_iter()
             .map(|queue| MessageQueue {
-                broker_name: broker_name.clone(),
+                broker_name: answering.identity.group.clone(),
                 queue_id: i32::try_from(queue.queue_id).unwrap_or(i32::MAX),
                 topic: queue.topic,
             })
