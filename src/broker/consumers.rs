@@ -5,15 +5,20 @@
 //! all of them: consumers send heartbeats to every broker they know.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 use crate::net::ConnectionId;
 use crate::protocol::bodies::{ConsumeFromWhere, ConsumeType, MessageModel};
 
-use super::members::{Client, Members, TooManyGroups};
+use super::members::{Client, Members, Refused};
+use super::registered::{Full, Registered};
 use super::subscription::Subscription;
 
 /// Most topics of one group's subscription.
 pub const TOPICS_PER_GROUP_MAX: usize = 10_000;
+/// What a topic of a subscription takes besides what is in it: two places in trees and a tree of
+/// its own, for its groups.
+const TOPIC_BYTES: usize = 768;
 
 /// How a group consumes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -58,16 +63,24 @@ pub struct Consumers {
     by_topic: HashMap<String, BTreeSet<String>>,
     /// Fingerprint of the last full heartbeat of each group; 0 of one of version 1.
     fingerprints: HashMap<String, i32>,
+    registered: Arc<Registered>,
 }
 
 impl Consumers {
-    /// Notes one group of a heartbeat. Whether its members or topics changed.
+    /// No consumers yet; they and what they want are counted in `registered`.
+    pub fn new(registered: Arc<Registered>) -> Self {
+        let members = Members::new(Arc::clone(&registered));
+        Self { members, registered, ..Self::default() }
+    }
+
+    /// Notes one group of a heartbeat. Whether its members or topics changed. If not all of it has
+    /// room, a client that was no member becomes none, and a topic without room stays as it was.
     pub fn beat(
         &mut self,
         connection: ConnectionId,
         client: Client,
         beat: Beat,
-    ) -> Result<bool, TooManyGroups> {
+    ) -> Result<bool, Refused> {
         let joined = self.members.enter(&beat.group, connection, client)?;
         let known = self
             .wants
@@ -75,17 +88,19 @@ impl Consumers {
             .or_insert_with(|| Wants { style: beat.style, topics: BTreeMap::new() });
         known.style = beat.style;
         let Some(subscriptions) = beat.subscriptions else { return Ok(joined) };
-        let changed = replace(&mut known.topics, subscriptions);
-        if changed.any() {
-            for topic in changed.gone {
-                self.unlist(&topic, &beat.group);
-            }
-            for topic in changed.new {
-                self.by_topic.entry(topic).or_default().insert(beat.group.clone());
-            }
-            return Ok(true);
+        let changed = replace(known, &beat.group, subscriptions, &self.registered);
+        let is_changed = joined || !changed.new.is_empty() || !changed.gone.is_empty();
+        for topic in changed.gone {
+            self.unlist(&topic, &beat.group);
         }
-        Ok(joined)
+        for topic in changed.new {
+            self.by_topic.entry(topic).or_default().insert(beat.group.clone());
+        }
+        let Some(full) = changed.refused else { return Ok(is_changed) };
+        if joined {
+            self.leave(&beat.group, connection);
+        }
+        Err(full.into())
     }
 
     /// Takes a client out of a group. Whether it was in it.
@@ -139,8 +154,9 @@ impl Consumers {
         }
         self.fingerprints.remove(group);
         if let Some(wants) = self.wants.remove(group) {
-            for topic in wants.topics.keys() {
+            for (topic, subscription) in &wants.topics {
                 self.unlist(topic, group);
+                self.registered.give_back(bytes_of(group, subscription));
             }
         }
     }
@@ -155,43 +171,52 @@ impl Consumers {
     }
 }
 
+fn bytes_of(group: &str, subscription: &Subscription) -> usize {
+    TOPIC_BYTES + group.len() + 2 * subscription.topic.len() + subscription.bytes()
+}
+
 /// Topics that came into a subscription and went out of it.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct TopicChange {
     new: Vec<String>,
     gone: Vec<String>,
+    /// Some topics had no room.
+    refused: Option<Full>,
 }
 
-impl TopicChange {
-    fn any(&self) -> bool {
-        !self.new.is_empty() || !self.gone.is_empty()
-    }
-}
-
-/// Makes `known` what was announced: topics that are not listed go, and one that is known is
-/// replaced only by a higher version.
+/// Makes what a group wants what was announced: topics that are not listed go, and one that is
+/// known is replaced only by a higher version.
 fn replace(
-    known: &mut BTreeMap<String, Subscription>,
+    wants: &mut Wants,
+    group: &str,
     announced: Vec<Subscription>,
+    registered: &Registered,
 ) -> TopicChange {
-    let mut change = TopicChange::default();
+    let (known, mut change) = (&mut wants.topics, TopicChange::default());
     let listed: BTreeSet<String> = announced.iter().map(|sub| sub.topic.clone()).collect();
-    known.retain(|topic, _| {
+    known.retain(|topic, subscription| {
         let stays = listed.contains(topic);
         if !stays {
             change.gone.push(topic.clone());
+            registered.give_back(bytes_of(group, subscription));
         }
         stays
     });
     for subscription in announced {
-        if let Some(old) = known.get_mut(&subscription.topic) {
-            if subscription.version > old.version {
-                *old = subscription;
-            }
-        } else if known.len() < TOPICS_PER_GROUP_MAX {
-            change.new.push(subscription.topic.clone());
-            known.insert(subscription.topic.clone(), subscription);
+        let old = known.get(&subscription.topic);
+        let is_newer = old.is_none_or(|old| subscription.version > old.version);
+        if !is_newer || (old.is_none() && known.len() >= TOPICS_PER_GROUP_MAX) {
+            continue;
         }
+        let former = old.map_or(0, |old| bytes_of(group, old));
+        if let Err(full) = registered.replace(former, bytes_of(group, &subscription)) {
+            change.refused = Some(full);
+            continue;
+        }
+        if old.is_none() {
+            change.new.push(subscription.topic.clone());
+        }
+        known.insert(subscription.topic.clone(), subscription);
     }
     change
 }
@@ -256,6 +281,32 @@ mod tests {
                 .unwrap();
             assert_eq!(expression(&consumers, "g", "T").as_deref(), Some(want), "{tags} {version}");
         }
+    }
+
+    #[test]
+    fn what_consumers_want_is_bounded_and_given_back() {
+        let registered = Arc::new(Registered::new(64 * 1024));
+        let mut consumers = Consumers::new(Arc::clone(&registered));
+        let (a, b, long) = (ConnectionId(1), ConnectionId(2), "tag||".repeat(3000));
+        consumers
+            .beat(a, client("a"), beat("g", &[("T", "x", 1), ("U", long.as_str(), 1)]))
+            .unwrap();
+        let (before, topics) = (registered.bytes(), ["A", "B", "C", "D"]);
+        let much = topics.map(|topic| (topic, long.as_str(), 1));
+        let refused = consumers.beat(b, client("b"), beat("h", &much));
+        assert!(matches!(refused, Err(Refused::Full(_))));
+        assert!(!consumers.members().knows(b) && consumers.groups_of("A").next().is_none());
+        assert_eq!(registered.bytes(), before);
+        let [a_too, b_too, c_too, _] = much;
+        let more = [("T", "y", 2), ("U", "z", 1), a_too, b_too, c_too];
+        assert!(consumers.beat(a, client("a"), beat("g", &more)).is_err());
+        assert!(consumers.members().knows(a), "who was a member stays one");
+        assert_eq!(expression(&consumers, "g", "T").as_deref(), Some("y"));
+        assert_eq!(expression(&consumers, "g", "U"), Some(long), "of the same version");
+        consumers.beat(a, client("a"), beat("g", &[("U", "z", 2)])).unwrap();
+        assert!(registered.bytes() < before, "what was replaced is given back");
+        consumers.forget(a);
+        assert_eq!(registered.bytes(), 0);
     }
 
     #[test]

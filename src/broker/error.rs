@@ -15,7 +15,7 @@ use crate::protocol::ext_fields::FieldError;
 use crate::raft::ProposeError;
 use crate::store;
 
-use super::members::TooManyGroups;
+use super::members::Refused;
 use super::subscription::ExpressionError;
 
 const FAQ: &str = "See https://rocketmq.apache.org/docs/bestPractice/06FAQ for further details.";
@@ -160,9 +160,9 @@ pub enum RequestError {
         /// Key within them.
         key: String,
     },
-    /// A connection is in too many groups.
-    #[error(transparent)]
-    TooManyGroups(#[from] TooManyGroups),
+    /// What a heartbeat brought is not registered.
+    #[error("{0}; what was registered before stays")]
+    Unregistered(#[from] Refused),
     /// The client to which the request was to be passed on is not connected here.
     #[error("The Consumer <{group}> <{client}> not online")]
     ClientOffline {
@@ -256,7 +256,9 @@ impl RequestError {
             | Self::Queues(_)
             | Self::MessageDamaged { .. }
             | Self::Internal(_) => ResponseCode::SYSTEM_ERROR,
-            Self::Parameter(_) | Self::TooManyGroups(_) => ResponseCode::INVALID_PARAMETER,
+            Self::Parameter(_) | Self::Unregistered(Refused::TooManyGroups) => {
+                ResponseCode::INVALID_PARAMETER
+            }
             Self::MessageIllegal(_) => ResponseCode::MESSAGE_ILLEGAL,
             Self::Forbidden(_) | Self::PullForbidden { .. } => ResponseCode::NO_PERMISSION,
             Self::TopicToSendUnknown { .. }
@@ -272,9 +274,10 @@ impl RequestError {
             Self::ConsumersOffline { .. } => ResponseCode::CONSUMER_NOT_ONLINE,
             Self::ClientSilent { .. } => ResponseCode::CONSUME_MSG_TIMEOUT,
             Self::NotLeader { .. } | Self::Unsettled(_) => ResponseCode::SERVICE_NOT_AVAILABLE,
-            Self::HeldFull { .. } | Self::PullsDueFull | Self::ReadersBusy => {
-                ResponseCode::SYSTEM_BUSY
-            }
+            Self::HeldFull { .. }
+            | Self::PullsDueFull
+            | Self::ReadersBusy
+            | Self::Unregistered(Refused::Full(_)) => ResponseCode::SYSTEM_BUSY,
             Self::Propose(error) => propose_code(error),
         }
     }

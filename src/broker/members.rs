@@ -6,13 +6,22 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::net::ConnectionId;
 use crate::protocol::codes::LanguageCode;
 
+use super::registered::{Full, Registered};
+
 /// Most groups that one connection may be a member of. A proxy has hundreds.
 pub const GROUPS_PER_CONNECTION_MAX: usize = 10_000;
+/// What a group with members takes besides names: nodes of trees with room for eleven, one of them
+/// for subscriptions, and places in hash maps.
+const GROUP_BYTES: usize = 3 * 1024;
+/// What each of its members takes besides names: its half of a place in a node, and in what is
+/// known of its connection.
+const MEMBER_BYTES: usize = 640;
 
 /// A connected client.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,49 +45,71 @@ pub struct Client {
 pub struct Members {
     groups: HashMap<String, BTreeMap<ConnectionId, Client>>,
     by_connection: HashMap<ConnectionId, BTreeSet<String>>,
+    registered: Arc<Registered>,
 }
 
-/// The connection is in too many groups already.
+/// Why a client is not registered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("one connection may be a member of at most {GROUPS_PER_CONNECTION_MAX} groups")]
-pub struct TooManyGroups;
+pub enum Refused {
+    /// The connection is in too many groups already.
+    #[error("one connection may be a member of at most {GROUPS_PER_CONNECTION_MAX} groups")]
+    TooManyGroups,
+    /// All clients have registered too much.
+    #[error(transparent)]
+    Full(#[from] Full),
+}
 
 impl Members {
+    /// No clients yet; they are counted in `registered`.
+    pub fn new(registered: Arc<Registered>) -> Self {
+        Self { registered, ..Self::default() }
+    }
+
     /// Enters a client, or notes its heartbeat. Whether the group has a member more.
     pub fn enter(
         &mut self,
         group: &str,
         connection: ConnectionId,
         client: Client,
-    ) -> Result<bool, TooManyGroups> {
-        let groups = self.by_connection.entry(connection).or_default();
-        if !groups.contains(group) {
-            if groups.len() >= GROUPS_PER_CONNECTION_MAX {
-                return Err(TooManyGroups);
-            }
-            groups.insert(group.to_owned());
+    ) -> Result<bool, Refused> {
+        let members = self.groups.get(group);
+        let former = members.and_then(|members| members.get(&connection));
+        let is_new = former.is_none();
+        let groups = self.by_connection.get(&connection).map_or(0, BTreeSet::len);
+        if is_new && groups >= GROUPS_PER_CONNECTION_MAX {
+            return Err(Refused::TooManyGroups);
+        }
+        let of_group = if members.is_none() { bytes_of_group(group) } else { 0 };
+        let former = former.map_or(0, |former| bytes_of(group, former));
+        self.registered.replace(former, of_group + bytes_of(group, &client))?;
+        if is_new {
+            self.by_connection.entry(connection).or_default().insert(group.to_owned());
         }
         let members = match self.groups.get_mut(group) {
             Some(members) => members,
             None => self.groups.entry(group.to_owned()).or_default(),
         };
-        Ok(members.insert(connection, client).is_none())
+        members.insert(connection, client);
+        Ok(is_new)
     }
 
     /// Takes a client out of one group. Whether it was in it.
     pub fn leave(&mut self, group: &str, connection: ConnectionId) -> bool {
         let Some(members) = self.groups.get_mut(group) else { return false };
-        let was_member = members.remove(&connection).is_some();
+        let Some(client) = members.remove(&connection) else { return false };
+        let mut bytes = bytes_of(group, &client);
         if members.is_empty() {
             self.groups.remove(group);
+            bytes += bytes_of_group(group);
         }
+        self.registered.give_back(bytes);
         if let Some(groups) = self.by_connection.get_mut(&connection) {
             groups.remove(group);
             if groups.is_empty() {
                 self.by_connection.remove(&connection);
             }
         }
-        was_member
+        true
     }
 
     /// Takes a client out of all groups; these are returned.
@@ -130,6 +161,14 @@ impl Members {
     }
 }
 
+fn bytes_of_group(group: &str) -> usize {
+    GROUP_BYTES + group.len()
+}
+
+fn bytes_of(group: &str, client: &Client) -> usize {
+    MEMBER_BYTES + group.len() + client.id.len()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -174,12 +213,33 @@ mod tests {
     }
 
     #[test]
+    fn what_clients_register_is_bounded_and_given_back() {
+        let registered = Arc::new(Registered::new(10 * GROUP_BYTES));
+        let mut members = Members::new(Arc::clone(&registered));
+        let (id, now) = ("i".repeat(1024), crate::clock::now());
+        let enter = |members: &mut Members, group: u32| {
+            members.enter(&group.to_string(), ConnectionId(1), client(&id, now))
+        };
+        let full = (0..).find(|group| enter(&mut members, *group).is_err()).unwrap();
+        assert!((4..10).contains(&full), "{full}");
+        assert!(matches!(enter(&mut members, full), Err(Refused::Full(_))));
+        assert!(!members.has(&full.to_string()));
+        assert_eq!(enter(&mut members, 0), Ok(false), "what it had stays");
+        assert!(members.leave("0", ConnectionId(1)) && enter(&mut members, full) == Ok(true));
+        members.forget(ConnectionId(1));
+        assert_eq!(registered.bytes(), 0);
+    }
+
+    #[test]
     fn one_connection_cannot_fill_the_table() {
         let (mut members, now) = (Members::default(), crate::clock::now());
         for group in 0..GROUPS_PER_CONNECTION_MAX {
             members.enter(&group.to_string(), ConnectionId(1), client("a", now)).unwrap();
         }
-        assert_eq!(members.enter("more", ConnectionId(1), client("a", now)), Err(TooManyGroups));
+        assert_eq!(
+            members.enter("more", ConnectionId(1), client("a", now)),
+            Err(Refused::TooManyGroups)
+        );
         assert_eq!(members.enter("0", ConnectionId(1), client("a", now)), Ok(false));
         assert_eq!(members.enter("more", ConnectionId(2), client("b", now)), Ok(true));
     }

@@ -25,6 +25,7 @@ mod observed;
 pub mod offset_commits;
 pub mod pull_offsets;
 pub mod readers;
+pub mod registered;
 pub mod registration;
 pub mod role_change;
 pub mod settings;
@@ -106,6 +107,7 @@ pub struct Broker {
     unique_ids: UniqueIds,
     announcer: Announcer,
     locks_full: Told,
+    heartbeats_full: Told,
     booted_ms: i64,
     /// Of the machine: the newest part of the log lies in a share of it.
     memory_bytes: u64,

@@ -34,6 +34,7 @@ use super::observed::Observer;
 use super::offset_commits::OffsetCommits;
 use super::pull_offsets::PullOffsets;
 use super::readers::{self, Readers};
+use super::registered::Registered;
 use super::registration::{Registration, RegistrationOptions};
 use super::settings::LiveSettings;
 use super::stats::Stats;
@@ -275,14 +276,15 @@ fn broker(config: &BrokerConfig, identity: Identity, group: Group, memory_bytes:
         trace: config.system_topics.trace.clone(),
         template_queues: policy.auto_create_topic.then_some(policy.default_topic_queues),
     };
+    let registered = Arc::new(Registered::default());
     Broker {
         unique_ids: UniqueIds::new(identity.store_host.ip()),
         identity,
         group,
         settings,
         system_topics,
-        consumers: RwLock::new(Consumers::default()),
-        producers: RwLock::new(Members::default()),
+        consumers: RwLock::new(Consumers::new(Arc::clone(&registered))),
+        producers: RwLock::new(Members::new(registered)),
         channels: Channels::default(),
         wakeups: Arc::new(Wakeups::new(HELD_MAX, HELD_BYTES_MAX)),
         readers: Arc::new(Readers::new(readers::WAITING_MAX)),
@@ -291,6 +293,7 @@ fn broker(config: &BrokerConfig, identity: Identity, group: Group, memory_bytes:
         refused_offsets: Mutex::new(LogLimit::new(LOG_INTERVAL_MS)),
         announcer: Announcer::default(),
         locks_full: Told::default(),
+        heartbeats_full: Told::default(),
         stats: Stats::default(),
         booted_ms: clock::wall_ms(),
         memory_bytes,

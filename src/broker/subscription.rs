@@ -49,8 +49,6 @@ pub struct Subscription {
     pub expression: String,
     /// What kind of expression it is: `TAG` or another.
     pub kind: String,
-    /// Tags in it.
-    pub tags: BTreeSet<String>,
     /// The filter it makes.
     pub filter: TagFilter,
     /// Chosen by the consumer; a higher one replaces a lower one.
@@ -71,13 +69,11 @@ impl Subscription {
             return Err(ExpressionError::TooLong { bytes });
         }
         let kind = kind.filter(|kind| !kind.is_empty()).unwrap_or(TAG);
-        let (tags, filter) =
-            if kind == TAG { parse(Some(expression))? } else { (BTreeSet::new(), TagFilter::All) };
+        let filter = if kind == TAG { parse(Some(expression))? } else { TagFilter::All };
         Ok(Self {
             topic: topic.to_owned(),
             expression: expression.to_owned(),
             kind: kind.to_owned(),
-            tags,
             filter,
             version,
         })
@@ -86,15 +82,25 @@ impl Subscription {
     /// The subscription as it is shown to tools.
     #[allow(clippy::cast_possible_truncation)] // the hash is 32 bits wide
     pub fn data(&self) -> SubscriptionData {
+        let tags = match self.filter {
+            TagFilter::All => BTreeSet::new(),
+            TagFilter::AnyOf(_) => tags_of(&self.expression),
+        };
         SubscriptionData {
             class_filter_mode: false,
-            code_set: self.tags.iter().map(|tag| tags_code(tag) as i32).collect(),
+            code_set: tags.iter().map(|tag| tags_code(tag) as i32).collect(),
             expression_type: self.kind.clone(),
             sub_string: self.expression.clone(),
             sub_version: self.version,
-            tags_set: self.tags.clone(),
+            tags_set: tags.into_iter().map(str::to_owned).collect(),
             topic: self.topic.clone(),
         }
+    }
+
+    /// What it takes in memory.
+    pub fn bytes(&self) -> usize {
+        let texts = self.topic.len() + self.expression.len() + self.kind.len();
+        size_of::<Self>() + texts + self.filter.bytes()
     }
 }
 
@@ -121,27 +127,26 @@ pub enum ExpressionError {
     },
 }
 
-/// Tags in an expression, and the filter they make. Absent, empty and `*` take everything.
-pub fn parse(expression: Option<&str>) -> Result<(BTreeSet<String>, TagFilter), ExpressionError> {
+/// The filter that an expression makes. Absent, empty and `*` take everything.
+pub fn parse(expression: Option<&str>) -> Result<TagFilter, ExpressionError> {
     let expression = expression.unwrap_or_default();
     if expression.len() > EXPRESSION_BYTES_MAX {
         return Err(ExpressionError::TooLong { bytes: expression.len() });
     }
     if matches!(expression, "" | ALL) {
-        return Ok((BTreeSet::new(), TagFilter::All));
+        return Ok(TagFilter::All);
     }
-    let tags: BTreeSet<String> = expression
-        .split("||")
-        .map(str::trim)
-        .filter(|tag| !tag.is_empty())
-        .map(str::to_owned)
-        .collect();
+    let tags = tags_of(expression);
     if tags.is_empty() {
         return Err(ExpressionError::NoTag { expression: expression.to_owned() });
     }
     #[allow(clippy::cast_possible_truncation)] // the hash is 32 bits wide
     let codes = tags.iter().map(|tag| tags_code(tag) as i32).collect();
-    Ok((tags, TagFilter::AnyOf(codes)))
+    Ok(TagFilter::AnyOf(codes))
+}
+
+fn tags_of(expression: &str) -> BTreeSet<&str> {
+    expression.split("||").map(str::trim).filter(|tag| !tag.is_empty()).collect()
 }
 
 #[cfg(test)]
@@ -160,9 +165,10 @@ mod tests {
             (Some("标签"), &["标签"]),
         ];
         for (expression, want) in rows {
-            let (tags, filter) = parse(expression).unwrap();
+            let data = Subscription::new("T", expression.unwrap_or_default(), None, 1).unwrap();
+            let tags = data.data().tags_set;
             assert_eq!(tags.iter().collect::<Vec<_>>(), want, "{expression:?}");
-            assert_eq!(filter == TagFilter::All, want.is_empty(), "{expression:?}");
+            assert_eq!(parse(expression).unwrap() == TagFilter::All, want.is_empty());
         }
         for bad in ["||", " || ", "  "] {
             assert!(parse(Some(bad)).is_err(), "{bad:?}");
@@ -182,7 +188,7 @@ mod tests {
 
     #[test]
     fn the_filter_compares_32_bit_hashes() {
-        let (_, filter) = parse(Some("TagA || refund")).unwrap();
+        let filter = parse(Some("TagA || refund")).unwrap();
         assert!(filter.passes(2_598_919), "TagA");
         assert!(filter.passes(tags_code("refund")), "a negative hash");
         assert!(!filter.passes(tags_code("TagB")) && !filter.passes(0));

@@ -22,7 +22,7 @@ use crate::raft::tables::Tables;
 use crate::broker::consumers::{Beat, Style};
 use crate::broker::dispatch::{Answer, Request};
 use crate::broker::error::RequestError;
-use crate::broker::members::Client;
+use crate::broker::members::{Client, Refused};
 use crate::broker::subscription::Subscription;
 use crate::broker::{Broker, groups, topics};
 
@@ -95,7 +95,13 @@ fn answer(broker: &Broker, reply: ReplyTo, command: &RemotingCommand, data: Hear
         Ok(subscriptions_changed) => {
             HeartbeatAnswer { supports_v2: true, subscriptions_changed }.answer()
         }
-        Err(error) => error.answer(),
+        Err(error) => {
+            let is_full = matches!(error, RequestError::Unregistered(Refused::Full(_)));
+            if is_full && broker.heartbeats_full.is_due(clock::now()) {
+                tracing::warn!(%error, "heartbeats are refused");
+            }
+            error.answer()
+        }
     };
     reply.answer(answer);
 }

@@ -149,7 +149,7 @@ fn filter_of(
         if kind != SubscriptionData::TAG {
             return Err(RequestError::FilterUnsupported { kind: kind.to_owned() });
         }
-        return Ok(subscription::parse(request.subscription)?.1);
+        return Ok(subscription::parse(request.subscription)?);
     }
     let consumers = broker.consumers.read();
     let wants = consumers.wants(request.consumer_group).ok_or(RequestError::GroupNotConnected)?;
