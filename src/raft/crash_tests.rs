@@ -318,6 +318,10 @@ fn check(store: &mut Store, promised: &Promised) -> Result<(), Failed> {
     expect(applied >= promised.applied, || format!("{applied:?} of {:?}", promised.applied))?;
     let first = store.log.first_index().0;
     expect(first >= promised.first, || format!("first {first} of {}", promised.first))?;
+    let second = store.log.segments().get(1).map(|segment| segment.first.0);
+    expect(second.is_none_or(|second| second > first), || {
+        format!("nothing of the first segment is kept: {first}, {second:?}")
+    })?;
     let entries = store.entries()?;
     for (entry, index) in entries.iter().zip(first..) {
         let id = (index, entry.header.term.0);

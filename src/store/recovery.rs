@@ -130,6 +130,7 @@ pub(super) fn recover(
         let segment = visits.segment(mapped, purged, from, tail);
         segments.insert(base, segment.map_err(|error| placed(error, before, purged))?);
     }
+    finish_purge(files, &mut segments, purged)?;
     if options.previous_life != PreviousLife::Clean || cut.is_some() {
         clear_after(&segments, tail, options.segment_bytes)?; // synced with the rest
     }
@@ -317,6 +318,20 @@ fn check_sizes(
         if refuse {
             let path = segment_path(&options.dir, *base);
             return Err(Error::SegmentSize { path, bytes: file.bytes, expected });
+        }
+    }
+    Ok(())
+}
+
+/// Deletes the segments of which nothing is kept: the purge point is written before they go.
+fn finish_purge(
+    files: &dyn Files,
+    segments: &mut BTreeMap<u64, (Arc<Segment>, Writer)>,
+    purged: PurgePoint,
+) -> Result<(), Error> {
+    while segments.values().nth(1).is_some_and(|(next, _)| next.first <= purged.first()) {
+        if let Some((_, (segment, _))) = segments.pop_first() {
+            remove(files, &segment.path)?;
         }
     }
     Ok(())
