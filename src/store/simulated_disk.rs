@@ -75,6 +75,9 @@ struct State {
     steps: Vec<String>,
     stop_at: Option<usize>,
     fail_at: Option<usize>,
+    /// Syncs of files so far, and which of them fails.
+    syncs: usize,
+    fail_sync: Option<usize>,
 }
 
 #[derive(Clone)]
@@ -172,6 +175,8 @@ impl SimulatedDisk {
             steps: Vec::new(),
             stop_at: None,
             fail_at: None,
+            syncs: 0,
+            fail_sync: None,
         })))
     }
 
@@ -189,6 +194,17 @@ impl SimulatedDisk {
     /// what it was to write is lost for the disk.
     pub fn fail_at(&self, step: usize) {
         self.0.lock().fail_at = Some(step);
+    }
+
+    /// Like [`Self::fail_at`], for the sync of a file, counted from the disk's first one (0): whatever
+    /// steps other threads take meanwhile, it is a sync that fails.
+    pub fn fail_sync(&self, sync: usize) {
+        self.0.lock().fail_sync = Some(sync);
+    }
+
+    /// How many syncs of files there were.
+    pub fn sync_count(&self) -> usize {
+        self.0.lock().syncs
     }
 
     /// Whether the machine has stopped.
@@ -461,6 +477,9 @@ impl State {
         if self.has_stopped() {
             return synced;
         }
+        let fails = self.fail_sync == Some(self.syncs);
+        self.syncs += 1;
+        let synced = if fails { Err(io::Error::other("medium error")) } else { synced };
         let written = node.content()?;
         let mut images = node.images.lock();
         let Images { durable, dirty, .. } = &mut *images;
