@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -38,6 +39,19 @@ pub(super) fn until<T>(what: &str, mut check: impl FnMut() -> Option<T>) -> T {
         }
         assert!(start.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
         std::thread::yield_now();
+    }
+}
+
+/// A port that, like the one two below it, nobody has. Not of those that the system gives to
+/// outgoing connections: one of them might come in between, also while a member is down.
+pub(crate) fn free_port() -> u16 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let number = std::process::id() + NEXT.fetch_add(1, Ordering::Relaxed);
+        let port = 20_002 + u16::try_from(number % 3000).unwrap() * 4;
+        if [port - 2, port].iter().all(|p| TcpListener::bind((Ipv4Addr::LOCALHOST, *p)).is_ok()) {
+            return port;
+        }
     }
 }
 
@@ -165,13 +179,8 @@ impl Cluster {
 
     fn with_limits(files: Vec<Arc<dyn Files>>, timing: Timing, limits: Limits) -> Self {
         let size = files.len();
-        let holders: Vec<TcpListener> =
-            (0..size).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-        let peers = Peers::new(holders.iter().enumerate().map(|(i, holder)| {
-            let port = holder.local_addr().unwrap().port();
-            (format!("n{i}"), PeerAddress { host: "127.0.0.1".to_owned(), port })
-        }));
-        drop(holders);
+        let address = || PeerAddress { host: "127.0.0.1".to_owned(), port: free_port() };
+        let peers = Peers::new((0..size).map(|i| (format!("n{i}"), address())));
         let dir = tempfile::tempdir().unwrap();
         let mut cluster = Self { dir, peers, timing, limits, files, members: vec![] };
         cluster.members.resize_with(size, || None);

@@ -30,7 +30,7 @@ mod full_disk_tests;
 pub(crate) mod fuzz;
 mod group;
 #[cfg(test)]
-mod group_tests;
+pub(crate) mod group_tests;
 mod handover;
 mod heard;
 mod housekeeping;

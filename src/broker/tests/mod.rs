@@ -6,7 +6,6 @@ mod consuming;
 mod hostile;
 mod sending;
 
-use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +21,7 @@ use crate::protocol::command::RemotingCommand;
 use crate::protocol::headers::pull::{PullRequest, flag};
 use crate::protocol::headers::send::SendRequest;
 use crate::protocol::message::{Record, records};
+use crate::raft::group_tests::free_port;
 
 const WITHIN: Duration = Duration::from_secs(10);
 
@@ -64,17 +64,6 @@ async fn deploy_on(dir: TempDir, settings: &str, memory_bytes: u64) -> Deployed 
 
 fn root(dir: &Path) -> String {
     dir.join("store").display().to_string()
-}
-
-/// A port that is free, as is the one two below, for the VIP listener.
-fn free_port() -> u16 {
-    loop {
-        let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
-        let port = listener.local_addr().unwrap().port();
-        if TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], port - 2))).is_ok() {
-            return port;
-        }
-    }
 }
 
 /// Waits for a condition.
