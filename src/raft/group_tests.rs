@@ -643,7 +643,9 @@ fn a_stop_answers_whatever_was_proposed() {
 fn without_election_timeouts() -> Cluster {
     let hours = Duration::from_secs(3600);
     let timing = Timing { election_min: hours, election_max: 2 * hours, ..Timing::default() };
-    let cluster = Cluster::with_timing(3, timing);
+    // On a busy machine an heir may take longer than members wait.
+    let limits = Limits { handover: PATIENCE, ..Limits::default() };
+    let cluster = Cluster::with_limits(real_files(3), timing, limits);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let first = cluster.members[0].clone().unwrap();
     until("the group is started", || {

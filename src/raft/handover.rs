@@ -18,8 +18,8 @@ use crate::raft::type_config::TypeConfig;
 
 /// How long what is under way may take.
 pub(super) const DRAIN: Duration = Duration::from_secs(2);
-/// How long the handover may take: an heir catches up, campaigns and wins.
-const HANDOVER: Duration = Duration::from_secs(1);
+/// How long a leader without room waits for the one that takes over.
+const MAKE_WAY: Duration = Duration::from_secs(1);
 const POLL: Duration = Duration::from_millis(5);
 
 /// A voter other than the leader, as the leader sees it.
@@ -60,7 +60,7 @@ fn heir(last: Option<u64>, voters: &[Voter]) -> Heir {
 }
 
 /// From now on this member proposes nothing; if it leads, another one does when this returns.
-/// Without an heir, or without an answer in time, it still leads then. Whatever was proposed is
+/// Without an heir, or without one in time ([`Proposer::handover`]), it still leads then. Whatever was proposed is
 /// answered. Does nothing the second time.
 pub(super) async fn retire(
     raft: &Raft<TypeConfig, StateMachine>,
@@ -93,10 +93,11 @@ async fn step_down(raft: &Raft<TypeConfig, StateMachine>, proposer: &Proposer, d
     if alone || !raft.is_leader() {
         return;
     }
-    match tokio::time::timeout(HANDOVER, hand_over(raft, doubt, |_| true)).await {
+    let limit = proposer.handover();
+    match tokio::time::timeout(limit, hand_over(raft, doubt, |_| true)).await {
         Ok(Some(heir)) => tracing::info!(heir, "handed leadership over"),
         Ok(None) => tracing::info!("stopping as leader: nobody to hand over to"),
-        Err(_) => tracing::warn!("stopping as leader: nobody took over within {HANDOVER:?}"),
+        Err(_) => tracing::warn!("stopping as leader: nobody took over within {limit:?}"),
     }
 }
 
@@ -111,10 +112,10 @@ pub(super) async fn make_way(
     if !others(&metrics).any(&has_room) {
         return false;
     }
-    match tokio::time::timeout(HANDOVER, hand_over(raft, doubt, has_room)).await {
+    match tokio::time::timeout(MAKE_WAY, hand_over(raft, doubt, has_room)).await {
         Ok(Some(heir)) => tracing::info!(heir, "a member with room leads now"),
         Ok(None) => return false,
-        Err(_) => tracing::warn!("no member with room took over within {HANDOVER:?}"),
+        Err(_) => tracing::warn!("no member with room took over within {MAKE_WAY:?}"),
     }
     true
 }

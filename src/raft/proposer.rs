@@ -61,6 +61,8 @@ pub struct Limits {
     pub unwritten_bytes: usize,
     /// How long a proposal may wait before its proposer is told that the outcome is unknown.
     pub patience: Duration,
+    /// How long a leader that proposes nothing any more lets an heir catch up, campaign and win.
+    pub handover: Duration,
 }
 
 impl Default for Limits {
@@ -70,6 +72,7 @@ impl Default for Limits {
             proposal_bytes: 8 * 1024 * 1024,
             unwritten_bytes: 256 * 1024 * 1024,
             patience: Duration::from_millis(2500),
+            handover: Duration::from_secs(1),
         }
     }
 }
@@ -167,6 +170,11 @@ impl Proposer {
                 Err((ProposeError::Stopping, admitted.proposal.done))
             }
         }
+    }
+
+    /// How long its member may take to hand leadership over.
+    pub(super) fn handover(&self) -> Duration {
+        self.limits.handover
     }
 
     /// Bytes admitted and not yet answered.
