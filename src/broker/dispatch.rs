@@ -52,7 +52,7 @@ fn route(code: RequestCode) -> Option<Route> {
         RequestCode::CLONE_GROUP_OFFSET => Later(reset::clone),
         RequestCode::QUERY_CONSUMER_OFFSET => Own(offset::query),
         RequestCode::UPDATE_CONSUMER_OFFSET => Own(offset::update),
-        RequestCode::SEARCH_OFFSET_BY_TIMESTAMP => LookUp(offset::search_by_time),
+        RequestCode::SEARCH_OFFSET_BY_TIMESTAMP => Later(offset::search_by_time),
         RequestCode::GET_MAX_OFFSET => Own(offset::max),
         RequestCode::GET_MIN_OFFSET => Later(offset::min),
         RequestCode::GET_EARLIEST_MSG_STORETIME => LookUp(offset::earliest_store_time),

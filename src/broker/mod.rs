@@ -35,22 +35,21 @@ pub mod subscription;
 pub mod system_topics;
 #[cfg(test)]
 mod tests;
-mod told;
 pub mod topics;
 pub mod unique_ids;
 pub mod wakeup;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::RwLock;
 
-use crate::net::LogLimit;
 use crate::raft::command::{Command, Outcome};
 use crate::raft::tables::Tables;
 use crate::raft::{Group, Role};
 use crate::store::files::{Files, RealFiles, Space};
+use crate::telemetry::LogLimit;
 
 use announcing::Announcer;
 use channels::Channels;
@@ -65,7 +64,6 @@ use readers::Readers;
 use settings::LiveSettings;
 use stats::Stats;
 use system_topics::SystemTopics;
-use told::Told;
 use unique_ids::UniqueIds;
 use wakeup::Wakeups;
 
@@ -102,12 +100,12 @@ pub struct Broker {
     offset_commits: OffsetCommits,
     pull_offsets: PullOffsets,
     /// Who was told of in the log for offsets that no group can have.
-    refused_offsets: Mutex<LogLimit>,
+    refused_offsets: LogLimit<IpAddr>,
     stats: Stats,
     unique_ids: UniqueIds,
     announcer: Announcer,
-    locks_full: Told,
-    heartbeats_full: Told,
+    locks_full: LogLimit,
+    heartbeats_full: LogLimit,
     booted_ms: i64,
     /// Of the machine: the newest part of the log lies in a share of it.
     memory_bytes: u64,

@@ -10,18 +10,19 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::RwLock;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 use crate::clock;
 use crate::config::broker::Retention;
 use crate::config::{BrokerConfig, Endpoint, advertise};
-use crate::net::{self, BindError, LOG_INTERVAL_MS, LogLimit, Server, ServerOptions};
+use crate::net::{self, BindError, Server, ServerOptions};
 use crate::raft::{Group, GroupOptions, Limits, PeerAddress, Peers, Timing};
 use crate::store::Durability;
 use crate::store::disk_space::Ratios;
 use crate::store::retention::{DeleteWhen, Rules};
+use crate::telemetry::LogLimit;
 
 use super::announcement::Registrant;
 use super::announcing::{self, Announcer, Place};
@@ -39,7 +40,6 @@ use super::registration::{Registration, RegistrationOptions};
 use super::settings::LiveSettings;
 use super::stats::Stats;
 use super::system_topics::SystemTopics;
-use super::told::Told;
 use super::unique_ids::UniqueIds;
 use super::wakeup::{self, HELD_BYTES_MAX, HELD_MAX, Wakeups};
 use super::{Broker, Identity, role_change};
@@ -290,10 +290,10 @@ fn broker(config: &BrokerConfig, identity: Identity, group: Group, memory_bytes:
         readers: Arc::new(Readers::new(readers::WAITING_MAX)),
         offset_commits: OffsetCommits::default(),
         pull_offsets: PullOffsets::default(),
-        refused_offsets: Mutex::new(LogLimit::new(LOG_INTERVAL_MS)),
+        refused_offsets: LogLimit::minutely(),
         announcer: Announcer::default(),
-        locks_full: Told::default(),
-        heartbeats_full: Told::default(),
+        locks_full: LogLimit::minutely(),
+        heartbeats_full: LogLimit::minutely(),
         stats: Stats::default(),
         booted_ms: clock::wall_ms(),
         memory_bytes,

@@ -342,7 +342,7 @@ impl Connection {
     }
 
     /// Milliseconds of the server's clock.
-    pub fn now_ms(&self) -> u64 {
+    pub(super) fn now_ms(&self) -> u64 {
         self.clock.now_ms()
     }
 

@@ -52,7 +52,6 @@ mod drive;
 mod http;
 mod intake;
 mod listen;
-mod log_limit;
 mod opening;
 mod outbox;
 mod pending;
@@ -68,7 +67,6 @@ pub use connection::{CallError, Connection, ConnectionId};
 pub use counters::Counters;
 pub use http::{HttpHandler, HttpResponse};
 pub use listen::{BindError, Holder, listen};
-pub use log_limit::{LOG_INTERVAL_MS, LogLimit};
 pub use server::{Server, ServerOptions};
 
 use crate::protocol::command::RemotingCommand;

@@ -12,15 +12,16 @@ use super::{
     drive::{self, Entered, Shared},
     http,
     intake::Intake,
-    log_limit::{LOG_INTERVAL_MS, LogLimit},
     opening::{Opening, opening},
     unfinished::Unfinished,
     unsent::Unsent,
     watchdog::{TimeLimits, Watchdog},
 };
+use crate::clock;
 use crate::protocol::frame::FRAME_BYTES_MAX;
+use crate::telemetry::LogLimit;
 use parking_lot::Mutex;
-use std::{fmt, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{fmt, io, net::IpAddr, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -137,9 +138,9 @@ impl Server {
             shared: Arc::new(Shared { handler, watchdog, unfinished }),
             options,
             counters,
-            refusals: Mutex::new(LogLimit::new(LOG_INTERVAL_MS)),
-            crowds: Mutex::new(LogLimit::new(LOG_INTERVAL_MS)),
-            bad_peers: Mutex::new(LogLimit::new(LOG_INTERVAL_MS)),
+            refusals: LogLimit::minutely(),
+            crowds: LogLimit::minutely(),
+            bad_peers: LogLimit::minutely(),
         });
         let addresses = listeners.iter().map(TcpListener::local_addr).collect::<Result<_, _>>()?;
         let (stop, stage) = watch::channel(Stage::Accept);
@@ -192,10 +193,10 @@ struct Gate {
     options: ServerOptions,
     counters: Arc<Counters>,
     /// By listener: what is not let in.
-    refusals: Mutex<LogLimit>,
+    refusals: LogLimit<IpAddr>,
     /// By listener: when all connections hold too much.
-    crowds: Mutex<LogLimit>,
-    bad_peers: Mutex<LogLimit>,
+    crowds: LogLimit<IpAddr>,
+    bad_peers: LogLimit<IpAddr>,
 }
 
 impl fmt::Debug for Gate {
@@ -289,8 +290,7 @@ impl Gate {
         };
         if watchdog.len() >= limit {
             add(&self.counters.refused, 1);
-            if let Some(unsaid) = self.refusals.lock().allow(local.ip(), watchdog.clock().now_ms())
-            {
+            if let Some(unsaid) = self.refusals.allow(local.ip(), clock::now()) {
                 warn!(%peer, limit, unsaid, "connection refused: too many");
             }
             return None;
@@ -313,8 +313,7 @@ impl Gate {
     /// Logs that no connection can be accepted, now and then while it lasts.
     fn report_failed_accept(&self, listener: &TcpListener, error: &io::Error) {
         let Ok(local) = listener.local_addr() else { return };
-        let now = self.shared.watchdog.clock().now_ms();
-        if let Some(unsaid) = self.refusals.lock().allow(local.ip(), now) {
+        if let Some(unsaid) = self.refusals.allow(local.ip(), clock::now()) {
             warn!(%local, %error, unsaid, "cannot accept connections");
         }
     }
@@ -326,8 +325,7 @@ impl Gate {
         match end {
             End::BadBytes(_) | End::Tls | End::HttpRefused => {
                 add(&self.counters.decode_errors, 1);
-                let now = connection.now_ms();
-                if let Some(unsaid) = self.bad_peers.lock().allow(peer.ip(), now) {
+                if let Some(unsaid) = self.bad_peers.allow(peer.ip(), clock::now()) {
                     info!(%peer, %end, unsaid, "connection closed");
                 }
             }
@@ -340,8 +338,7 @@ impl Gate {
                     End::CrowdedOut => self.options.unfinished_bytes_max,
                     _ => self.options.all_unsent_bytes_max,
                 };
-                let (local, now) = (connection.local().ip(), connection.now_ms());
-                if let Some(unsaid) = self.crowds.lock().allow(local, now) {
+                if let Some(unsaid) = self.crowds.allow(connection.local().ip(), clock::now()) {
                     warn!(%peer, limit, unsaid, "connection closed: {end}");
                 }
             }

@@ -109,6 +109,11 @@ impl Doubt {
         };
     }
 
+    /// What any but these voters said is forgotten.
+    pub(super) fn look_at_others(&self, voters: &[(u64, String)]) {
+        self.0.lock().others.retain(|id| voters.iter().any(|(voter, _)| voter == id));
+    }
+
     /// Whether another voter is in doubt, as far as it said: then it does not campaign.
     pub(super) fn is_of(&self, voter: u64) -> bool {
         self.0.lock().others.contains(&voter)

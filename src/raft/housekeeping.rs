@@ -32,6 +32,7 @@ use crate::store::files::Space;
 use crate::store::queues::FlushPolicy;
 use crate::store::retention::{self, Asked, Moment, Purge, Reason};
 use crate::store::{Files, Reserve};
+use crate::telemetry::LogLimit;
 
 /// Between two looks at what is due.
 pub(super) const TICK: Duration = Duration::from_millis(200);
@@ -79,7 +80,7 @@ struct State {
     /// When damaged derived data was last built again.
     mended: Option<Instant>,
     /// When the log last told that this member's clock is ahead.
-    told_clocks: Option<Instant>,
+    told_clocks: LogLimit,
     /// Since when no snapshot was found to purge by, or since the log told.
     missing: Option<Instant>,
     /// The log's first position, as far as the derived data knows.
@@ -105,7 +106,7 @@ impl Housekeeping {
             waiting: None,
             last: Instant::now(),
             mended: None,
-            told_clocks: None,
+            told_clocks: LogLimit::new(BETWEEN_CLOCKS_TOLD),
             missing: None,
             dropped: PhysicalOffset(0), // a former life may have left some
         };
@@ -166,6 +167,7 @@ impl Housekeeping {
             false => Vec::new(),
         };
         self.0.room.look_at_others(metrics.id, &voters);
+        self.0.doubt.look_at_others(&voters);
         Some(space)
     }
 
@@ -267,12 +269,11 @@ impl Housekeeping {
 
     fn tell_clocks(&self, own_ms: i64, agreed_ms: i64) {
         let ahead = u64::try_from(own_ms.saturating_sub(agreed_ms)).unwrap_or(0);
-        let mut state = self.0.state.lock();
-        let lately = state.told_clocks.is_some_and(|at| at.elapsed() < BETWEEN_CLOCKS_TOLD);
-        if lately || Duration::from_millis(ahead) < AHEAD {
+        let is_ahead = Duration::from_millis(ahead) >= AHEAD;
+        let now = Instant::now().into_std();
+        if !is_ahead || self.0.state.lock().told_clocks.allow((), now).is_none() {
             return;
         }
-        state.told_clocks = Some(Instant::now());
         let time =
             |ms| Timestamp::from_millisecond(ms).map_or_else(|e| e.to_string(), |t| t.to_string());
         let (own, group) = (time(own_ms), time(agreed_ms));

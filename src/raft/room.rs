@@ -159,9 +159,10 @@ impl Room {
         }
     }
 
-    /// A leader's look at its voters: number, name.
+    /// A leader's look at its voters: number, name. What others said is forgotten.
     pub(super) fn look_at_others(&self, own: u64, voters: &[(u64, String)]) {
-        let shortages = self.shortages.lock();
+        let mut shortages = self.shortages.lock();
+        shortages.retain(|id, _| voters.iter().any(|(voter, _)| voter == id));
         let with_reasons: Vec<_> = voters
             .iter()
             .filter(|(id, _)| *id != own)

@@ -4,16 +4,14 @@
 //! A snapshot never skips a message that is still retained: it is the state *just before* the
 //! first retained segment, and the retained log follows as ordinary entries.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bincode::{Decode, Encode};
 use bytes::Bytes;
 use openraft::alias::SnapshotMetaOf;
 use openraft::storage::SnapshotMeta;
-use parking_lot::Mutex;
 
 use crate::clock;
 use crate::ids::{EntryIndex, PhysicalOffset, Term};
@@ -26,6 +24,7 @@ use crate::store::entry::EntryId;
 use crate::store::files::remove_unfinished;
 use crate::store::queues::NextOffsets;
 use crate::store::{Error, Files, checkpoint};
+use crate::telemetry::LogLimit;
 
 #[derive(Encode, Decode)]
 struct StoredState {
@@ -122,27 +121,12 @@ impl Whole {
 pub(super) struct SnapshotFiles {
     files: Arc<dyn Files>,
     dir: PathBuf,
-    told: Arc<Mutex<Told>>,
+    /// Which ones the log called unreadable; they are looked at every few seconds.
+    told: Arc<LogLimit<PhysicalOffset>>,
 }
 
 /// How long a snapshot cannot be read before the log tells again.
 const BETWEEN_TOLD: Duration = Duration::from_secs(3600);
-
-/// Which snapshots the log called unreadable, and when. They are looked at every few seconds.
-#[derive(Default)]
-struct Told(BTreeMap<PhysicalOffset, Instant>);
-
-impl Told {
-    /// Whether the log is to tell of this one.
-    fn is_due(&mut self, position: PhysicalOffset, now: Instant) -> bool {
-        let last = self.0.get(&position);
-        let due = last.is_none_or(|at| now.saturating_duration_since(*at) >= BETWEEN_TOLD);
-        if due {
-            self.0.insert(position, now);
-        }
-        due
-    }
-}
 
 impl SnapshotFiles {
     /// The snapshots in `dir`, which is created when it is missing; what a crash left unfinished is
@@ -150,7 +134,7 @@ impl SnapshotFiles {
     pub(super) fn open(files: Arc<dyn Files>, dir: PathBuf) -> Result<Self, Error> {
         files.create_dir(&dir).map_err(|e| Error::io("create directory", &dir, e))?;
         remove_unfinished(&*files, &dir, "")?;
-        Ok(Self { files, dir, told: Arc::default() })
+        Ok(Self { files, dir, told: Arc::new(LogLimit::new(BETWEEN_TOLD)) })
     }
 
     fn path(&self, position: PhysicalOffset) -> PathBuf {
@@ -178,22 +162,19 @@ impl SnapshotFiles {
         upto: PhysicalOffset,
     ) -> Result<Option<Whole>, Error> {
         let stored = self.positions()?;
-        self.told.lock().0.retain(|position, _| stored.contains(position));
         for position in stored.into_iter().rev().filter(|at| above < *at && *at <= upto) {
             match self.load(position) {
                 Ok(None) => {} // deleted since it was listed
-                Ok(whole) => {
-                    self.told.lock().0.remove(&position);
-                    return Ok(whole);
-                }
+                Ok(whole) => return Ok(whole),
                 Err(error @ Error::BadFile { .. }) => {
                     tracing::warn!(%error, "deleting this snapshot and taking the one before");
                     self.remove(position)?;
                 }
-                Err(error) if self.told.lock().is_due(position, clock::now()) => {
-                    tracing::warn!(%error, "taking the snapshot before");
+                Err(error) => {
+                    if self.told.allow(position, clock::now()).is_some() {
+                        tracing::warn!(%error, "taking the snapshot before");
+                    }
                 }
-                Err(_) => {} // told lately
             }
         }
         Ok(None)
@@ -252,14 +233,5 @@ mod tests {
         assert_eq!(snapshots.positions().unwrap().len(), 4, "the others were not looked at");
         assert_eq!(highest(at(10), all), Some(20));
         assert_eq!(snapshots.positions().unwrap(), [at(10), at(20)]);
-    }
-
-    #[test]
-    fn a_snapshot_that_stays_unreadable_is_told_once_in_a_while() {
-        let (mut told, now) = (Told::default(), clock::now());
-        let mut is_due = |at, after| told.is_due(PhysicalOffset(at), now + after);
-        assert!(is_due(10, Duration::ZERO) && is_due(20, Duration::from_secs(10)));
-        assert!(!is_due(10, Duration::from_secs(10)) && !is_due(20, BETWEEN_TOLD));
-        assert!(is_due(10, BETWEEN_TOLD));
     }
 }

@@ -6,8 +6,10 @@
 
 pub mod http;
 pub mod instruments;
+pub mod log_limit;
 pub mod logging;
 pub mod metrics;
 
 pub use http::{Observed, respond};
+pub use log_limit::LogLimit;
 pub use metrics::{Metric, Samples};

@@ -97,7 +97,7 @@ fn answer(broker: &Broker, reply: ReplyTo, command: &RemotingCommand, data: Hear
         }
         Err(error) => {
             let is_full = matches!(error, RequestError::Unregistered(Refused::Full(_)));
-            if is_full && broker.heartbeats_full.is_due(clock::now()) {
+            if is_full && broker.heartbeats_full.allow((), clock::now()).is_some() {
                 tracing::warn!(%error, "heartbeats are refused");
             }
             error.answer()

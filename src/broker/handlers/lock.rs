@@ -39,7 +39,7 @@ pub(in crate::broker) fn lock(
             Outcome::Done => None,
         });
         let (locked, no_room) = locked.unwrap_or_default();
-        if no_room && answering.locks_full.is_due(clock::now()) {
+        if no_room && answering.locks_full.allow((), clock::now()).is_some() {
             tracing::warn!("queues stay unlocked: all groups' locks together are too many");
         }
         let lock_ok_mq_set = locked

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use crate::clock;
 use crate::ids::QueueOffset;
 use crate::net::{Connection, Handled, ReplyTo};
 use crate::protocol::bodies::{self, ConsumerOffsetTable};
@@ -196,7 +197,7 @@ pub(super) fn checked_offset(
         return Ok(offset);
     }
     let peer = consumer.peer();
-    let unsaid = broker.refused_offsets.lock().allow(peer.ip(), consumer.now_ms());
+    let unsaid = broker.refused_offsets.allow(peer.ip(), clock::now());
     if let Some(unsaid) = unsaid {
         tracing::info!(%peer, group, topic, queue_id, offset, %end, unsaid, "offset refused");
     }
@@ -210,19 +211,25 @@ fn within(offset: i64, end: QueueOffset) -> Option<u64> {
     u64::try_from(offset).ok().filter(|offset| *offset <= end.0)
 }
 
-/// SEARCH_OFFSET_BY_TIMESTAMP.
-pub(in crate::broker) fn search_by_time(broker: &Broker, request: &Request) -> Answer {
-    let header = SearchOffset::parse(&request.command)?;
-    let boundary = match header.boundary {
-        Boundary::Lower => store::queues::Boundary::Lower,
-        Boundary::Upper => store::queues::Boundary::Upper,
-    };
-    let queue = (header.topic.as_str(), queue_id(header.queue_id)?);
-    let group = &broker.group;
-    let offset =
-        query::offset_by_time(group.queues(), group.log(), queue, header.timestamp, boundary);
-    let offset = offset.map_err(|error| broker.time_unknown(error))?;
-    Ok(OffsetAnswer { offset: as_i64(offset.0) }.answer().into())
+/// SEARCH_OFFSET_BY_TIMESTAMP. Answered by a member that has proven that it leads, as the ends of
+/// queues are: one that lags finds an earlier offset.
+pub(in crate::broker) fn search_by_time(broker: Arc<Broker>, request: Request) -> Answering {
+    Box::pin(async move {
+        let header = SearchOffset::parse(&request.command)?;
+        let boundary = match header.boundary {
+            Boundary::Lower => store::queues::Boundary::Lower,
+            Boundary::Upper => store::queues::Boundary::Upper,
+        };
+        let queue_id = queue_id(header.queue_id)?;
+        broker.change(Vec::new()).await?; // proves it
+        let found = broker.look_up(move |broker| {
+            let queue = (header.topic.as_str(), queue_id);
+            let (queues, log) = (broker.group.queues(), broker.group.log());
+            let offset = query::offset_by_time(queues, log, queue, header.timestamp, boundary);
+            offset.map_err(|error| broker.time_unknown(error))
+        });
+        Ok(OffsetAnswer { offset: as_i64(found.await?.0) }.answer().into())
+    })
 }
 
 /// GET_MAX_OFFSET. Answered by a member that has proven that it leads: the end of a queue, as it

@@ -64,12 +64,12 @@ async fn a_leader_that_cannot_prove_it_sends_no_consumer_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn only_a_proven_leader_tells_where_a_queue_begins_and_ends() {
+async fn only_a_proven_leader_tells_where_a_queue_begins_and_ends_and_was_at_a_time() {
     let broker = deploy().await;
     broker.create_topic("T", 1).await;
     broker.send("T", 0, "x", "first").await;
     let parts = broker.running.broker();
-    let queue = [("topic", "T"), ("queueId", "0")];
+    let queue = [("topic", "T"), ("queueId", "0"), ("timestamp", "0")];
     let before = parts.group.status().last.unwrap();
     let ends = (0..500).map(|_| broker.ask(RequestCode::GET_MAX_OFFSET, &queue));
     for answer in futures_util::future::join_all(ends).await {
@@ -79,7 +79,12 @@ async fn only_a_proven_leader_tells_where_a_queue_begins_and_ends() {
     assert!((1..=250).contains(&entries), "questions share entries: {entries}");
     parts.group.retire().await; // it takes no proposals any more, and nobody takes over
     assert!(parts.is_leader());
-    for code in [RequestCode::GET_MAX_OFFSET, RequestCode::GET_MIN_OFFSET] {
+    let codes = [
+        RequestCode::GET_MAX_OFFSET,
+        RequestCode::GET_MIN_OFFSET,
+        RequestCode::SEARCH_OFFSET_BY_TIMESTAMP,
+    ];
+    for code in codes {
         let refused = broker.ask(code, &queue).await;
         assert_eq!(refused.code, 14, "{code}: {refused:?}");
     }
