@@ -49,7 +49,7 @@ use crate::raft::command::{Command, Outcome};
 use crate::raft::tables::Tables;
 use crate::raft::{Group, Role};
 use crate::store::files::{Files, RealFiles, Space};
-use crate::telemetry::LogLimit;
+use crate::telemetry::log_limit::LogLimit;
 
 use announcing::Announcer;
 use channels::Channels;

@@ -22,7 +22,7 @@ use crate::raft::{Group, GroupOptions, Limits, PeerAddress, Peers, Timing};
 use crate::store::Durability;
 use crate::store::disk_space::Ratios;
 use crate::store::retention::{DeleteWhen, Rules};
-use crate::telemetry::LogLimit;
+use crate::telemetry::log_limit::LogLimit;
 
 use super::announcement::Registrant;
 use super::announcing::{self, Announcer, Place};

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::clock;
 use crate::protocol::frame::FRAME_BYTES_MAX;
-use crate::telemetry::LogLimit;
+use crate::telemetry::log_limit::LogLimit;
 use parking_lot::Mutex;
 use std::{fmt, io, net::IpAddr, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{

@@ -32,7 +32,7 @@ use crate::store::files::Space;
 use crate::store::queues::FlushPolicy;
 use crate::store::retention::{self, Asked, Moment, Purge, Reason};
 use crate::store::{Files, Reserve};
-use crate::telemetry::LogLimit;
+use crate::telemetry::log_limit::LogLimit;
 
 /// Between two looks at what is due.
 pub(super) const TICK: Duration = Duration::from_millis(200);

@@ -24,7 +24,7 @@ use crate::store::entry::EntryId;
 use crate::store::files::remove_unfinished;
 use crate::store::queues::NextOffsets;
 use crate::store::{Error, Files, checkpoint};
-use crate::telemetry::LogLimit;
+use crate::telemetry::log_limit::LogLimit;
 
 #[derive(Encode, Decode)]
 struct StoredState {

@@ -11,5 +11,4 @@ pub mod logging;
 pub mod metrics;
 
 pub use http::{Observed, respond};
-pub use log_limit::LogLimit;
 pub use metrics::{Metric, Samples};
