@@ -62,7 +62,8 @@ enum State {
     Starting,
     Runs(Group),
     Failed(String),
-    Ended,
+    /// What it told in its last turn counts.
+    Ended(Group),
 }
 
 impl Machine {
@@ -172,7 +173,7 @@ impl Machine {
         match state {
             State::Starting | State::Runs(_) => None,
             State::Failed(why) => Some(Err(why)),
-            State::Ended => Some(Ok(Death::Kill)),
+            State::Ended(_) => Some(Ok(Death::Kill)),
         }
     }
 
@@ -180,7 +181,15 @@ impl Machine {
     pub(super) fn group(&self) -> Option<Group> {
         match &*self.life.as_ref()?.state.lock() {
             State::Runs(group) => Some(group.clone()),
-            State::Starting | State::Failed(_) | State::Ended => None,
+            State::Starting | State::Failed(_) | State::Ended(_) => None,
+        }
+    }
+
+    /// The member, also when it has just ended.
+    pub(super) fn last_group(&self) -> Option<Group> {
+        match &*self.life.as_ref()?.state.lock() {
+            State::Runs(group) | State::Ended(group) => Some(group.clone()),
+            State::Starting | State::Failed(_) => None,
         }
     }
 
@@ -212,8 +221,9 @@ async fn live(
         Ok(member) => member,
         Err(error) => return State::Failed(error.to_string()),
     };
-    *state.lock() = State::Runs(member.parts().into_group(None, None));
+    let group = member.parts().into_group(None, None);
+    *state.lock() = State::Runs(group.clone());
     let _ = stopped.await; // asked to, or nobody is left to ask
     member.stop().await;
-    State::Ended
+    State::Ended(group)
 }

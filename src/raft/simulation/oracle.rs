@@ -165,7 +165,7 @@ impl Oracle {
 
     /// After each step of a member, which may have damaged entries or not.
     pub(super) fn check(&mut self, machines: &[Machine], index: usize, rots: bool) -> Checked {
-        let Some(group) = machines[index].group() else {
+        let Some(group) = machines[index].last_group() else {
             self.seen[index].is_hidden = false;
             return Ok(());
         };
