@@ -21,7 +21,8 @@ use crate::clock;
 use crate::protocol::frame::FRAME_BYTES_MAX;
 use crate::telemetry::log_limit::LogLimit;
 use parking_lot::Mutex;
-use std::{fmt, io, net::IpAddr, net::SocketAddr, sync::Arc, time::Duration};
+use std::net::{IpAddr, SocketAddr};
+use std::{fmt, io, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},

@@ -109,7 +109,7 @@ impl Doubt {
         };
     }
 
-    /// What any but these voters said is forgotten.
+    /// What any but these voters said is forgotten; a member that follows has none.
     pub(super) fn look_at_others(&self, voters: &[(u64, String)]) {
         self.0.lock().others.retain(|id| voters.iter().any(|(voter, _)| voter == id));
     }
@@ -130,8 +130,8 @@ impl Doubt {
         Some(format!("this member may lack what it vouched for: waiting for {what}"))
     }
 
-    /// Takes in what was learned, and returns what it waits for now if that is something else than
-    /// before. What was learned stays true: entries of former lives come from nowhere else later.
+    /// Takes in what was learned, and returns what it waits for, if that has changed. What was
+    /// learned stays true: entries of former lives come from nowhere else later.
     fn learn(&self, knows: Knows, missing: Missing) -> Option<String> {
         let mut state = self.0.lock();
         let is_more = knows != Knows::TooLittle || state.knows == Knows::TooLittle;

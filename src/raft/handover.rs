@@ -60,8 +60,8 @@ fn heir(last: Option<u64>, voters: &[Voter]) -> Heir {
 }
 
 /// From now on this member proposes nothing; if it leads, another one does when this returns.
-/// Without an heir, or without one in time ([`Proposer::handover`]), it still leads then. Whatever was proposed is
-/// answered. Does nothing the second time.
+/// Without an heir, or without one in time ([`Proposer::handover`]), it still leads then. Whatever
+/// was proposed is answered. Does nothing the second time.
 pub(super) async fn retire(
     raft: &Raft<TypeConfig, StateMachine>,
     proposer: &Proposer,

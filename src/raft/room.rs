@@ -159,7 +159,8 @@ impl Room {
         }
     }
 
-    /// A leader's look at its voters: number, name. What others said is forgotten.
+    /// A leader's look at its voters: number, name; of a member that follows there are none. What
+    /// anybody else has said is forgotten.
     pub(super) fn look_at_others(&self, own: u64, voters: &[(u64, String)]) {
         let mut shortages = self.shortages.lock();
         shortages.retain(|id, _| voters.iter().any(|(voter, _)| voter == id));
