@@ -181,15 +181,6 @@ pub enum RequestError {
         /// What happened.
         error: CallError,
     },
-    /// This member does not lead, and the request needs the leader.
-    #[error(
-        "service not available now: this broker is not the leader of its group, the leader is \
-         {}; nothing was done, try the leader", leader.as_deref().unwrap_or("being elected")
-    )]
-    NotLeader {
-        /// Name of the member that leads, as far as this one knows.
-        leader: Option<String>,
-    },
     /// What the request builds on changes at this moment.
     #[error("service not available now: {0}")]
     Unsettled(String),
@@ -218,8 +209,14 @@ pub enum RequestError {
 
 fn propose_remark(error: &ProposeError) -> String {
     match error {
-        ProposeError::NotLeader { leader } => {
-            RequestError::NotLeader { leader: leader.clone() }.to_string()
+        ProposeError::NotLeader { leader: Some(leader) } => format!(
+            "service not available now: this broker does not lead its group, and could not pass \
+             the request on to {leader}, which does; nothing was done, try again"
+        ),
+        ProposeError::NotLeader { leader: None } => {
+            "service not available now: this broker's group has no leader at the moment; nothing \
+             was done, try again"
+                .to_owned()
         }
         ProposeError::Busy { bytes, limit } => format!(
             "broker busy, start flow control for a while: {bytes} bytes more would exceed the \
@@ -273,7 +270,7 @@ impl RequestError {
             Self::OffsetUnknown(_) | Self::NoMessageByKey => ResponseCode::QUERY_NOT_FOUND,
             Self::ConsumersOffline { .. } => ResponseCode::CONSUMER_NOT_ONLINE,
             Self::ClientSilent { .. } => ResponseCode::CONSUME_MSG_TIMEOUT,
-            Self::NotLeader { .. } | Self::Unsettled(_) => ResponseCode::SERVICE_NOT_AVAILABLE,
+            Self::Unsettled(_) => ResponseCode::SERVICE_NOT_AVAILABLE,
             Self::HeldFull { .. }
             | Self::PullsDueFull
             | Self::ReadersBusy
@@ -368,10 +365,12 @@ mod tests {
     }
 
     #[test]
-    fn a_write_on_a_follower_says_where_to_go() {
-        let named = RequestError::NotLeader { leader: Some("n2".to_owned()) };
-        assert!(named.to_string().contains("the leader is n2"), "{named}");
-        let unknown = RequestError::NotLeader { leader: None };
-        assert!(unknown.to_string().contains("being elected"), "{unknown}");
+    fn a_write_that_reaches_no_leader_says_why() {
+        let remark = |leader: Option<&str>| {
+            let leader = leader.map(str::to_owned);
+            RequestError::from(ProposeError::NotLeader { leader }).to_string()
+        };
+        assert!(remark(Some("n2")).contains("on to n2"), "{}", remark(Some("n2")));
+        assert!(remark(None).contains("no leader at the moment"), "{}", remark(None));
     }
 }

@@ -45,9 +45,9 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 
+use crate::raft::Group;
 use crate::raft::command::{Command, Outcome};
 use crate::raft::tables::Tables;
-use crate::raft::{Group, Role};
 use crate::store::files::{Files, RealFiles, Space};
 use crate::telemetry::log_limit::LogLimit;
 
@@ -118,16 +118,17 @@ impl Broker {
         self.group.tables()
     }
 
-    /// Whether this member takes writes. What needs the leader asks here first, so that whoever
-    /// wants requests held during an election, or passed on to the leader, changes this place.
-    fn require_leader(&self) -> Result<(), RequestError> {
-        match self.group.role() {
-            Role::Leader { .. } => Ok(()),
-            Role::Follower { leader, .. } => Err(RequestError::NotLeader { leader }),
+    /// Waits until this member has applied all that anybody was told before. A leader has, as far
+    /// as it knows; what must not rest on that goes through the log anyway.
+    async fn be_current(&self) -> Result<(), RequestError> {
+        if self.is_leader() {
+            return Ok(());
         }
+        self.change(Vec::new()).await.map(drop)
     }
 
-    /// Whether this member takes writes.
+    /// Whether this member leads. Others pass on what needs the leader
+    /// ([`Group::propose`]), and what they know may be outdated ([`Self::be_current`]).
     fn is_leader(&self) -> bool {
         self.group.role().is_leader()
     }

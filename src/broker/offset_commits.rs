@@ -28,7 +28,9 @@ impl OffsetCommits {
         commit: OffsetCommit,
         done: impl FnOnce(Result<(), ProposeError>) + Send + 'static,
     ) {
-        if !self.enter(tables, &commit) {
+        // Others may have taken a commit that a follower does not know.
+        let knows = group.role().is_leader();
+        if !self.enter(tables, &commit, knows) {
             return done(Ok(()));
         }
         let under_way = self.clone();
@@ -46,12 +48,13 @@ impl OffsetCommits {
             || self.0.lock().contains_key(&key(commit))
     }
 
-    /// Whether the offset has to be proposed; if so it counts as under way.
-    fn enter(&self, tables: &Tables, commit: &OffsetCommit) -> bool {
+    /// Whether the offset has to be proposed; if so it counts as under way. `knows`: nobody else
+    /// takes commits.
+    fn enter(&self, tables: &Tables, commit: &OffsetCommit, knows: bool) -> bool {
         let stored = tables.offset(&commit.group, &commit.topic, commit.queue_id);
         let mut under_way = self.0.lock();
         let key = key(commit);
-        if stored == Some(commit.offset) && !under_way.contains_key(&key) {
+        if knows && stored == Some(commit.offset) && !under_way.contains_key(&key) {
             return false;
         }
         *under_way.entry(key).or_default() += 1;
@@ -88,14 +91,15 @@ mod tests {
         tables.apply(Command::CommitOffsets(vec![commit(3)]), 1);
         let key = key(&commit(0));
         assert!(!commits.is_new(&tables, &commit(3)) && commits.is_new(&tables, &commit(5)));
-        assert!(!commits.enter(&tables, &commit(3)), "stored");
-        assert!(commits.enter(&tables, &commit(5)), "new");
-        assert!(commits.enter(&tables, &commit(3)), "5 is under way: 3 has to come after it");
+        assert!(!commits.enter(&tables, &commit(3), true), "stored");
+        assert!(commits.enter(&tables, &commit(5), true), "new");
+        assert!(commits.enter(&tables, &commit(3), true), "5 is under way: 3 has to come after it");
         commits.leave(&key);
-        assert!(commits.enter(&tables, &commit(3)), "one is still under way");
+        assert!(commits.enter(&tables, &commit(3), true), "one is still under way");
         commits.leave(&key);
         commits.leave(&key);
         assert!(commits.0.lock().is_empty());
-        assert!(!commits.enter(&tables, &commit(3)));
+        assert!(!commits.enter(&tables, &commit(3), true));
+        assert!(commits.enter(&tables, &commit(3), false), "another member may have taken one");
     }
 }

@@ -42,10 +42,19 @@ impl Commands {
                 | Command::LockQueues { .. }
                 | Command::UnlockQueues { .. }
                 | Command::PutSetting { .. }
-                | Command::OrderTopic { .. } => {}
+                | Command::OrderTopic { .. }
+                | Command::Passed(_) => {}
             }
         }
         topics
+    }
+
+    /// Takes out what says who proposed what.
+    pub(super) fn take_passed(&mut self) -> Vec<Passed> {
+        match self.list.pop_if(|last| matches!(last, Command::Passed(_))) {
+            Some(Command::Passed(passed)) => passed,
+            _ => Vec::new(),
+        }
     }
 }
 
@@ -126,6 +135,33 @@ pub enum Command {
         /// Whether it is.
         order: bool,
     },
+    /// What of the entry others than its leader proposed: that is how they hear of it. Always the
+    /// last command, and it changes nothing.
+    Passed(Vec<Passed>),
+}
+
+/// Who proposed something, if not the leader itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub struct Origin {
+    /// One life of a process, drawn when it starts.
+    pub life: u64,
+    /// Of the proposal, in that life.
+    pub number: u64,
+}
+
+/// A proposal that another member passed on, and its part of the entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub struct Passed {
+    /// Whose it is.
+    pub origin: Origin,
+    /// Messages of the entry before its own.
+    pub first_message: u32,
+    /// How many are its own.
+    pub messages: u32,
+    /// Commands of the entry before its own.
+    pub first_command: u32,
+    /// How many are its own.
+    pub commands: u32,
 }
 
 /// Milliseconds after which an unrenewed queue lock is free (RocketMQ's

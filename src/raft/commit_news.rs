@@ -6,15 +6,19 @@
 //! held back, and goes alone only when nothing else went for [`PATIENCE`].
 //!
 //! Nobody waits for it: a follower learns a little later what it may serve to its readers, and a
-//! new leader commits all that it has whatever it was told.
+//! new leader commits all that it has whatever it was told. Only who has passed something on waits
+//! to read it in the log ([`crate::raft::forward`]): it hears at once, for as long as it does so.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use futures_util::{Stream, StreamExt};
 use openraft::raft::AppendEntriesRequest;
+use parking_lot::Mutex;
 use tokio::time::{Instant, Sleep};
 
 use crate::raft::type_config::TypeConfig;
@@ -22,8 +26,28 @@ use crate::raft::type_config::TypeConfig;
 /// How long a follower may be behind with what it knows to be committed.
 const PATIENCE: Duration = Duration::from_millis(3);
 
+/// How long a follower is told at once after it has passed something on.
+const EAGER: Duration = Duration::from_millis(50);
+
+/// Followers that are told at once, by name, and until when. Cloning shares it.
+#[derive(Clone, Default)]
+pub(super) struct Eager(Arc<Mutex<BTreeMap<String, Instant>>>);
+
+impl Eager {
+    /// The member `name` has passed something on.
+    pub(super) fn waits(&self, name: &str) {
+        self.0.lock().insert(name.to_owned(), Instant::now() + EAGER);
+    }
+
+    fn is(&self, name: &str) -> bool {
+        self.0.lock().get(name).is_some_and(|until| Instant::now() < *until)
+    }
+}
+
 /// The requests of one append stream, those without entries held back.
 pub(super) struct CommitNews<S> {
+    peer: Arc<str>,
+    eager: Eager,
     requests: S,
     ended: bool,
     held: Option<AppendEntriesRequest<TypeConfig>>,
@@ -32,9 +56,10 @@ pub(super) struct CommitNews<S> {
 }
 
 impl<S> CommitNews<S> {
-    pub(super) fn new(requests: S) -> Self {
+    /// Those that go to `peer`.
+    pub(super) fn new(requests: S, peer: Arc<str>, eager: Eager) -> Self {
         let due = Box::pin(tokio::time::sleep(PATIENCE));
-        Self { requests, ended: false, held: None, due }
+        Self { peer, eager, requests, ended: false, held: None, due }
     }
 }
 
@@ -48,7 +73,9 @@ where
         let this = self.get_mut();
         while !this.ended {
             match this.requests.poll_next_unpin(context) {
-                Poll::Ready(Some(request)) if request.entries.is_empty() => {
+                Poll::Ready(Some(request))
+                    if request.entries.is_empty() && !this.eager.is(&this.peer) =>
+                {
                     if this.held.is_none() {
                         this.due.as_mut().reset(Instant::now() + PATIENCE);
                     }
@@ -104,7 +131,7 @@ mod tests {
 
     fn stream() -> (mpsc::Sender<AppendEntriesRequest<TypeConfig>>, CommitNews<Requests>) {
         let (send, requests) = mpsc::channel(9);
-        (send, CommitNews::new(ReceiverStream::new(requests)))
+        (send, CommitNews::new(ReceiverStream::new(requests), "n1".into(), Eager::default()))
     }
 
     fn committed(request: Option<AppendEntriesRequest<TypeConfig>>) -> Option<(usize, u64)> {
@@ -120,6 +147,17 @@ mod tests {
         assert_eq!(committed(news.next().await), Some((1, 2)));
         drop(send);
         assert_eq!(committed(news.next().await), None, "nothing is said twice");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_for_news_hears_them_at_once() {
+        let (send, mut news) = stream();
+        news.eager.waits("n1");
+        send.try_send(request(None, 1)).unwrap();
+        assert_eq!(committed(news.next().now_or_never().flatten()), Some((0, 1)));
+        tokio::time::advance(EAGER).await;
+        send.try_send(request(None, 2)).unwrap();
+        assert!(news.next().now_or_never().is_none(), "it has passed on nothing lately");
     }
 
     #[tokio::test(start_paused = true)]

@@ -57,6 +57,21 @@ pub enum ProposeError {
     Stopping,
 }
 
+impl ProposeError {
+    /// Whether it may be committed all the same.
+    pub fn is_in_doubt(&self) -> bool {
+        match self {
+            Self::OutcomeUnknown | Self::NoQuorum { .. } => true,
+            Self::NotLeader { .. }
+            | Self::Busy { .. }
+            | Self::TooLarge { .. }
+            | Self::StoreFailed { .. }
+            | Self::DiskFull { .. }
+            | Self::Stopping => false,
+        }
+    }
+}
+
 /// Why a group could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {

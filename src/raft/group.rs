@@ -20,6 +20,7 @@ use crate::ids::{EntryIndex, PhysicalOffset, QueueOffset, StoreId, Term};
 use crate::raft::applied::{AppliedState, QueueListener};
 use crate::raft::command::{Command, Outcome};
 use crate::raft::doubt::Doubt;
+use crate::raft::forward::Desk;
 use crate::raft::handover;
 use crate::raft::log_store::LogStore;
 use crate::raft::peers::Peers;
@@ -142,6 +143,7 @@ pub struct Group(pub(super) Arc<Shared>);
 pub(super) struct Shared {
     pub(super) raft: Raft<TypeConfig, StateMachine>,
     pub(super) proposer: Proposer,
+    pub(super) desk: Desk,
     pub(super) state: AppliedState,
     pub(super) log: CommitLog,
     pub(super) log_store: LogStore,
@@ -177,20 +179,16 @@ impl Group {
         self.0.store_id
     }
 
-    /// Proposes messages and commands. Never blocks; `done` is called exactly once: here when it
-    /// is refused at once, else on the raft thread.
+    /// Proposes messages and commands. A member that does not lead passes them on, and keeps them
+    /// while nobody leads. Never blocks; `done` is called exactly once, within
+    /// [`Limits::patience`] and a little: here when it is refused at once, else on the raft thread.
+    /// What was committed is applied here by then.
     pub fn propose(&self, proposal: Proposal) {
-        let refusal = match &*self.0.role.borrow() {
-            Role::Leader { .. } => {
-                let refusal = self.0.room.refusal(&proposal, self.0.proposer.waiting_bytes());
-                refusal.map(|why| ProposeError::DiskFull { why })
-            }
-            Role::Follower { leader, .. } => {
-                Some(ProposeError::NotLeader { leader: leader.clone() })
-            }
-        };
-        match refusal {
-            Some(error) => (proposal.done)(Err(error)),
+        if !self.0.role.borrow().is_leader() || self.0.desk.is_holding() {
+            return self.0.desk.take(proposal);
+        }
+        match self.0.room.refusal(&proposal, self.0.proposer.waiting_bytes()) {
+            Some(why) => (proposal.done)(Err(ProposeError::DiskFull { why })),
             None => self.0.proposer.propose(proposal),
         }
     }
@@ -206,9 +204,9 @@ impl Group {
         Ok(receipt.outcomes)
     }
 
-    /// Calls `done` when it is known whether this member led after the call: then it has applied
-    /// all that anybody was told before. Goes through the log, as an entry without content, and
-    /// many questions at a time share one. Like [`Self::propose`] in all else.
+    /// Calls `done` when this member has applied all that anybody was told before the call. Goes
+    /// through the log, as an entry without content, and many questions at a time share one. Like
+    /// [`Self::propose`] in all else.
     pub fn confirm(&self, done: impl FnOnce(Result<(), ProposeError>) + Send + 'static) {
         self.propose(Proposal::of_commands(Vec::new(), |result| done(result.map(drop))));
     }
@@ -304,17 +302,17 @@ impl Group {
             tail: self.0.log.tail(),
             applied_position: progress.position,
             durable: self.0.log.durable(),
-            waiting_bytes: self.0.proposer.waiting_bytes(),
+            waiting_bytes: self.0.proposer.waiting_bytes() + self.0.desk.waiting_bytes(),
             peers: peers.into_values().collect(),
             stopped: metrics.running_state.err().map(|fatal| fatal.to_string()),
         }
     }
 
-    /// Takes no proposals any more, lets those under way finish, and hands leadership to a
-    /// caught-up member. Takes a few seconds at most; afterwards this member usually follows, and
-    /// serves until [`Group::stop`].
+    /// Proposes nothing any more, lets what is under way finish, and hands leadership to a
+    /// caught-up member; what comes meanwhile is passed on to that one. Takes a few seconds at
+    /// most; afterwards this member usually follows, and serves until [`Group::stop`].
     pub async fn retire(&self) {
-        handover::retire(&self.0.raft, &self.0.proposer, &self.0.doubt).await;
+        handover::retire(&self.0.raft, &self.0.proposer, &self.0.desk, &self.0.doubt).await;
     }
 
     /// Retires, writes a checkpoint and ends. Blocks for at most a few seconds; call it from a

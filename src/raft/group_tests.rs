@@ -167,7 +167,7 @@ impl Cluster {
 
     /// Whose members may stand still for as long as a busy machine lets them, without telling
     /// clients that no quorum answers.
-    fn patient(size: usize) -> Self {
+    pub(super) fn patient(size: usize) -> Self {
         let limits = Limits { patience: PATIENCE, ..Limits::default() };
         Self::with_limits(real_files(size), Timing::default(), limits)
     }
@@ -388,19 +388,6 @@ fn three_members_hold_the_same_and_survive_their_leader() {
         });
         assert_eq!(bodies(member, "T", 0), want, "n{i}");
     }
-}
-
-#[test]
-fn a_follower_refuses_and_names_the_leader() {
-    let cluster = Cluster::new(3);
-    let (leader, _) = cluster.leader();
-    let (_, follower) = cluster.running().find(|(i, _)| *i != leader).unwrap();
-    until("the follower knows the leader", || {
-        let refused = propose(follower, vec![draft("T", 0, "x")], vec![]).recv().unwrap();
-        let named = format!("n{leader}");
-        matches!(refused, Err(ProposeError::NotLeader { leader: Some(name) }) if name == named)
-            .then_some(())
-    });
 }
 
 #[test]

@@ -11,6 +11,7 @@ use openraft::{Raft, RaftMetrics};
 
 use crate::ids::StoreId;
 use crate::raft::doubt::Doubt;
+use crate::raft::forward::Desk;
 use crate::raft::proposer::Proposer;
 use crate::raft::role::QUORUM_SILENCE;
 use crate::raft::state_machine::StateMachine;
@@ -61,17 +62,20 @@ fn heir(last: Option<u64>, voters: &[Voter]) -> Heir {
 
 /// From now on this member proposes nothing; if it leads, another one does when this returns.
 /// Without an heir, or without one in time ([`Proposer::handover`]), it still leads then. Whatever
-/// was proposed is answered. Does nothing the second time.
+/// was proposed is answered; what comes meanwhile is kept at `desk` for who leads then. Does nothing
+/// the second time.
 pub(super) async fn retire(
     raft: &Raft<TypeConfig, StateMachine>,
     proposer: &Proposer,
+    desk: &Desk,
     doubt: &Doubt,
 ) {
-    if !proposer.close() {
-        return;
+    desk.hold();
+    if proposer.close() {
+        step_down(raft, proposer, doubt).await;
+        proposer.give_up().await;
     }
-    step_down(raft, proposer, doubt).await;
-    proposer.give_up().await;
+    desk.release();
 }
 
 async fn step_down(raft: &Raft<TypeConfig, StateMachine>, proposer: &Proposer, doubt: &Doubt) {

@@ -24,6 +24,12 @@ mod dial;
 mod digest;
 mod doubt;
 mod error;
+mod forward;
+#[cfg(test)]
+mod forward_tests;
+mod forward_wire;
+mod forwarded;
+mod forwarder;
 #[cfg(test)]
 mod full_disk_tests;
 #[cfg(any(test, fuzzing))]

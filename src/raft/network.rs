@@ -26,10 +26,10 @@ use openraft::raft::{
 };
 use parking_lot::Mutex;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Code, Request, Status};
+use tonic::{Code, Request, Status, Streaming};
 
 use crate::ids::StoreId;
-use crate::raft::commit_news::CommitNews;
+use crate::raft::commit_news::{CommitNews, Eager};
 use crate::raft::dial::{Dial, Links};
 use crate::raft::doubt::Doubt;
 use crate::raft::introduction::Introduction;
@@ -113,6 +113,21 @@ impl Network {
         within(limit, client.repair(request)).await
     }
 
+    /// Passes on to a member what clients asked this one to propose; what it refuses comes back.
+    pub(super) async fn propose(
+        &self,
+        name: &str,
+        requests: impl Stream<Item = proto::ProposeRequest> + Send + 'static,
+    ) -> Result<Streaming<proto::ProposeResponse>, Status> {
+        let address = self.address(name, "");
+        // Of a follower nothing else goes that way.
+        let channel = self.channel(name, &address, Purpose::Log)?;
+        let mut request = Request::new(requests);
+        self.own.to(StoreId(0)).put(request.metadata_mut());
+        let mut client = PeerClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
+        Ok(client.propose(request).await?.into_inner())
+    }
+
     /// A call to a member, whichever store it has.
     fn to_whichever<T>(&self, message: T, limit: Duration) -> Request<T> {
         let mut request = Request::new(message);
@@ -171,6 +186,8 @@ pub(super) struct Connecting {
     pub(super) room: Arc<Room>,
     /// What is known about doubt.
     pub(super) doubt: Doubt,
+    /// Who waits for news.
+    pub(super) eager: Eager,
 }
 
 impl Connecting {
@@ -185,6 +202,7 @@ impl Connecting {
             purpose,
             room: Arc::clone(&self.room),
             doubt: self.doubt.clone(),
+            eager: self.eager.clone(),
         }
     }
 }
@@ -215,6 +233,7 @@ pub(super) struct Connection {
     purpose: Purpose,
     room: Arc<Room>,
     doubt: Doubt,
+    eager: Eager,
 }
 
 impl Connection {
@@ -308,7 +327,8 @@ impl NetStreamAppend<TypeConfig> for Connection {
                 let only = futures_util::stream::once(std::future::ready(answer));
                 return Ok(Box::pin(only) as BoxStream<'s, _>);
             }
-            let requests = CommitNews::new(input).map(wire::append_request);
+            let news = CommitNews::new(input, Arc::clone(&self.peer), self.eager.clone());
+            let requests = news.map(wire::append_request);
             let request = self.request(requests, None);
             let answers = client.append(request).await.map_err(call_error)?.into_inner();
             let peer = Arc::clone(&self.peer);

@@ -13,6 +13,7 @@ use crate::raft::dial::Links;
 #[cfg(test)]
 use crate::raft::dial::Tcp;
 use crate::raft::error::StorageError;
+use crate::raft::forward::Desk;
 use crate::raft::group::GroupOptions;
 use crate::raft::introduction::Introduction;
 use crate::raft::network::Network;
@@ -135,7 +136,12 @@ async fn open_store(
     }
     let settled = Settled::at(checkpoint);
     let parts = StoreParts { files, dir, log: log.clone(), queues, snapshots, settled };
-    let machine = StateMachine::new(state, parts.clone(), options.segment_bytes, Arc::clone(&room));
+    let limits = options.limits.within(options.segment_bytes);
+    let life =
+        parts.files.draw_id().map_err(|error| StartError::Core { why: error.to_string() })?;
+    let desk = Desk::new(life, limits);
+    let machine =
+        StateMachine::new(state, parts.clone(), options.segment_bytes, Arc::clone(&room), desk);
     offer_snapshot(&parts.snapshots, &machine, &log);
     let store = HeldStore { stamp: store, _lock: Arc::clone(lock) };
     Ok(Opened { store, log, votes, machine, parts, room, own, network, repairs })

@@ -23,11 +23,14 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
+use crate::ids::Term;
 use crate::protocol::message::Draft;
 use crate::raft::ProposeError;
+use crate::raft::command::{Command, Origin, Passed};
+use crate::raft::forward::{Desk, Line};
 use crate::raft::proposal::{Done, Proposal, Receipt};
 use crate::raft::state_machine::StateMachine;
-use crate::raft::type_config::{Answer, Applied, Batch, TypeConfig};
+use crate::raft::type_config::{Answer, Applied, Batch, CommittedLeaderId, TypeConfig};
 
 /// Bytes after which an entry is closed, at most.
 const ENTRY_BYTES: usize = 1024 * 1024;
@@ -83,6 +86,8 @@ struct Admitted {
     bytes: usize,
     permit: OwnedSemaphorePermit,
     since: Instant,
+    /// Who passed it on, to the leader of which term.
+    passed: Option<(Origin, Term)>,
 }
 
 impl Limits {
@@ -119,12 +124,13 @@ struct Ending {
 }
 
 impl Proposer {
-    /// A proposer and the inbox that [`run`] empties.
-    pub(super) fn new(limits: Limits) -> (Self, Inbox) {
+    /// A proposer and the inbox that [`run`] empties; `desk` gets back what was not appended
+    /// because this member does not lead.
+    pub(super) fn new(limits: Limits, desk: Desk) -> (Self, Inbox) {
         let (inbox, receiver) = mpsc::channel(INBOX);
         let budget = Arc::new(Semaphore::new(limits.waiting_bytes));
         let (closed, ending) = (Arc::default(), Ending::default());
-        let answered = Inbox { receiver, limits, ending: ending.clone() };
+        let answered = Inbox { receiver, limits, desk, ending: ending.clone() };
         (Self { inbox, closed, ending, budget, limits }, answered)
     }
 
@@ -144,12 +150,30 @@ impl Proposer {
 
     /// Takes a proposal, or answers it at once with why not. Never blocks.
     pub(super) fn propose(&self, proposal: Proposal) {
-        if let Err((error, done)) = self.admit(proposal) {
+        self.propose_since(proposal, Instant::now());
+    }
+
+    /// The same, of one that came at `since`.
+    pub(super) fn propose_since(&self, proposal: Proposal, since: Instant) {
+        if let Err((error, done)) = self.admit(proposal, since, None) {
             done(Err(error));
         }
     }
 
-    fn admit(&self, proposal: Proposal) -> Result<(), (ProposeError, Done)> {
+    /// The same, of one that another member passed on: the entry names it, and is appended in
+    /// `term` or never.
+    pub(super) fn pass(&self, proposal: Proposal, origin: Origin, term: Term) {
+        if let Err((error, done)) = self.admit(proposal, Instant::now(), Some((origin, term))) {
+            done(Err(error));
+        }
+    }
+
+    fn admit(
+        &self,
+        proposal: Proposal,
+        since: Instant,
+        passed: Option<(Origin, Term)>,
+    ) -> Result<(), (ProposeError, Done)> {
         if self.closed.load(Ordering::Acquire) {
             return Err((ProposeError::Stopping, proposal.done));
         }
@@ -163,7 +187,7 @@ impl Proposer {
         let Ok(permit) = Arc::clone(&self.budget).try_acquire_many_owned(permits) else {
             return Err((busy, proposal.done));
         };
-        match self.inbox.try_send(Admitted { proposal, bytes, permit, since: Instant::now() }) {
+        match self.inbox.try_send(Admitted { proposal, bytes, permit, since, passed }) {
             Ok(()) => Ok(()),
             Err(TrySendError::Full(admitted)) => Err((busy, admitted.proposal.done)),
             Err(TrySendError::Closed(admitted)) => {
@@ -187,12 +211,13 @@ impl Proposer {
 pub(super) struct Inbox {
     receiver: mpsc::Receiver<Admitted>,
     limits: Limits,
+    desk: Desk,
     ending: Ending,
 }
 
 /// Who waits for an entry: each proposal's answer and how many messages and commands are its own.
 struct Waiting {
-    /// When the oldest of them was admitted.
+    /// When the oldest of those that are not answered came.
     since: Instant,
     shares: Vec<Share>,
 }
@@ -200,7 +225,18 @@ struct Waiting {
 struct Share {
     messages: usize,
     commands: usize,
-    done: Done,
+    since: Instant,
+    origin: Option<Origin>,
+    /// `None` once answered.
+    done: Option<Done>,
+}
+
+impl Share {
+    fn answer(&mut self, result: Result<Receipt, ProposeError>) {
+        if let Some(done) = self.done.take() {
+            done(result);
+        }
+    }
 }
 
 /// Waiting entries, oldest first; `None` once answered.
@@ -256,7 +292,13 @@ impl Core for Raft<TypeConfig, StateMachine> {
         batch: Arc<Batch>,
         answer: Answer<ClientWriteResult<TypeConfig>>,
     ) -> Result<(), Fatal<TypeConfig>> {
-        self.client_write_ff(batch, Some(answer)).await
+        match batch.term {
+            Some(term) => {
+                let leader = CommittedLeaderId::new(term.0);
+                Self::write(self, batch).with_leader(leader).responder(answer).await
+            }
+            None => self.client_write_ff(batch, Some(answer)).await,
+        }
     }
 }
 
@@ -281,7 +323,7 @@ pub(super) async fn run(mut inbox: Inbox, core: impl Core) {
                 last = None;
                 if let Ok(entry) = postponed.try_recv() {
                     tokio::time::sleep(POSTPONED).await;
-                    last = Some(propose(&core, entry, &again).await);
+                    last = Some(propose(&core, entry, (&again, &inbox.desk)).await);
                 }
             }
             admitted = inbox.receiver.recv(), if backlog.is_empty() => match admitted {
@@ -292,7 +334,7 @@ pub(super) async fn run(mut inbox: Inbox, core: impl Core) {
                 let Ok(slot) = slot else { break };
                 let entry = entry(fill(&mut backlog, &mut inbox), slot);
                 waiting.push(&entry.waiting);
-                last = Some(propose(&core, entry, &again).await);
+                last = Some(propose(&core, entry, (&again, &inbox.desk)).await);
             }
         }
     }
@@ -347,6 +389,7 @@ fn fill(backlog: &mut VecDeque<Admitted>, inbox: &mut Inbox) -> Filled {
     let since = backlog.front().map_or_else(Instant::now, |oldest| oldest.since);
     let (batch, shares, permits) = Default::default();
     let mut filled = Filled { since, batch, shares, permits };
+    let mut passed = Vec::new();
     filled.reserve((backlog.len() + inbox.receiver.len()).min(ENTRY_PROPOSALS));
     let (mut bytes, limit) = (0, inbox.limits.entry_bytes());
     while filled.shares.len() < ENTRY_PROPOSALS {
@@ -354,11 +397,15 @@ fn fill(backlog: &mut VecDeque<Admitted>, inbox: &mut Inbox) -> Filled {
             break;
         };
         bytes += admitted.bytes;
-        if bytes > limit && !filled.shares.is_empty() {
+        let is_full = bytes > limit && !filled.shares.is_empty();
+        if is_full || !filled.is_of_term(&admitted) {
             backlog.push_front(admitted);
             break;
         }
-        filled.add(admitted);
+        passed.extend(filled.add(admitted));
+    }
+    if !passed.is_empty() {
+        filled.batch.commands.push(Command::Passed(passed));
     }
     filled
 }
@@ -380,13 +427,40 @@ impl Filled {
         self.permits.reserve(proposals);
     }
 
-    fn add(&mut self, admitted: Admitted) {
+    /// Whether it may be in this entry: an entry is meant for one term at most.
+    fn is_of_term(&self, admitted: &Admitted) -> bool {
+        match (self.batch.term, admitted.passed) {
+            (Some(term), Some((_, other))) => term == other,
+            (None, _) | (_, None) => true,
+        }
+    }
+
+    /// What the entry says of it if another member passed it on.
+    fn add(&mut self, admitted: Admitted) -> Option<Passed> {
         let Proposal { messages, commands, done } = admitted.proposal;
         let (message_count, command_count) = (messages.len(), commands.len());
-        self.shares.push(Share { messages: message_count, commands: command_count, done });
+        let passed = admitted.passed.map(|(origin, term)| {
+            self.batch.term = Some(term);
+            Passed {
+                origin,
+                first_message: self.batch.messages.len() as u32, // an entry has less than 4 GiB
+                messages: message_count as u32,
+                first_command: self.batch.commands.len() as u32,
+                commands: command_count as u32,
+            }
+        });
+        self.shares.push(Share {
+            messages: message_count,
+            commands: command_count,
+            since: admitted.since,
+            origin: passed.map(|passed| passed.origin),
+            done: Some(done),
+        });
+        self.since = self.since.min(admitted.since);
         self.batch.messages.extend::<smallvec::SmallVec<[Draft; 1]>>(messages);
         self.batch.commands.extend(commands);
         self.permits.push(admitted.permit);
+        passed
     }
 }
 
@@ -398,10 +472,14 @@ async fn placed(last: Option<&Arc<Batch>>) {
     }
 }
 
-async fn propose(core: &impl Core, entry: Entry, again: &mpsc::Sender<Entry>) -> Arc<Batch> {
+async fn propose(
+    core: &impl Core,
+    entry: Entry,
+    (again, desk): (&mpsc::Sender<Entry>, &Desk),
+) -> Arc<Batch> {
     let batch = Arc::clone(&entry.held.batch);
-    let (mine, again) = (Arc::clone(&entry.waiting), again.clone());
-    let answer = Answer::new(move |result| settle(entry, result, &again));
+    let (mine, again, desk) = (Arc::clone(&entry.waiting), again.clone(), desk.clone());
+    let answer = Answer::new(move |result| settle(entry, result, &again, &desk));
     if let Err(fatal) = core.write(Arc::clone(&batch), answer).await
         && let Some(waiting) = mine.lock().take()
     {
@@ -413,7 +491,12 @@ async fn propose(core: &impl Core, entry: Entry, again: &mpsc::Sender<Entry>) ->
 /// Answers for an entry, or postpones it, and with it all that comes later: a leader that a quorum
 /// has not answered for a moment takes nothing, and a busy machine can be the reason. Nothing was
 /// appended then.
-fn settle(entry: Entry, result: ClientWriteResult<TypeConfig>, again: &mpsc::Sender<Entry>) {
+fn settle(
+    entry: Entry,
+    result: ClientWriteResult<TypeConfig>,
+    again: &mpsc::Sender<Entry>,
+    desk: &Desk,
+) {
     let is_postponed = matches!(
         &result,
         Err(ClientWriteError::ForwardToLeader(ForwardToLeader {
@@ -431,13 +514,14 @@ fn settle(entry: Entry, result: ClientWriteResult<TypeConfig>, again: &mpsc::Sen
         }
         false => entry,
     };
+    let batch = Arc::clone(&entry.held.batch);
     drop(entry.held);
     let Some(Waiting { shares, .. }) = entry.waiting.lock().take() else { return };
     match result {
         Ok(written) => answer(shares, written.data),
         Err(ClientWriteError::ForwardToLeader(forward)) => {
             let leader = forward.leader_node.map(|member| member.name);
-            refuse(shares, &ProposeError::NotLeader { leader });
+            give_back(shares, &batch, leader, desk);
         }
         Err(ClientWriteError::LogEntryDiscarded(_)) => {
             refuse(shares, &ProposeError::OutcomeUnknown);
@@ -450,8 +534,8 @@ fn answer(shares: Vec<Share>, applied: Applied) {
     let few = shares.len() <= FEW;
     let mut places = applied.places.into_iter();
     let mut outcomes = applied.outcomes.into_iter();
-    for share in shares {
-        (share.done)(Ok(Receipt {
+    for mut share in shares {
+        share.answer(Ok(Receipt {
             store_timestamp: applied.store_timestamp,
             places: places.by_ref().take(share.messages).collect(),
             outcomes: outcomes.by_ref().take(share.commands).collect(),
@@ -461,9 +545,29 @@ fn answer(shares: Vec<Share>, applied: Applied) {
 }
 
 fn refuse(shares: Vec<Share>, error: &ProposeError) {
-    for share in shares {
-        (share.done)(Err(error.clone()));
+    for mut share in shares {
+        share.answer(Err(error.clone()));
     }
+}
+
+/// Nothing was appended: what clients asked of this member goes where others' proposals wait for a
+/// leader, and who passed something on is told.
+fn give_back(shares: Vec<Share>, batch: &Batch, leader: Option<String>, desk: &Desk) {
+    let (mut message, mut command) = (0, 0);
+    let mut back = Vec::new();
+    for mut share in shares {
+        let messages = message..message + share.messages;
+        let commands = command..command + share.commands;
+        (message, command) = (messages.end, commands.end);
+        if share.origin.is_some() {
+            share.answer(Err(ProposeError::NotLeader { leader: leader.clone() }));
+        } else if let Some(done) = share.done {
+            let messages = batch.messages[messages].iter().cloned().collect();
+            let commands = batch.commands[commands].to_vec();
+            back.push(Line { proposal: Proposal { messages, commands, done }, since: share.since });
+        }
+    }
+    desk.take_back(back);
 }
 
 /// Tells proposers that have waited for `patience` that nobody knows. Their bytes stay counted
@@ -478,14 +582,31 @@ async fn sweep(waiting: Arc<WaitingEntries>, patience: Duration) {
         let mut late = Vec::new();
         waiting.entries.lock().retain(|entry| {
             let mut entry = entry.lock();
-            if entry.as_ref().is_some_and(|w| now.duration_since(w.since) >= patience) {
-                late.extend(entry.take());
+            if let Some(waiting) = entry.as_mut() {
+                late.extend(waiting.take_late(now, patience));
             }
+            let waits = |waiting: &mut Waiting| waiting.shares.iter().any(|s| s.done.is_some());
+            entry.take_if(|waiting| !waits(waiting));
             entry.is_some()
         });
-        for entry in late {
-            refuse(entry.shares, &ProposeError::NoQuorum { waited: patience });
+        for done in late {
+            done(Err(ProposeError::NoQuorum { waited: patience }));
         }
+    }
+}
+
+impl Waiting {
+    /// Those that have waited for `patience`.
+    fn take_late(&mut self, now: Instant, patience: Duration) -> Vec<Done> {
+        if now.duration_since(self.since) < patience {
+            return Vec::new();
+        }
+        let is_late = |share: &&mut Share| now.duration_since(share.since) >= patience;
+        let late = self.shares.iter_mut().filter(is_late);
+        let late = late.filter_map(|share| share.done.take()).collect();
+        let left = self.shares.iter().filter(|share| share.done.is_some());
+        self.since = left.map(|share| share.since).min().unwrap_or(now + patience);
+        late
     }
 }
 
@@ -511,6 +632,10 @@ mod tests {
         }
     }
 
+    fn desk() -> Desk {
+        Desk::new(1, Limits::default())
+    }
+
     fn propose(proposer: &Proposer, name: &str) {
         let name = Command::DeleteTopic { topic: name.to_owned() };
         proposer.propose(Proposal::of_commands(vec![name], |_| {}));
@@ -528,7 +653,7 @@ mod tests {
 
     #[tokio::test]
     async fn nothing_overtakes_an_entry_that_is_postponed() {
-        let (proposer, inbox) = Proposer::new(Limits::default());
+        let (proposer, inbox) = Proposer::new(Limits::default(), desk());
         let (core, mut calls) = mpsc::channel(8);
         let running = tokio::spawn(run(inbox, Told(core)));
         propose(&proposer, "a");
@@ -557,7 +682,7 @@ mod tests {
 
     #[tokio::test]
     async fn only_what_a_core_did_not_take_was_surely_not_stored() {
-        let (proposer, inbox) = Proposer::new(Limits::default());
+        let (proposer, inbox) = Proposer::new(Limits::default(), desk());
         let (core, mut calls) = mpsc::channel(8);
         let running = tokio::spawn(run(inbox, Told(core)));
         let asked = |name: &str| {
@@ -582,7 +707,7 @@ mod tests {
     #[test]
     fn a_proposer_that_gets_no_turn_holds_a_bounded_number_of_proposals() {
         let limits = Limits { patience: Duration::from_secs(3600), ..Limits::default() };
-        let (proposer, mut inbox) = Proposer::new(limits);
+        let (proposer, mut inbox) = Proposer::new(limits, desk());
         let refused = Arc::new(AtomicUsize::new(0));
         let mut backlog = VecDeque::new();
         for _ in 0..4 * INBOX {

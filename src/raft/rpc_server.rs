@@ -18,6 +18,7 @@ use crate::clock;
 use crate::ids::EntryIndex;
 use crate::raft::applied::AppliedState;
 use crate::raft::doubt::Doubt;
+use crate::raft::forwarded::Forwarded;
 use crate::raft::heard::Heard;
 use crate::raft::incoming::Introduced;
 use crate::raft::introduction::{Introduction, Refusal, Told};
@@ -67,6 +68,8 @@ pub(super) struct PeerService {
     pub(super) room: Arc<Room>,
     /// Learns that a leader's stream has ended.
     pub(super) gone: Arc<Notify>,
+    /// Takes what others pass on.
+    pub(super) forwarded: Arc<Forwarded>,
     /// Held while a snapshot comes in: one at a time, for each may be large.
     pub(super) turn: tokio::sync::Mutex<()>,
 }
@@ -113,16 +116,17 @@ fn malformed(error: &wire::Malformed) -> Status {
     Status::invalid_argument(error.to_string())
 }
 
-type Answers = Pin<Box<dyn Stream<Item = Result<proto::AppendResponse, Status>> + Send>>;
+type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 #[tonic::async_trait]
 impl Peer for PeerService {
-    type AppendStream = Answers;
+    type AppendStream = Answers<proto::AppendResponse>;
+    type ProposeStream = Answers<proto::ProposeResponse>;
 
     async fn append(
         &self,
         request: Request<Streaming<proto::AppendRequest>>,
-    ) -> Result<Response<Answers>, Status> {
+    ) -> Result<Response<Self::AppendStream>, Status> {
         let from = self.check(&request)?.member;
         // A request that cannot be read ends the stream: the leader starts a new one.
         let requests = request.into_inner().map(move |message| readable(&from, message));
@@ -170,6 +174,15 @@ impl Peer for PeerService {
         let in_doubt = !self.doubt.is_over();
         let answer = wire::append_response(answer);
         Ok(Response::new(proto::AppendResponse { no_room, in_doubt, ..answer }))
+    }
+
+    async fn propose(
+        &self,
+        request: Request<Streaming<proto::ProposeRequest>>,
+    ) -> Result<Response<Self::ProposeStream>, Status> {
+        let from = self.check(&request)?.member;
+        let refusals = Arc::clone(&self.forwarded).serve(from, request.into_inner());
+        Ok(Response::new(Box::pin(refusals)))
     }
 
     async fn vote(

@@ -22,8 +22,12 @@ use tonic::transport::server::{Connected, TcpIncoming};
 use crate::clock;
 use crate::ids::{StoreId, Term};
 use crate::raft::StartError;
+use crate::raft::commit_news::Eager;
 use crate::raft::dial::{Link, Tcp};
 use crate::raft::doubt::{Doubt, Resolver};
+use crate::raft::forward::Desk;
+use crate::raft::forwarded::Forwarded;
+use crate::raft::forwarder::Forwarder;
 use crate::raft::group::{Group, GroupOptions, Shared};
 use crate::raft::handover;
 use crate::raft::heard::Heard;
@@ -31,7 +35,7 @@ use crate::raft::housekeeping::{self, Housekeeping};
 use crate::raft::incoming::admitted;
 use crate::raft::log_store::LogStore;
 use crate::raft::members::MemberKeeper;
-use crate::raft::network::{Connecting, FRAME_BYTES, MESSAGE_BYTES_MAX, WINDOW_BYTES};
+use crate::raft::network::{Connecting, FRAME_BYTES, MESSAGE_BYTES_MAX, Network, WINDOW_BYTES};
 use crate::raft::open::{self, Opened};
 use crate::raft::pacemaker;
 use crate::raft::proposer::{self, Proposer};
@@ -50,6 +54,8 @@ type Core = Raft<TypeConfig, StateMachine>;
 
 /// Calls under way of one connection. A peer has a few: votes, heartbeats, questions.
 const CALLS_MAX: u32 = 32;
+/// How long what was held for a successor may take to be passed on to it.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
 /// How often the role is looked at when nothing reports a change.
 const ROLE_TICK: Duration = Duration::from_millis(200);
 
@@ -78,6 +84,7 @@ pub(super) fn start(
 pub(super) struct Parts {
     raft: Core,
     proposer: Proposer,
+    desk: Desk,
     state: crate::raft::applied::AppliedState,
     log: crate::store::CommitLog,
     log_store: LogStore,
@@ -100,6 +107,7 @@ impl Parts {
         Group(Arc::new(Shared {
             raft: self.raft,
             proposer: self.proposer,
+            desk: self.desk,
             state: self.state,
             log: self.log,
             log_store: self.log_store,
@@ -181,8 +189,13 @@ impl Member {
         let log_store =
             LogStore::new(log.clone(), votes, state.clone(), Arc::clone(&room), repairs.clone());
         let doubt = Doubt::new(store.stamp.in_doubt());
-        let connecting =
-            Connecting { network: network.clone(), room: Arc::clone(&room), doubt: doubt.clone() };
+        let (eager, desk) = (Eager::default(), machine.desk().clone());
+        let connecting = Connecting {
+            network: network.clone(),
+            room: Arc::clone(&room),
+            doubt: doubt.clone(),
+            eager: eager.clone(),
+        };
         let config = config(options, &doubt).map_err(|why| StartError::Core { why })?;
         let raft = Raft::new(store_id.0, config, connecting, log_store.clone(), machine.clone())
             .await
@@ -193,19 +206,40 @@ impl Member {
         let role = watch_role(&raft, &machine, options, Arc::clone(&heard), beats, &mut tasks);
         let pace = beats.each(options.timing.heartbeat);
         tasks.spawn(pacemaker::run(raft.clone(), Arc::clone(&heard), doubt.clone(), pace));
+        let (proposer, inbox) =
+            Proposer::new(options.limits.within(options.segment_bytes), desk.clone());
+        tasks.spawn(proposer::run(inbox, raft.clone()));
+        pass_on(&desk, &network, &proposer, (&role, &room), &options.member, &mut tasks);
         if let Some(incoming) = incoming {
+            let forwarded = Arc::new(Forwarded {
+                proposer: proposer.clone(),
+                room: Arc::clone(&room),
+                role: role.clone(),
+                eager,
+                streams: Mutex::default(),
+            });
             let (raft, log, room) = (raft.clone(), log.clone(), Arc::clone(&room));
             let (role, doubt, applied) = (role.clone(), doubt.clone(), state.clone());
             let (own, heard, gone) = (Arc::new(own), Arc::clone(&heard), Arc::clone(&gone));
             let (told, turn) = (Mutex::default(), tokio::sync::Mutex::default());
-            let service =
-                PeerService { raft, log, applied, own, role, told, heard, doubt, room, gone, turn };
+            let service = PeerService {
+                raft,
+                log,
+                applied,
+                own,
+                role,
+                told,
+                heard,
+                doubt,
+                room,
+                gone,
+                forwarded,
+                turn,
+            };
             tasks.spawn(serve_peers(incoming, service, ending.clone().cancelled_owned()));
         }
         let (wanted_repairs, wanted) = repair::requests();
         tasks.spawn(repairs.serve(log.clone(), state, wanted));
-        let (proposer, inbox) = Proposer::new(options.limits.within(options.segment_bytes));
-        tasks.spawn(proposer::run(inbox, raft.clone()));
         let (peers, name) = (options.peers.clone(), options.member.clone());
         if !doubt.is_over() {
             let (own, peers, network) = (name.clone(), peers.clone(), network.clone());
@@ -251,6 +285,7 @@ impl Member {
         Parts {
             raft: self.raft.clone(),
             proposer: self.proposer.clone(),
+            desk: self.machine.desk().clone(),
             state: self.machine.state().clone(),
             log: self.log.clone(),
             log_store: self.log_store.clone(),
@@ -265,7 +300,9 @@ impl Member {
 
     /// Retires, writes a checkpoint and ends.
     pub(super) async fn stop(mut self) {
-        handover::retire(&self.raft, &self.proposer, &self.doubt).await;
+        let desk = self.machine.desk();
+        handover::retire(&self.raft, &self.proposer, desk, &self.doubt).await;
+        desk.close(LAST_ANSWERS).await;
         self.ending.cancel();
         self.room.end();
         if let Err(error) = self.raft.shutdown().await {
@@ -298,6 +335,29 @@ fn config(options: &GroupOptions, doubt: &Doubt) -> Result<Arc<Config>, String> 
         ..Config::default()
     };
     config.validate().map(Arc::new).map_err(|error| error.to_string())
+}
+
+/// Passes on what waits at `desk`, or answers it in time.
+fn pass_on(
+    desk: &Desk,
+    network: &Network,
+    proposer: &Proposer,
+    (role, room): (&watch::Receiver<Role>, &Arc<Room>),
+    member: &str,
+    tasks: &mut JoinSet<()>,
+) {
+    let forwarder = Forwarder {
+        desk: desk.clone(),
+        network: network.clone(),
+        proposer: proposer.clone(),
+        role: role.clone(),
+        room: Arc::clone(room),
+    };
+    tasks.spawn(forwarder.run());
+    let (desk, role, member) = (desk.clone(), role.clone(), member.to_owned());
+    tasks.spawn(async move {
+        desk.sweep(|| role.borrow().leader(&member).map(str::to_owned)).await;
+    });
 }
 
 async fn serve_peers<L: Link + Connected + 'static>(

@@ -21,9 +21,11 @@ use crate::ids::{EntryIndex, PhysicalOffset};
 use crate::raft::applied::{AppliedState, Captured};
 use crate::raft::checkpointer::{self, StoreParts};
 use crate::raft::codec;
-use crate::raft::command::{Command, Commands, Outcome};
+use crate::raft::command::{Command, Commands, Outcome, Passed};
 use crate::raft::digest::Digest;
 use crate::raft::error::StorageError;
+use crate::raft::forward::Desk;
+use crate::raft::proposal::{Place, Receipt};
 use crate::raft::room::Room;
 #[cfg(test)]
 use crate::raft::simulation::planted::{Bug, is_planted};
@@ -45,6 +47,8 @@ pub(super) struct StateMachine {
     /// Where an installed snapshot becomes the checkpoint.
     parts: StoreParts,
     room: Arc<Room>,
+    /// Where those wait who hear of their proposals here.
+    desk: Desk,
 }
 
 /// Segment boundaries that apply has crossed and nobody has stored yet, and what is offered to
@@ -64,9 +68,15 @@ impl StateMachine {
         parts: StoreParts,
         segment_bytes: u64,
         room: Arc<Room>,
+        desk: Desk,
     ) -> Self {
         let snapshots = parts.snapshots.clone();
-        Self { state, snapshots, boundaries: Arc::default(), segment_bytes, parts, room }
+        Self { state, snapshots, boundaries: Arc::default(), segment_bytes, parts, room, desk }
+    }
+
+    /// Where those wait who hear of their proposals here.
+    pub(super) fn desk(&self) -> &Desk {
+        &self.desk
     }
 
     /// What it applies to.
@@ -171,10 +181,12 @@ impl StateMachine {
 
     fn apply_data(&self, digest: &Digest, wanted: bool) -> io::Result<Applied> {
         let header = &digest.header;
-        let commands = match &*digest.commands {
+        let mut commands = match &*digest.commands {
             [] => None,
             bytes => Some(codec::decode::<Commands>(bytes).map_err(io::Error::other)?),
         };
+        let passed = commands.as_mut().map(Commands::take_passed).unwrap_or_default();
+        let commands = commands.filter(|commands| !commands.list.is_empty());
         let unsettled = commands.as_ref().map(Commands::unsettled_topics).unwrap_or_default();
         let outcomes = self.state.advance(|queues, progress| {
             queues.apply(header.position..header.end(), digest.messages())?;
@@ -188,11 +200,30 @@ impl StateMachine {
         });
         let outcomes = outcomes.map_err(io::Error::other)?;
         self.state.tell(&digest.advances(&self.state), &unsettled);
+        self.tell_proposers(digest, &outcomes, &passed);
         Ok(Applied {
             store_timestamp: digest.store_timestamp(),
             places: if wanted { digest.places() } else { Vec::new() },
             outcomes,
         })
+    }
+
+    /// Answers what this member passed on and the entry carries.
+    fn tell_proposers(&self, digest: &Digest, outcomes: &[Outcome], passed: &[Passed]) {
+        /// Proposals of an entry that are answered one by one.
+        const FEW: usize = 2;
+        let life = self.desk.life();
+        let own = || passed.iter().filter(|passed| passed.origin.life == life);
+        let few = own().count() <= FEW;
+        let places = if own().any(|own| own.messages > 0) { digest.places() } else { Vec::new() };
+        for own in own() {
+            self.desk.told(own.origin, || Receipt {
+                store_timestamp: digest.store_timestamp(),
+                places: part::<Place>(&places, own.first_message, own.messages).into(),
+                outcomes: part(outcomes, own.first_command, own.commands).to_vec(),
+                few,
+            });
+        }
     }
 
     fn apply_commands(&self, commands: Commands, header: &Header) -> Vec<Outcome> {
@@ -216,6 +247,12 @@ impl StateMachine {
         self.state.publish(tables);
         outcomes
     }
+}
+
+/// The part of an entry that is one proposal's.
+fn part<T>(of: &[T], first: u32, count: u32) -> &[T] {
+    let first = first as usize;
+    of.get(first..first + count as usize).unwrap_or_default()
 }
 
 /// Feeds the derived data of the entries in `from..to` again, from the log.
@@ -357,6 +394,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             boundaries.current = Some(Whole { position, meta: meta.clone(), bytes });
         }
         self.state.install(captured);
+        self.desk.skipped();
         Ok(())
     }
 

@@ -179,6 +179,7 @@ impl Tables {
             }
             Command::ChangeTopic { topic, removed } => self.change_topic(topic, &removed, at_ms),
             Command::OrderTopic { topic, order } => self.order_topic(&topic, order, at_ms),
+            Command::Passed(_) => {}
             Command::DeleteTopic { topic } => self.delete_topic(&topic, at_ms),
             Command::PutGroup(group) => self.put_group(group, at_ms),
             Command::EnsureGroup(group) => {

@@ -62,6 +62,8 @@ pub(super) struct Batch {
     pub messages: Vec<Draft>,
     /// Commands, applied after the messages.
     pub commands: Vec<Command>,
+    /// It is appended in this term or never.
+    pub term: Option<Term>,
     /// Told when it has its place in the log, or will have none.
     pub placed: Notify,
 }

@@ -30,7 +30,7 @@ pub(super) const DAMAGED: Code = Code::Aborted;
 
 /// What members say to each other.
 pub(super) trait Message: prost::Message + Default + 'static {
-    /// Log entries in it.
+    /// What has checksums of its own in it: log entries, bodies of messages.
     fn runs(&mut self) -> Option<&mut Vec<Bytes>> {
         None
     }
@@ -46,6 +46,12 @@ impl Message for proto::RepairResponse {
         Some(&mut self.runs)
     }
 }
+impl Message for proto::ProposeRequest {
+    fn runs(&mut self) -> Option<&mut Vec<Bytes>> {
+        Some(&mut self.bodies)
+    }
+}
+impl Message for proto::ProposeResponse {}
 impl Message for proto::AppendResponse {}
 impl Message for proto::VoteRequest {}
 impl Message for proto::VoteResponse {}

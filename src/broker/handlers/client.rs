@@ -43,7 +43,8 @@ pub(in crate::broker) fn heartbeat(
             return Handled::Done;
         }
     };
-    let missing = if broker.is_leader() { missing(broker, &data) } else { Vec::new() };
+    let is_led = broker.group.role().leader(&broker.identity.member).is_some();
+    let missing = if is_led { missing(broker, &data) } else { Vec::new() };
     if missing.is_empty() {
         answer(broker, reply, &command, data);
         return Handled::Done;

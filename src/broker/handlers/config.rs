@@ -29,7 +29,7 @@ pub(in crate::broker) fn get(broker: &Broker, _: &Request) -> Answer {
 /// group, kept in its log.
 pub(in crate::broker) fn update(broker: Arc<Broker>, request: Request) -> Answering {
     Box::pin(async move {
-        broker.require_leader()?;
+        broker.be_current().await?;
         let text = std::str::from_utf8(&request.command.body)
             .map_err(|error| RequestError::Body { what: "properties", why: error.to_string() })?;
         let current = broker.settings.current(&broker.tables());

@@ -45,7 +45,6 @@ pub(in crate::broker) fn update_list(broker: Arc<Broker>, request: Request) -> A
 }
 
 async fn put(broker: &Broker, configs: Vec<SubscriptionGroupConfig>) -> Answer {
-    broker.require_leader()?;
     let names: Vec<String> = configs.iter().map(|config| config.group_name.clone()).collect();
     let mut commands = Vec::with_capacity(configs.len());
     for config in configs {

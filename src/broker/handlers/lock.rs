@@ -26,11 +26,14 @@ pub(in crate::broker) fn lock(
     reply: ReplyTo,
     command: RemotingCommand,
 ) -> Handled {
-    let LockBatch { client_id: client, consumer_group: group, mq_set, .. } =
-        match checked(broker, &command) {
-            Ok(batch) => batch,
-            Err(error) => return refused(reply, &error),
-        };
+    match checked(&command) {
+        Ok(batch) => when_current(broker, reply, move |broker, reply| take(broker, reply, batch)),
+        Err(error) => refused(reply, &error),
+    }
+}
+
+fn take(broker: &Arc<Broker>, reply: ReplyTo, batch: LockBatch) {
+    let LockBatch { client_id: client, consumer_group: group, mq_set, .. } = batch;
     let queues = queues(broker, mq_set);
     let answering = Arc::clone(broker);
     propose(broker, reply, Command::LockQueues { group, client, queues }, move |outcomes| {
@@ -53,7 +56,6 @@ pub(in crate::broker) fn lock(
         let body = bodies::encode(&LockedQueues { lock_ok_mq_set });
         RemotingCommand::response(ResponseCode::SUCCESS).with_body(body)
     });
-    Handled::Done
 }
 
 /// Releases locks of the client; those of others stay.
@@ -63,20 +65,39 @@ pub(in crate::broker) fn unlock(
     reply: ReplyTo,
     command: RemotingCommand,
 ) -> Handled {
-    let LockBatch { client_id: client, consumer_group: group, mq_set, .. } =
-        match checked(broker, &command) {
-            Ok(batch) => batch,
-            Err(error) => return refused(reply, &error),
-        };
-    let queues = queues(broker, mq_set);
-    propose(broker, reply, Command::UnlockQueues { group, client, queues }, |_| {
-        RemotingCommand::response(ResponseCode::SUCCESS)
-    });
-    Handled::Done
+    let LockBatch { client_id: client, consumer_group: group, mq_set, .. } = match checked(&command)
+    {
+        Ok(batch) => batch,
+        Err(error) => return refused(reply, &error),
+    };
+    when_current(broker, reply, move |broker, reply| {
+        let queues = queues(broker, mq_set);
+        propose(broker, reply, Command::UnlockQueues { group, client, queues }, |_| {
+            RemotingCommand::response(ResponseCode::SUCCESS)
+        });
+    })
 }
 
-fn checked(broker: &Broker, command: &RemotingCommand) -> Result<LockBatch, RequestError> {
-    broker.require_leader()?;
+/// Goes on when this member knows the queues that there are: now, or soon.
+fn when_current(
+    broker: &Arc<Broker>,
+    reply: ReplyTo,
+    go_on: impl FnOnce(&Arc<Broker>, ReplyTo) + Send + 'static,
+) -> Handled {
+    if broker.is_leader() {
+        go_on(broker, reply);
+        return Handled::Done;
+    }
+    let broker = Arc::clone(broker);
+    Handled::Wait(Box::pin(async move {
+        match broker.be_current().await {
+            Ok(()) => go_on(&broker, reply),
+            Err(error) => reply.answer(error.answer()),
+        }
+    }))
+}
+
+fn checked(command: &RemotingCommand) -> Result<LockBatch, RequestError> {
     let batch: LockBatch = bodies::decode(&command.body)
         .map_err(|error| RequestError::Body { what: "a batch of locks", why: error.to_string() })?;
     let reasonable = batch.mq_set.len() <= QUEUES_MAX

@@ -1,7 +1,7 @@
 //! Consumer offsets (14, 15, 43) and the bounds of queues (29, 30, 31, 32).
 //!
-//! Consumer offsets and the bounds of queues are told by the leader only: a follower's are those of
-//! some earlier time, and a consumer that starts from them goes back.
+//! Consumer offsets and the bounds of queues are told by who has applied what anybody was told
+//! before: others' are those of some earlier time, and a consumer that starts from them goes back.
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -33,7 +33,7 @@ type Answering = Pin<Box<dyn Future<Output = Answer> + Send>>;
 const NAME_BYTES_MAX: usize = names::RETRY_OR_DLQ_TOPIC_CHARS_MAX;
 
 /// QUERY_CONSUMER_OFFSET. Goes through the log without changing anything, so that the answer holds
-/// every commit that was answered before, on this leader or an earlier one.
+/// every commit that was answered before, by any member.
 #[expect(clippy::needless_pass_by_value, reason = "the signature of handlers that answer later")]
 pub(in crate::broker) fn query(
     broker: &Arc<Broker>,
@@ -129,8 +129,23 @@ pub(in crate::broker) fn update(
     reply: ReplyTo,
     command: RemotingCommand,
 ) -> Handled {
+    if broker.is_leader() {
+        commit(broker, reply, &command);
+        return Handled::Done;
+    }
+    let broker = Arc::clone(broker);
+    Handled::Wait(Box::pin(async move {
+        match broker.be_current().await {
+            Ok(()) => commit(&broker, reply, &command),
+            Err(error) => reply.answer(error.answer()),
+        }
+    }))
+}
+
+/// Commits by what this member knows.
+fn commit(broker: &Broker, reply: ReplyTo, command: &RemotingCommand) {
     let tables = broker.tables();
-    match checked_commit(broker, &tables, reply.connection(), &command) {
+    match checked_commit(broker, &tables, reply.connection(), command) {
         Ok(Commit::Void) => {
             let answer = RemotingCommand::response(ResponseCode::SUCCESS);
             reply.answer(answer.with_remark("Offset has been previously reset"));
@@ -145,7 +160,6 @@ pub(in crate::broker) fn update(
         }
         Err(error) => reply.answer(error.answer()),
     }
-    Handled::Done
 }
 
 /// What becomes of a commit.
@@ -162,7 +176,6 @@ fn checked_commit(
     command: &RemotingCommand,
 ) -> Result<Commit, RequestError> {
     let header = UpdateConsumerOffset::parse(command)?;
-    broker.require_leader()?;
     let (group, topic) = (header.consumer_group, header.topic);
     if tables.group(&group).is_none() {
         return Err(RequestError::GroupUnknown { group });
@@ -211,8 +224,8 @@ fn within(offset: i64, end: QueueOffset) -> Option<u64> {
     u64::try_from(offset).ok().filter(|offset| *offset <= end.0)
 }
 
-/// SEARCH_OFFSET_BY_TIMESTAMP. Answered by a member that has proven that it leads, as the ends of
-/// queues are: one that lags finds an earlier offset.
+/// SEARCH_OFFSET_BY_TIMESTAMP. Answered as of now, as the ends of queues are: who lags finds an
+/// earlier offset.
 pub(in crate::broker) fn search_by_time(broker: Arc<Broker>, request: Request) -> Answering {
     Box::pin(async move {
         let header = SearchOffset::parse(&request.command)?;
@@ -221,7 +234,7 @@ pub(in crate::broker) fn search_by_time(broker: Arc<Broker>, request: Request) -
             Boundary::Upper => store::queues::Boundary::Upper,
         };
         let queue_id = queue_id(header.queue_id)?;
-        broker.change(Vec::new()).await?; // proves it
+        broker.change(Vec::new()).await?; // as of now
         let found = broker.look_up(move |broker| {
             let queue = (header.topic.as_str(), queue_id);
             let (queues, log) = (broker.group.queues(), broker.group.log());
@@ -232,8 +245,8 @@ pub(in crate::broker) fn search_by_time(broker: Arc<Broker>, request: Request) -
     })
 }
 
-/// GET_MAX_OFFSET. Answered by a member that has proven that it leads: the end of a queue, as it
-/// was told before, never goes back.
+/// GET_MAX_OFFSET. Answered when this member has applied what anybody was told: the end of a queue,
+/// as it was told before, never goes back.
 #[expect(clippy::needless_pass_by_value, reason = "the signature of handlers that answer later")]
 pub(in crate::broker) fn max(
     broker: &Arc<Broker>,
@@ -262,7 +275,7 @@ pub(in crate::broker) fn min(broker: Arc<Broker>, request: Request) -> Answering
     Box::pin(async move {
         let header = GetMinOffset::parse(&request.command)?;
         let queue_id = queue_id(header.queue_id)?;
-        broker.change(Vec::new()).await?; // proves it
+        broker.change(Vec::new()).await?; // as of now
         let bounds = broker
             .look_up(move |broker| Ok(broker.group.queues().bounds(&header.topic, queue_id)?));
         Ok(OffsetAnswer { offset: as_i64(bounds.await?.min.0) }.answer().into())

@@ -30,7 +30,7 @@ type Answering = Pin<Box<dyn Future<Output = Answer> + Send>>;
 pub(in crate::broker) fn reset(broker: Arc<Broker>, request: Request) -> Answering {
     Box::pin(async move {
         let header = Arc::new(ResetOffset::parse(&request.command)?);
-        broker.require_leader()?;
+        broker.be_current().await?;
         let asked = Arc::clone(&header);
         let commits = broker.look_up(move |broker| wanted(broker, &asked)).await?;
         let peer = request.connection.peer();
@@ -116,7 +116,7 @@ fn offset(
 pub(in crate::broker) fn clone(broker: Arc<Broker>, request: Request) -> Answering {
     Box::pin(async move {
         let header = CloneGroupOffset::parse(&request.command)?;
-        broker.require_leader()?;
+        broker.be_current().await?;
         let tables = broker.tables();
         let new = new_group(&broker, &tables, &header.dest_group)?;
         let only = header.topic.as_deref().filter(|topic| !topic.is_empty());

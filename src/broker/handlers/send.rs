@@ -52,10 +52,23 @@ pub(in crate::broker) fn send(
         Ok(Prepared::Missing(missing)) => {
             Handled::Wait(Box::pin(create_and_send(Arc::clone(broker), reply, command, missing)))
         }
-        Err(error) => {
+        Err(error) if broker.is_leader() => {
             refuse(broker, reply, &error);
             Handled::Done
         }
+        // What it lacks may be there by now.
+        Err(_) => Handled::Wait(Box::pin(be_current_and_send(Arc::clone(broker), reply, command))),
+    }
+}
+
+/// Sends again on a member that knows what everybody was told.
+async fn be_current_and_send(broker: Arc<Broker>, reply: ReplyTo, command: RemotingCommand) {
+    let started = clock::now();
+    let current = broker.be_current().await;
+    match current.and_then(|()| prepare(&broker, &reply, &command)) {
+        Ok(Prepared::Ready(drafts)) => propose(&broker, reply, drafts, started),
+        Ok(Prepared::Missing(missing)) => create_and_send(broker, reply, command, missing).await,
+        Err(error) => refuse(&broker, reply, &error),
     }
 }
 
@@ -114,7 +127,6 @@ fn prepare(
     reply: &ReplyTo,
     command: &RemotingCommand,
 ) -> Result<Prepared, RequestError> {
-    broker.require_leader()?;
     let tables = broker.tables();
     let settings = broker.settings.current(&tables);
     let request = SendRequest::parse(command)?;

@@ -62,7 +62,6 @@ async fn put(
     configs: Vec<TopicConfig>,
     command: impl Fn(Topic) -> Command,
 ) -> Answer {
-    broker.require_leader()?;
     let names: Vec<String> = configs.iter().map(|config| config.topic_name.clone()).collect();
     let mut commands = Vec::with_capacity(configs.len());
     for config in configs {
@@ -92,7 +91,7 @@ pub(in crate::broker) fn delete(broker: Arc<Broker>, request: Request) -> Answer
             return Err(RequestError::Parameter("The specified topic is blank.".to_owned()));
         }
         refuse_protected(&broker, &topic)?;
-        broker.require_leader()?;
+        broker.be_current().await?;
         if broker.tables().topic(&topic).is_some() {
             broker.change(vec![Command::DeleteTopic { topic: topic.clone() }]).await?;
             broker.stats.traffic.forget_topic(&topic);

@@ -1,0 +1,559 @@
+//! What clients ask of a member that does not lead: kept while there is no leader, passed on while
+//! there is one, and answered when it is known what became of it.
+//!
+//! ```text
+//!            ┌──────────── waiting ◄───────────────┐ surely not in the log: again
+//!  propose ──┤                │ a leader is known  │
+//!            │                ▼                    │
+//!            └─ too late     sent ── refused ──► answered
+//!                             │  └── stream lost, leader gone: in doubt until a barrier
+//!                             └── read in the log ──► answered
+//! ```
+//!
+//! What was passed on is answered by the log alone: the entry that carries it names its
+//! [`Origin`], and this member applies it like everybody else ([`Desk::told`]). So there is one
+//! answer, whichever connections and leaders are lost meanwhile, and who is answered here reads
+//! here what it wrote.
+//!
+//! After a stream or its leader is lost, what was sent may be in the log or not. Before anything
+//! else, the next stream carries a proposal without content, the barrier. The leader takes nothing
+//! from earlier streams once it takes from a later one, and what was meant for an earlier term is
+//! never appended in another ([`crate::raft::forwarded`]): so when the barrier is applied here,
+//! what was sent before and has not been read never will be, and goes again.
+//!
+//! Cost of a message that comes to a follower, beside what it costs on its leader: it is encoded
+//! and decoded once more, its body copied into a socket and out; some 20 bytes in the log.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::raft::ProposeError;
+use crate::raft::command::Origin;
+use crate::raft::proposal::{Done, Proposal, Receipt};
+use crate::raft::proposer::Limits;
+
+/// Proposals that may wait here, sent or not; bytes are bounded by [`Limits::waiting_bytes`].
+const LINES_MAX: usize = 64 * 1024;
+
+/// A proposal that waits.
+pub(super) struct Line {
+    /// What is asked, and by whom.
+    pub proposal: Proposal,
+    /// When it came.
+    pub since: Instant,
+}
+
+/// A desk at which proposals wait for a leader. Cloning shares it.
+#[derive(Clone)]
+pub(super) struct Desk(Arc<Shared>);
+
+struct Shared {
+    life: u64,
+    limits: Limits,
+    /// This member leads, and passes leadership on: what comes now is for its successor.
+    holding: AtomicBool,
+    lines: Mutex<Lines>,
+    /// There may be something to do for who passes on.
+    work: Notify,
+    /// There may be something that grows old.
+    first: Notify,
+    /// Something was answered.
+    answered: Notify,
+}
+
+#[derive(Default)]
+struct Lines {
+    /// Surely not in the log, the oldest first.
+    waiting: VecDeque<Line>,
+    /// Perhaps in the log, by number.
+    sent: BTreeMap<u64, Line>,
+    /// Until this one is read in the log nothing is sent.
+    barrier: Option<u64>,
+    last_number: u64,
+    bytes: usize,
+    closed: bool,
+}
+
+impl Lines {
+    fn number(&mut self) -> u64 {
+        self.last_number += 1;
+        self.last_number
+    }
+
+    fn add(&mut self, line: Line, to_front: bool) {
+        self.bytes += line.proposal.bytes();
+        if to_front { self.waiting.push_front(line) } else { self.waiting.push_back(line) }
+    }
+
+    fn forget(&mut self, line: Line) -> Done {
+        self.bytes -= line.proposal.bytes();
+        line.proposal.done
+    }
+
+    /// What was sent before `number` is not in the log and never will be: it goes again.
+    fn send_again(&mut self, before: u64) {
+        let later = self.sent.split_off(&before);
+        let doubts = std::mem::replace(&mut self.sent, later);
+        for line in doubts.into_values().rev() {
+            self.waiting.push_front(line);
+        }
+    }
+
+    fn count(&self) -> usize {
+        self.waiting.len() + self.sent.len()
+    }
+}
+
+impl Desk {
+    /// An empty one, of a `life` that no other process has, in this group and at any time.
+    pub(super) fn new(life: u64, limits: Limits) -> Self {
+        let shared = Shared {
+            life,
+            limits,
+            holding: AtomicBool::new(false),
+            lines: Mutex::default(),
+            work: Notify::new(),
+            first: Notify::new(),
+            answered: Notify::new(),
+        };
+        Self(Arc::new(shared))
+    }
+
+    /// By which this member finds its proposals in the log.
+    pub(super) fn life(&self) -> u64 {
+        self.0.life
+    }
+
+    /// Takes a proposal of a client, or answers it at once with why not. Never blocks.
+    pub(super) fn take(&self, proposal: Proposal) {
+        if let Err((error, done)) = self.admit(proposal) {
+            done(Err(error));
+        }
+    }
+
+    fn admit(&self, proposal: Proposal) -> Result<(), (ProposeError, Done)> {
+        let bytes = proposal.bytes();
+        if bytes > self.0.limits.proposal_bytes {
+            let limit = self.0.limits.proposal_bytes;
+            return Err((ProposeError::TooLarge { bytes, limit }, proposal.done));
+        }
+        let mut lines = self.0.lines.lock();
+        if lines.closed {
+            return Err((ProposeError::Stopping, proposal.done));
+        }
+        let limit = self.0.limits.waiting_bytes;
+        if lines.bytes + bytes > limit || lines.count() >= LINES_MAX {
+            return Err((ProposeError::Busy { bytes, limit }, proposal.done));
+        }
+        lines.add(Line { proposal, since: Instant::now() }, false);
+        drop(lines);
+        self.tell();
+        Ok(())
+    }
+
+    /// Takes back, in order, what this member proposed as a leader and did not append.
+    pub(super) fn take_back(&self, back: Vec<Line>) {
+        let mut lines = self.0.lines.lock();
+        let mut refused = Vec::new();
+        for line in back.into_iter().rev() {
+            if lines.closed {
+                refused.push(line);
+            } else {
+                lines.add(line, true);
+            }
+        }
+        drop(lines);
+        self.tell();
+        for line in refused {
+            (line.proposal.done)(Err(ProposeError::Stopping));
+        }
+    }
+
+    fn tell(&self) {
+        self.0.work.notify_one();
+        self.0.first.notify_one();
+    }
+
+    /// From now on this member keeps what it is asked, as if it did not lead.
+    pub(super) fn hold(&self) {
+        self.0.holding.store(true, Ordering::Release);
+    }
+
+    /// No longer.
+    pub(super) fn release(&self) {
+        self.0.holding.store(false, Ordering::Release);
+        self.0.work.notify_one();
+    }
+
+    /// Whether it does.
+    pub(super) fn is_holding(&self) -> bool {
+        self.0.holding.load(Ordering::Acquire)
+    }
+
+    /// Bytes that wait here.
+    pub(super) fn waiting_bytes(&self) -> usize {
+        self.0.lines.lock().bytes
+    }
+
+    /// Returns when there is something to pass on, and it may be. Cancel-safe; for one caller.
+    pub(super) async fn work(&self) {
+        loop {
+            {
+                let lines = self.0.lines.lock();
+                if !self.is_holding() && lines.barrier.is_none() && !lines.waiting.is_empty() {
+                    return;
+                }
+            }
+            self.0.work.notified().await;
+        }
+    }
+
+    /// A stream to a leader begins. If something is in doubt, its first proposal is one without
+    /// content, which has this number, and there is no [`Self::work`] until that is read.
+    pub(super) fn begin(&self) -> Option<u64> {
+        let mut lines = self.0.lines.lock();
+        let number = (!lines.sent.is_empty()).then(|| lines.number());
+        lines.barrier = number;
+        number
+    }
+
+    /// What goes next, each once: as `write` makes it of a number and a proposal, until that says
+    /// that it is enough.
+    pub(super) fn send(&self, mut write: impl FnMut(u64, &Proposal) -> bool) {
+        let mut lines = self.0.lines.lock();
+        while lines.barrier.is_none()
+            && let Some(line) = lines.waiting.pop_front()
+        {
+            let number = lines.number();
+            let more = write(number, &line.proposal);
+            lines.sent.insert(number, line);
+            if !more {
+                return;
+            }
+        }
+    }
+
+    /// A proposal of this life is applied, here; `receipt` makes what its proposer gets.
+    pub(super) fn told(&self, origin: Origin, receipt: impl FnOnce() -> Receipt) {
+        let mut lines = self.0.lines.lock();
+        if lines.barrier == Some(origin.number) {
+            lines.barrier = None;
+            lines.send_again(origin.number);
+            drop(lines);
+            return self.tell();
+        }
+        let Some(line) = lines.sent.remove(&origin.number) else { return };
+        let done = lines.forget(line);
+        drop(lines);
+        done(Ok(receipt()));
+        self.0.answered.notify_one();
+    }
+
+    /// The leader refused one of this life. False if that one was a barrier.
+    pub(super) fn refused(&self, number: u64, error: ProposeError) -> bool {
+        let mut lines = self.0.lines.lock();
+        let Some(line) = lines.sent.remove(&number) else {
+            return lines.barrier != Some(number);
+        };
+        let done = lines.forget(line);
+        drop(lines);
+        done(Err(error));
+        self.0.answered.notify_one();
+        true
+    }
+
+    /// This member leads, and has applied all of the terms before: nothing is in doubt.
+    pub(super) fn leads(&self) {
+        let mut lines = self.0.lines.lock();
+        lines.barrier = None;
+        lines.send_again(u64::MAX);
+    }
+
+    /// What a new leader proposes itself, in order; nothing while it passes leadership on.
+    pub(super) fn empty(&self) -> VecDeque<Line> {
+        let mut lines = self.0.lines.lock();
+        if self.is_holding() {
+            return VecDeque::new();
+        }
+        let waiting = std::mem::take(&mut lines.waiting);
+        let bytes: usize = waiting.iter().map(|line| line.proposal.bytes()).sum();
+        lines.bytes -= bytes;
+        waiting
+    }
+
+    /// A snapshot took the place of entries: nobody will ever know what became of what was sent.
+    pub(super) fn skipped(&self) {
+        let mut lines = self.0.lines.lock();
+        lines.barrier = None;
+        let sent = std::mem::take(&mut lines.sent);
+        let unknown: Vec<Done> = sent.into_values().map(|line| lines.forget(line)).collect();
+        drop(lines);
+        unknown.into_iter().for_each(|done| done(Err(ProposeError::OutcomeUnknown)));
+        self.tell();
+    }
+
+    /// Answers what has waited for too long; `leader` is who leads. Sleeps while nothing waits.
+    pub(super) async fn sweep(&self, leader: impl Fn() -> Option<String>) {
+        loop {
+            while self.0.lines.lock().count() == 0 {
+                self.0.first.notified().await;
+            }
+            tokio::time::sleep(SWEEP).await;
+            self.expire(&leader);
+        }
+    }
+
+    fn expire(&self, leader: impl Fn() -> Option<String>) {
+        let (patience, now) = (self.0.limits.patience, Instant::now());
+        let is_late = |line: &Line| now.duration_since(line.since) >= patience;
+        let (mut unsent, mut unknown) = (Vec::new(), Vec::new());
+        {
+            let mut lines = self.0.lines.lock();
+            while lines.waiting.front().is_some_and(is_late) {
+                if let Some(line) = lines.waiting.pop_front() {
+                    unsent.push(lines.forget(line));
+                }
+            }
+            while lines.sent.first_key_value().is_some_and(|(_, line)| is_late(line)) {
+                if let Some((_, line)) = lines.sent.pop_first() {
+                    unknown.push(lines.forget(line));
+                }
+            }
+        }
+        for done in unsent {
+            done(Err(ProposeError::NotLeader { leader: leader() }));
+        }
+        for done in unknown {
+            done(Err(ProposeError::NoQuorum { waited: patience }));
+        }
+        self.0.answered.notify_one();
+    }
+
+    /// Takes nothing any more; what is here has `grace` to be answered, then it is with what is
+    /// known of it. Whatever was held may go on now.
+    pub(super) async fn close(&self, grace: Duration) {
+        self.0.lines.lock().closed = true;
+        self.release();
+        let answered = async {
+            while self.0.lines.lock().count() > 0 {
+                self.0.answered.notified().await;
+            }
+        };
+        if tokio::time::timeout(grace, answered).await.is_err() {
+            tracing::warn!(bytes = self.waiting_bytes(), "stopping with requests unanswered");
+        }
+        let (unsent, unknown) = {
+            let mut lines = self.0.lines.lock();
+            lines.bytes = 0;
+            (std::mem::take(&mut lines.waiting), std::mem::take(&mut lines.sent))
+        };
+        for line in unsent {
+            (line.proposal.done)(Err(ProposeError::Stopping));
+        }
+        for line in unknown.into_values() {
+            (line.proposal.done)(Err(ProposeError::OutcomeUnknown));
+        }
+    }
+}
+
+/// How often what waits is looked at.
+const SWEEP: Duration = Duration::from_millis(100);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::raft::command::Command;
+    use std::sync::mpsc;
+
+    type Told = mpsc::Receiver<Result<(), ProposeError>>;
+
+    fn desk() -> Desk {
+        Desk::new(7, Limits { proposal_bytes: 10_000, waiting_bytes: 20_000, ..Limits::default() })
+    }
+
+    fn named(name: &str) -> Vec<Command> {
+        vec![Command::DeleteTopic { topic: name.to_owned() }]
+    }
+
+    fn ask(desk: &Desk, name: &str) -> Told {
+        let (tell, told) = mpsc::sync_channel(1);
+        desk.take(Proposal::of_commands(named(name), move |result| {
+            tell.send(result.map(drop)).unwrap();
+        }));
+        told
+    }
+
+    fn name(proposal: &Proposal) -> String {
+        match &proposal.commands[..] {
+            [Command::DeleteTopic { topic }] => topic.clone(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn sent(desk: &Desk) -> Vec<(u64, String)> {
+        let mut sent = Vec::new();
+        desk.send(|number, proposal| {
+            sent.push((number, name(proposal)));
+            true
+        });
+        sent
+    }
+
+    fn read_in_log(desk: &Desk, number: u64) {
+        let receipt = || Receipt {
+            store_timestamp: 0,
+            places: smallvec::SmallVec::new(),
+            outcomes: Vec::new(),
+            few: true,
+        };
+        desk.told(Origin { life: 7, number }, receipt);
+    }
+
+    fn own(pairs: &[(u64, &str)]) -> Vec<(u64, String)> {
+        pairs.iter().map(|(number, name)| (*number, (*name).to_owned())).collect()
+    }
+
+    #[test]
+    fn what_was_sent_is_answered_when_it_is_read_in_the_log_and_once() {
+        let desk = desk();
+        assert_eq!(desk.begin(), None, "nothing is in doubt");
+        let (a, b) = (ask(&desk, "a"), ask(&desk, "b"));
+        assert_eq!(sent(&desk), own(&[(1, "a"), (2, "b")]));
+        assert!(sent(&desk).is_empty());
+        read_in_log(&desk, 2);
+        assert!(b.recv().unwrap().is_ok() && a.try_recv().is_err());
+        read_in_log(&desk, 2);
+        read_in_log(&desk, 1);
+        assert!(a.recv().unwrap().is_ok());
+        assert_eq!(desk.waiting_bytes(), 0);
+    }
+
+    #[test]
+    fn behind_a_barrier_what_was_not_read_goes_again_in_order_and_before_all_that_came_later() {
+        let desk = desk();
+        let answers = ["a", "b", "c"].map(|name| ask(&desk, name));
+        assert_eq!(sent(&desk).len(), 3);
+        let d = ask(&desk, "d");
+        assert_eq!(desk.begin(), Some(4));
+        assert!(sent(&desk).is_empty(), "nothing overtakes what is in doubt");
+        read_in_log(&desk, 2);
+        assert!(answers[1].recv().unwrap().is_ok());
+        read_in_log(&desk, 4);
+        assert_eq!(sent(&desk), own(&[(5, "a"), (6, "c"), (7, "d")]));
+        assert!(d.try_recv().is_err());
+    }
+
+    #[test]
+    fn a_barrier_that_was_lost_with_its_stream_holds_nothing_up() {
+        let desk = desk();
+        let a = ask(&desk, "a");
+        sent(&desk);
+        assert_eq!(desk.begin(), Some(2));
+        assert_eq!(desk.begin(), Some(3));
+        read_in_log(&desk, 2);
+        assert!(sent(&desk).is_empty(), "of the former stream");
+        read_in_log(&desk, 3);
+        assert_eq!(sent(&desk), own(&[(4, "a")]));
+        read_in_log(&desk, 4);
+        assert!(a.recv().unwrap().is_ok());
+        assert_eq!(desk.begin(), None);
+    }
+
+    #[test]
+    fn a_new_leader_has_no_doubts_and_proposes_in_order() {
+        let desk = desk();
+        let _told = ["a", "b"].map(|name| ask(&desk, name));
+        sent(&desk);
+        ask(&desk, "c");
+        desk.begin();
+        desk.leads();
+        let names: Vec<String> = desk.empty().iter().map(|line| name(&line.proposal)).collect();
+        assert_eq!(names, ["a", "b", "c"]);
+        assert_eq!(desk.waiting_bytes(), 0);
+        ask(&desk, "d");
+        desk.hold();
+        assert!(desk.empty().is_empty(), "it is for the successor");
+    }
+
+    #[test]
+    fn refusals_are_told_and_a_refused_barrier_is_noticed() {
+        let desk = desk();
+        let a = ask(&desk, "a");
+        sent(&desk);
+        let full = || ProposeError::DiskFull { why: "full".to_owned() };
+        assert!(desk.refused(1, full()));
+        assert!(matches!(a.recv().unwrap(), Err(ProposeError::DiskFull { .. })));
+        assert!(desk.refused(1, full()), "nobody waits for it");
+        ask(&desk, "b");
+        sent(&desk);
+        let barrier = desk.begin().unwrap();
+        assert!(!desk.refused(barrier, full()));
+    }
+
+    #[test]
+    fn what_waits_is_bounded() {
+        let desk = desk();
+        let long = "t".repeat(9_000);
+        let fits = [ask(&desk, &long), ask(&desk, &long)];
+        let busy = ask(&desk, &long).recv().unwrap();
+        assert!(matches!(busy, Err(ProposeError::Busy { .. })), "{busy:?}");
+        let large = ask(&desk, &"t".repeat(10_001)).recv().unwrap();
+        assert!(matches!(large, Err(ProposeError::TooLarge { .. })), "{large:?}");
+        assert!(fits.iter().all(|told| told.try_recv().is_err()));
+        let many = Desk::new(7, Limits::default());
+        let told: Vec<Told> = (0..=LINES_MAX).map(|_| ask(&many, "t")).collect();
+        assert!(matches!(told[LINES_MAX].recv().unwrap(), Err(ProposeError::Busy { .. })));
+        assert!(told[..LINES_MAX].iter().all(|told| told.try_recv().is_err()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_too_long_is_told_what_is_known() {
+        let desk = desk();
+        let sweeper = desk.clone();
+        let swept = tokio::spawn(async move { sweeper.sweep(|| Some("n2".to_owned())).await });
+        let a = ask(&desk, "a");
+        sent(&desk);
+        let b = ask(&desk, "b");
+        tokio::time::sleep(Limits::default().patience + 2 * SWEEP).await;
+        assert!(matches!(a.recv().unwrap(), Err(ProposeError::NoQuorum { .. })));
+        let Err(ProposeError::NotLeader { leader }) = b.recv().unwrap() else { panic!() };
+        assert_eq!(leader.as_deref(), Some("n2"));
+        swept.abort();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_member_that_ends_answers_all() {
+        let desk = desk();
+        let a = ask(&desk, "a");
+        sent(&desk);
+        desk.hold();
+        let (b, closing) = (ask(&desk, "b"), desk.clone());
+        let closed = tokio::spawn(async move { closing.close(Duration::from_secs(1)).await });
+        desk.work().await;
+        assert_eq!(sent(&desk), own(&[(2, "b")]), "there is still time");
+        read_in_log(&desk, 2);
+        closed.await.unwrap();
+        assert!(b.recv().unwrap().is_ok());
+        assert!(matches!(a.recv().unwrap(), Err(ProposeError::OutcomeUnknown)));
+        assert!(matches!(ask(&desk, "c").recv().unwrap(), Err(ProposeError::Stopping)));
+    }
+
+    #[test]
+    fn of_what_a_snapshot_skipped_nobody_knows() {
+        let desk = desk();
+        let a = ask(&desk, "a");
+        sent(&desk);
+        let b = ask(&desk, "b");
+        desk.begin();
+        desk.skipped();
+        assert!(matches!(a.recv().unwrap(), Err(ProposeError::OutcomeUnknown)));
+        assert_eq!(sent(&desk), own(&[(3, "b")]));
+        assert!(b.try_recv().is_err());
+    }
+}

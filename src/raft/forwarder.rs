@@ -1,0 +1,167 @@
+//! Passes on what waits at the [`Desk`]: to the leader over one stream, or to this member's own
+//! proposer when it has become the leader.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Status, Streaming};
+
+use crate::ids::Term;
+use crate::raft::ProposeError;
+use crate::raft::forward::Desk;
+use crate::raft::forward_wire;
+use crate::raft::network::Network;
+use crate::raft::proposal::Proposal;
+use crate::raft::proposer::Proposer;
+use crate::raft::role::Role;
+use crate::raft::room::Room;
+use crate::raft::wire::proto;
+use crate::raft::wire_codec::tell_damage;
+
+/// Bytes of proposals after which a message is closed.
+const MESSAGE_BYTES: usize = 256 * 1024;
+/// Proposals after which a message is closed.
+const MESSAGE_PROPOSALS: usize = 1024;
+/// Messages that may wait for the connection.
+const MESSAGES: usize = 4;
+/// Before a lost stream is replaced.
+const AGAIN: Duration = Duration::from_millis(10);
+
+/// What passing on needs.
+pub(super) struct Forwarder {
+    /// What is passed on.
+    pub(super) desk: Desk,
+    /// To others.
+    pub(super) network: Network,
+    /// To this member, as a leader.
+    pub(super) proposer: Proposer,
+    /// Who leads.
+    pub(super) role: watch::Receiver<Role>,
+    /// What fits, if this member leads.
+    pub(super) room: Arc<Room>,
+}
+
+/// Why a stream is over.
+enum End {
+    /// Somebody else leads, or nobody.
+    Role,
+    /// It is lost, or its leader does not take part.
+    Lost(Status),
+}
+
+impl Forwarder {
+    /// Runs as long as its member.
+    pub(super) async fn run(mut self) {
+        let mut streams = 0;
+        loop {
+            let role = self.role.borrow_and_update().clone();
+            match role {
+                Role::Leader { .. } => self.propose().await,
+                Role::Follower { leader: Some(leader), term } => {
+                    tokio::select! {
+                        () = self.desk.work() => {}
+                        _ = self.role.changed() => continue,
+                    }
+                    streams += 1;
+                    if let End::Lost(status) = self.pass_on(&leader, term, streams).await {
+                        tell_damage(&leader, &status);
+                        tracing::debug!(leader, %term, %status, "cannot pass on");
+                        // A new leader is news enough not to wait.
+                        let _ = tokio::time::timeout(AGAIN, self.role.changed()).await;
+                    }
+                }
+                Role::Follower { leader: None, .. } => {
+                    if self.role.changed().await.is_err() {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Proposes what waits, until this member leads no more.
+    async fn propose(&mut self) {
+        self.desk.leads();
+        loop {
+            for line in self.desk.empty() {
+                match self.room.refusal(&line.proposal, self.proposer.waiting_bytes()) {
+                    Some(why) => (line.proposal.done)(Err(ProposeError::DiskFull { why })),
+                    None => self.proposer.propose_since(line.proposal, line.since),
+                }
+            }
+            tokio::select! {
+                () = self.desk.work() => {}
+                _ = self.role.changed() => return,
+            }
+        }
+    }
+
+    /// Passes on to `leader`, which leads `term`, as long as it does.
+    async fn pass_on(&mut self, leader: &str, term: Term, stream: u64) -> End {
+        let (send, requests) = mpsc::channel(MESSAGES);
+        let life = self.desk.life();
+        let request = || proto::ProposeRequest { term: term.0, life, stream, ..Default::default() };
+        let mut first = request();
+        let barrier = self.desk.begin();
+        if let Some(number) = barrier {
+            forward_wire::add(&mut first, number, &[], &[]);
+        }
+        // There is room: nothing was sent.
+        let _ = send.try_send(first);
+        let call = self.network.propose(leader, ReceiverStream::new(requests));
+        let mut refusals = tokio::select! {
+            called = call => match called {
+                Ok(refusals) => refusals,
+                Err(status) => return End::Lost(status),
+            },
+            _ = self.role.changed() => return End::Role,
+        };
+        loop {
+            let room = async {
+                self.desk.work().await;
+                send.reserve().await
+            };
+            // All branches are cancel-safe.
+            tokio::select! {
+                biased;
+                _ = self.role.changed() => return End::Role,
+                refused = next(&mut refusals) => match refused {
+                    Ok(refused) => if !self.answer(refused) {
+                        return End::Lost(Status::unavailable("the leader refused a barrier"));
+                    }
+                    Err(status) => return End::Lost(status),
+                },
+                room = room => match room {
+                    Ok(room) => room.send(fill(&self.desk, request())),
+                    Err(_) => return End::Lost(Status::unavailable("the connection is gone")),
+                },
+            }
+        }
+    }
+
+    /// False if a barrier was refused.
+    fn answer(&self, response: proto::ProposeResponse) -> bool {
+        let refused = response.refused.into_iter().map(forward_wire::to_refused);
+        refused.fold(true, |whole, (number, error)| self.desk.refused(number, error) && whole)
+    }
+}
+
+/// A message of what goes next.
+fn fill(desk: &Desk, mut request: proto::ProposeRequest) -> proto::ProposeRequest {
+    let mut bytes = 0;
+    desk.send(|number, proposal: &Proposal| {
+        forward_wire::add(&mut request, number, &proposal.messages, &proposal.commands);
+        bytes += proposal.bytes();
+        bytes < MESSAGE_BYTES && request.proposals.len() < MESSAGE_PROPOSALS
+    });
+    request
+}
+
+async fn next(
+    refusals: &mut Streaming<proto::ProposeResponse>,
+) -> Result<proto::ProposeResponse, Status> {
+    let next = refusals.message().await?;
+    next.ok_or_else(|| Status::unavailable("the leader takes no more over this stream"))
+}
