@@ -52,10 +52,10 @@ enum End {
 }
 
 impl Forwarder {
-    /// Runs as long as its member.
+    /// Runs as long as its member takes part in the group.
     pub(super) async fn run(mut self) {
         let mut streams = 0;
-        loop {
+        while self.role.has_changed().is_ok() {
             let role = self.role.borrow_and_update().clone();
             match role {
                 Role::Leader { .. } => self.propose().await,
@@ -72,11 +72,7 @@ impl Forwarder {
                         let _ = tokio::time::timeout(AGAIN, self.role.changed()).await;
                     }
                 }
-                Role::Follower { leader: None, .. } => {
-                    if self.role.changed().await.is_err() {
-                        return;
-                    }
-                }
+                Role::Follower { leader: None, .. } => drop(self.role.changed().await),
             }
         }
     }
