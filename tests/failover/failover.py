@@ -419,7 +419,10 @@ def main():
         faults = [f for f in faults if f not in need]
     for s in (signal.SIGTERM, signal.SIGINT):
         signal.signal(s, signal.default_int_handler)
-    good = [asyncio.run(one(fault, args)) for fault in faults]
+    try:
+        good = [asyncio.run(one(fault, args)) for fault in faults]
+    except KeyboardInterrupt:
+        return 130
     print(f"{sum(good)} passed, {len(good) - sum(good)} failed")
     return 0 if all(good) else 1
 
