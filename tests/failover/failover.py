@@ -317,7 +317,7 @@ class Run:
 
     async def round(self, number):
         """Breaks the leader, waits, mends it, waits. Returns the table's row, and whether all became well."""
-        await asyncio.sleep(random.uniform(0, 8))  # clients ask for routes every 30 s: not always at the same moment of that
+        await asyncio.sleep(random.uniform(0, 5))  # the next of the producers asks for routes at any moment of that
         leader = await self.leader()
         start = now()
         self.tell(f"round {number}: {FAULTS[self.fault].replace('leader', 'leader ' + leader, 1)}")

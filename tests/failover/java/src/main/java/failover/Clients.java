@@ -39,6 +39,8 @@ public final class Clients {
     static final String PLAIN = "FailoverPlain";
     static final String ORDERED = "FailoverOrdered";
     static final int KEYS = 12;
+    /** A client asks for routes every 30 s from its start: six producers, evenly over that time. */
+    static final long APART_MS = 5_000;
     /** What a send takes at most, retries and time-out included; nothing is under way longer. */
     static final long SEND_MS_MAX = 20_000;
 
@@ -51,13 +53,11 @@ public final class Clients {
         System.setOut(System.err);
         String names = args[0];
         int rate = Integer.parseInt(args[1]);
-        // Consumers first, some time between any two: each asks for routes every 30 s from its start.
         concurrent(names);
-        pause(2000);
         orderly(names);
         List<Thread> producers = new ArrayList<>();
         for (String name : new String[] {"sync-1", "async-1", "ordered-1", "sync-2", "async-2", "sync-3"}) {
-            pause(2000);
+            pause(APART_MS);
             DefaultMQProducer producer = new DefaultMQProducer("FailoverProducer-" + name);
             producer.setNamesrvAddr(names);
             producer.setInstanceName(name);
