@@ -61,16 +61,30 @@ impl Group {
         members
     }
 
-    /// Sends to one member after the other, until one has stored it: its number.
-    pub(super) async fn send(&self, caller: &Caller) -> usize {
+    /// Sends to one member after the other, until one says that it is stored.
+    pub(super) async fn send(&self, caller: &Caller) {
         let deadline = clock::now() + WITHIN;
         loop {
-            for (n, port) in self.listen.into_iter().enumerate() {
+            for port in self.listen {
                 if caller.try_send(port, "T").await.is_ok_and(|answer| answer.code == 0) {
-                    return n;
+                    return;
                 }
             }
             assert!(clock::now() < deadline, "nobody stores");
+        }
+    }
+
+    /// The one that says of itself that it leads: its number. Who stores a message may have passed
+    /// it on.
+    pub(super) async fn leader(&self, caller: &Caller) -> usize {
+        let deadline = clock::now() + WITHIN;
+        loop {
+            for (n, port) in self.listen.into_iter().enumerate() {
+                if caller.leader_by(port).await == Some(format!("n{n}")) {
+                    return n;
+                }
+            }
+            assert!(clock::now() < deadline, "nobody leads");
         }
     }
 }
@@ -125,12 +139,14 @@ async fn members_that_disagree_refuse_each_other_with_both_values_and_the_others
 async fn a_leader_that_is_told_to_stop_hands_over() {
     let (group, caller) = (Group::new(), Caller::new());
     let mut members = group.start_all().map(Some);
-    let leader = group.send(&caller).await;
+    group.send(&caller).await;
+    let leader = group.leader(&caller).await;
     let stopping = members[leader].take().unwrap();
     stopping.terminate();
     let ended = stopping.end();
     ended.assert_in_peace();
-    let next = group.send(&caller).await;
+    group.send(&caller).await;
+    let next = group.leader(&caller).await;
     let handed_over = format!("handed leadership over heir=\"n{next}\"");
     assert!(ended.err.iter().any(|line| line.contains(&handed_over)), "{ended:#?}");
     members.into_iter().flatten().for_each(end);

@@ -25,7 +25,7 @@ use rmq::{
     clock,
     net::{CallError, Client, ClientOptions},
     protocol::{
-        bodies::{self, TopicRouteData},
+        bodies::{self, KVTable, TopicRouteData},
         codes::RequestCode,
         command::RemotingCommand,
         headers::offset::OffsetAnswer,
@@ -256,6 +256,13 @@ impl Caller {
             }
             assert!(clock::now() < deadline, "{topic} has no leader at {name_server}");
         }
+    }
+
+    /// Name of the member that leads, as the one at `port` has it; `none` when it knows none.
+    async fn leader_by(&self, port: u16) -> Option<String> {
+        let request = RemotingCommand::request(RequestCode::GET_BROKER_RUNTIME_INFO);
+        let answer = self.0.call(&loopback(port).to_string(), request, WITHIN).await.ok()?;
+        bodies::decode::<KVTable>(&answer.body).ok()?.table.remove("raftLeader")
     }
 
     async fn try_send(&self, port: u16, topic: &str) -> Result<RemotingCommand, CallError> {
