@@ -9,8 +9,9 @@ use crate::raft::Role;
 /// those who retry during one are who this is for. Beyond it there is nobody to pass them on to.
 const LEADERLESS_MAX: Duration = Duration::from_secs(3);
 /// How long a member must have run. Consumers ask any address of a topic's route who else is in
-/// their group, and share the queues among those. They send heartbeats each 30 s, so before that a
-/// member knows only some, and each of them would take queues that others consume.
+/// their group, and share the queues among those. They look for new members each 30 s and send them
+/// heartbeats a second later (Java's and Go's clients): before that a member knows only some, and
+/// each of these would take queues that others consume.
 const CONSUMERS_KNOWN_AFTER: Duration = Duration::from_secs(40);
 
 /// Whether writes may be sent to a member.

@@ -64,7 +64,8 @@ pub(super) const KEYS: &[Key] = &[
         "",
         "routes of a group with several members have a second, write-only entry, `brokerName~1`, \
          with the address of a follower that passes writes on to the leader: a producer's retry \
-         goes there when the leader is gone; not for ordered, FIFO, retry and system topics",
+         goes there when the leader is gone; not for ordered, FIFO, retry and system topics \
+         (not in RocketMQ)",
     )
     .dynamic(),
     key("enableControllerInNamesrv", Kind::Bool, "false", "", "run a controller")

@@ -37,7 +37,8 @@ fn slot_of(table: &RouteTable, topic: &str) -> Option<String> {
 #[test]
 fn behind_a_slot_stands_the_first_follower_that_takes_writes_or_else_the_leader() {
     // (broker id, takes writes), the id behind the slot
-    let rows: &[(&[(u64, bool)], Option<u64>)] = &[
+    type Row = (&'static [(u64, bool)], Option<u64>);
+    let rows: [Row; 8] = [
         (&[(0, true), (2, true), (3, true)], Some(2)),
         (&[(0, true), (2, false), (3, true)], Some(3)),
         (&[(0, false), (2, false), (3, true)], Some(3)),
@@ -49,9 +50,8 @@ fn behind_a_slot_stands_the_first_follower_that_takes_writes_or_else_the_leader(
     ];
     for (members, want) in rows {
         let mut net = Net::new();
-        for (id, takes_writes) in *members {
-            let takes_writes = *takes_writes;
-            net.enter(&Registration { takes_writes, ..raft(*id, 100 + *id as u16, 5, &["T"]) });
+        for &(id, takes_writes) in members {
+            net.enter(&Registration { takes_writes, ..raft(id, 100 + id as u16, 5, &["T"]) });
         }
         let want = want.map(|id| format!("h:{}", 100 + id));
         assert_eq!(address(&net.table.groups["G"]).map(ToString::to_string), want, "{members:?}");
@@ -182,7 +182,7 @@ proptest! {
             }
             let now = net.table.route_of("T", None, Slots::Shown).unwrap().queue_datas;
             prop_assert_eq!(&now, &queues);
-            let want = takers.first().map_or("h:1".to_owned(), |port| format!("h:{port}"));
+            let want = format!("h:{}", takers.first().unwrap_or(&1));
             prop_assert_eq!(slot_of(&net.table, "T"), Some(want));
         }
     }
