@@ -11,6 +11,7 @@ use std::{
 use rmq::{
     broker::{
         announcement::{Announcement, Registrant},
+        ingress::Ingress,
         registration::{Announcements, Registration, RegistrationOptions},
         topics::plain,
     },
@@ -56,6 +57,7 @@ fn is(id: u64, term: u64, counter: i64, topics: &[&str]) -> Option<Arc<Announcem
         changed_ms: 1,
         topics: topics.iter().map(|name| ((*name).into(), Arc::new(plain(name, 4, 6)))).collect(),
         permission: 6,
+        ingress: Ingress::Closed,
     }))
 }
 
@@ -151,6 +153,31 @@ async fn every_name_server_follows_roles_and_topics_and_hears_the_goodbye() {
     for address in &addresses {
         route_until(&client, address, "T", missing).await;
     }
+}
+
+#[tokio::test]
+async fn a_follower_that_takes_writes_stands_behind_its_groups_slot_at_once() {
+    let running = name_server(free_port());
+    let address = running.addresses()[0].to_string();
+    let client = Client::new(ClientOptions::default());
+    let (_n0, by_n0) = watch::channel(leads(3, 1, &["T"]));
+    let (n1, by_n1) = watch::channel(is(2, 3, 1, &["T"]));
+    let _leader = register(std::slice::from_ref(&address), 1, &by_n0);
+    let follower = register(std::slice::from_ref(&address), 3, &by_n1);
+    let none = [(0, 1), (2, 3)];
+    route_until(&client, &address, "T", has(&none)).await;
+    let open = |announcement: Option<Arc<Announcement>>| {
+        let announcement = Announcement::clone(announcement.as_ref().unwrap());
+        Some(Arc::new(Announcement { ingress: Ingress::Open, ..announcement }))
+    };
+    n1.send_replace(open(is(2, 3, 1, &["T"])));
+    route_until(&client, &address, "T", has(&[(0, 1), (2, 3), (0, 3)])).await;
+    n1.send_replace(is(2, 3, 1, &["T"]));
+    route_until(&client, &address, "T", has(&none)).await;
+    n1.send_replace(open(is(2, 4, 1, &["T"])));
+    route_until(&client, &address, "T", has(&[(0, 1), (2, 3), (0, 3)])).await;
+    follower.stop().await;
+    route_until(&client, &address, "T", has(&[(0, 1)])).await;
 }
 
 #[tokio::test]

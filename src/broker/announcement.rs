@@ -7,7 +7,7 @@ use std::{
 
 use bytes::Bytes;
 
-use super::topics;
+use super::{ingress::Ingress, topics};
 use crate::{
     ids::{BrokerId, LEADER_BROKER_ID, Term},
     protocol::{
@@ -25,6 +25,8 @@ const TOPICS_COMPLETE: &str = "topicsComplete";
 /// Ext field: the answer shall say, in the field of the same name, whether the broker is known on
 /// this connection. RocketMQ's name servers ignore it and answer success in any case.
 const TELL_ENTERED: &str = "tellEntered";
+/// Ext field of a broker that takes writes whoever leads. Only name servers of ours know it.
+const TAKES_WRITES: &str = "takesWrites";
 /// Silence after which a name server forgets this broker. Ten heartbeats.
 const SILENCE_MAX_MS: i64 = 10_000;
 
@@ -56,6 +58,9 @@ pub struct Announcement {
     pub topics: Topics,
     /// What the broker allows of their permissions.
     pub permission: u32,
+    /// Whether writes may be sent to it whoever leads. No part of the role: a name server of ours is
+    /// told of a change at once, and without any topic.
+    pub ingress: Ingress,
 }
 
 impl Announcement {
@@ -108,7 +113,11 @@ impl Announcement {
             body_crc32: i32::try_from(message::body_crc(&body)).unwrap_or(0),
             zone_name: None,
         };
-        header.request().with_field(TELL_ENTERED, true).with_body(body)
+        let request = header.request().with_field(TELL_ENTERED, true).with_body(body);
+        match self.ingress {
+            Ingress::Open => request.with_field(TAKES_WRITES, true),
+            Ingress::Closed => request,
+        }
     }
 
     fn body<'a>(&self, topics: impl Iterator<Item = &'a Arc<Topic>>) -> Bytes {
@@ -230,6 +239,7 @@ mod tests {
             changed_ms: 1_795_224_858_244,
             topics: topics.into_iter().map(named).collect(),
             permission: perm::READ | perm::WRITE,
+            ingress: Ingress::Closed,
         }
     }
 
@@ -259,6 +269,8 @@ mod tests {
         let first = announcement([a.clone()]);
         let late = Announcement { term: Term(8), ..announcement([a.clone(), b.clone()]) };
         assert_eq!(late.changes_since(&first), None, "another role");
+        let open = Announcement { ingress: Ingress::Open, ..told.clone() };
+        assert_eq!(open.changes_since(&told), Some(Vec::new()), "no topic for that");
         let read_only = Announcement { permission: perm::READ, ..announcement([a, b]) };
         assert_eq!(read_only.changes_since(&first), None, "another permission");
     }
@@ -310,6 +322,11 @@ mod tests {
             ("topicsComplete", "true"),
         ];
         assert_eq!(fields, BTreeMap::from(want));
+
+        let open = Announcement { ingress: Ingress::Open, ..announcement };
+        for request in [open.request(&registrant()), open.changes(&registrant(), &[])] {
+            assert_eq!(request.ext.get("takesWrites"), Some("true"));
+        }
     }
 
     #[test]

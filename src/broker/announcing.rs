@@ -16,12 +16,16 @@ use tracing::{debug, info, warn};
 use super::{
     Broker,
     announcement::{Announcement, broker_id},
+    ingress::{Ingress, IngressWatch},
     registration::{Announcements, Progress},
 };
-use crate::raft::{
-    Role,
-    command::{Command, Topic},
-    tables::Tables,
+use crate::{
+    clock,
+    raft::{
+        Role,
+        command::{Command, Topic},
+        tables::Tables,
+    },
 };
 
 /// How late a change of topics is noticed that nobody has pointed out.
@@ -89,17 +93,23 @@ impl Announcer {
 }
 
 /// Announces until the group ends: a role at once, topics when somebody waits for that or at the
-/// next look.
+/// next look, as is whether this member takes writes.
 pub async fn run(broker: Arc<Broker>, place: Place) {
     let mut roles = broker.group.watch_role();
-    let mut seen = None;
+    let mut ingress_watch = IngressWatch::new(place.members, clock::now());
+    let (mut seen, mut ingress_seen) = (None, Ingress::Closed);
     loop {
         let role = roles.borrow_and_update().clone();
         let tables = broker.tables();
         let version = (tables.topics_version(), tables.settings_version());
-        if seen.as_ref() != Some(&(role.clone(), version)) {
+        let ingress = ingress_watch.look(&role, clock::now());
+        if ingress_seen != ingress {
+            debug!(?ingress, "writes of clients that do not find the leader");
+            ingress_seen = ingress;
+        }
+        if seen.as_ref() != Some(&(role.clone(), version, ingress)) {
             let permission = broker.settings.policy(&tables).permission;
-            let next = announcement(&role, place, &tables, permission);
+            let next = announcement(&role, place, &tables, permission, ingress);
             broker.announcer.announcements.send_if_modified(|current| {
                 let different = current.as_deref() != next.as_ref();
                 if different {
@@ -107,7 +117,7 @@ pub async fn run(broker: Arc<Broker>, place: Place) {
                 }
                 different
             });
-            seen = Some((role, version));
+            seen = Some((role, version, ingress));
         }
         // All cancel-safe.
         tokio::select! {
@@ -151,6 +161,7 @@ pub fn announcement(
     place: Place,
     tables: &Tables,
     permission: u32,
+    ingress: Ingress,
 ) -> Option<Announcement> {
     let term = role.term();
     let broker_id = broker_id(role.is_leader(), term, place.index, place.members)?;
@@ -161,6 +172,7 @@ pub fn announcement(
         changed_ms: tables.topics_version().at_ms.max(tables.settings_version().at_ms),
         topics: tables.all_topics(),
         permission,
+        ingress,
     })
 }
 
@@ -202,23 +214,23 @@ mod tests {
         let tables = tables(&["T", "U"]);
         let leader = Role::Leader { term: Term(3) };
         let follower = Role::Follower { term: Term(3), leader: Some("n0".into()) };
-        let of = |role: &Role| announcement(role, PLACE, &tables, 6).unwrap();
+        let of = |role: &Role| announcement(role, PLACE, &tables, 6, Ingress::Closed).unwrap();
         let (leading, following) = (of(&leader), of(&follower));
         assert_eq!((leading.broker_id, following.broker_id), (BrokerId(0), BrokerId(2)));
         assert_eq!((leading.counter, leading.changed_ms), (2, 1));
         assert_eq!(leading.topics, following.topics);
         let nothing = Role::Follower { term: Term(0), leader: None };
-        assert_eq!(announcement(&nothing, PLACE, &tables, 6), None);
+        assert_eq!(announcement(&nothing, PLACE, &tables, 6, Ingress::Closed), None);
     }
 
     #[test]
     fn a_changed_permission_is_another_version() {
         let mut tables = tables(&["T"]);
         let leader = Role::Leader { term: Term(3) };
-        let before = announcement(&leader, PLACE, &tables, 6).unwrap();
+        let before = announcement(&leader, PLACE, &tables, 6, Ingress::Closed).unwrap();
         let setting = Command::PutSetting { key: "brokerPermission".into(), value: "4".into() };
         tables.apply(setting, 9);
-        let after = announcement(&leader, PLACE, &tables, 4).unwrap();
+        let after = announcement(&leader, PLACE, &tables, 4, Ingress::Closed).unwrap();
         assert!(after.counter > before.counter);
         assert_eq!(after.permission, 4);
         assert_eq!(after.changes_since(&before), None);

@@ -20,6 +20,7 @@ pub mod error;
 pub mod groups;
 pub mod handlers;
 pub mod hold;
+pub mod ingress;
 pub mod members;
 mod observed;
 pub mod offset_commits;

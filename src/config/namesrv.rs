@@ -46,6 +46,8 @@ pub struct NamesrvPolicy {
     pub topic_list: bool,
     /// `deleteTopicWithBrokerRegistration`: a topic missing from a registration is removed.
     pub delete_topics_with_registration: bool,
+    /// `ingressSlots`: routes have a write-only entry for another member of a group.
+    pub ingress_slots: bool,
 }
 
 impl NamesrvConfig {
@@ -77,6 +79,7 @@ impl NamesrvPolicy {
             all_topic_list: s.bool("enableAllTopicList"),
             topic_list: s.bool("enableTopicList"),
             delete_topics_with_registration: s.bool("deleteTopicWithBrokerRegistration"),
+            ingress_slots: s.bool("ingressSlots"),
         }
     }
 }

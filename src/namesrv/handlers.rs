@@ -24,7 +24,8 @@ type Answer = Result<RemotingCommand, Refusal>;
 
 /// GET_BROKER_CLUSTER_INFO. Keys are quoted, unlike Java's: all readers take that, and `jq` needs it.
 pub(super) fn cluster_info(server: &NameServer) -> RemotingCommand {
-    let info = server.state.lock().table.cluster_info();
+    let slots = server.slots();
+    let info = server.state.lock().table.cluster_info(slots);
     success().with_body(bodies::encode(&info))
 }
 
@@ -143,6 +144,7 @@ fn queues(data: &QueueData) -> (Arc<str>, Queues) {
         write: data.write_queue_nums,
         perm: data.perm,
         sys_flag: data.topic_sys_flag,
+        ordered: true, // not said: a broker's registration of another version will
     };
     (Arc::from(data.broker_name.as_str()), queues)
 }

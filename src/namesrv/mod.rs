@@ -5,7 +5,7 @@
 //! the KV configuration and changed settings alone are stored.
 //!
 //! ```text
-//! bytes -> net -> dispatch -> handlers -> route_table (changes) | routes (views) | kv_config
+//! bytes -> net -> dispatch -> handlers -> route_table (changes) | routes, slots (views) | kv_config
 //! ```
 
 pub mod counters;
@@ -23,6 +23,7 @@ pub mod route_request;
 pub mod route_table;
 pub mod routes;
 pub mod settings;
+pub mod slots;
 pub mod start;
 pub mod topic_table;
 

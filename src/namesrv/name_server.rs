@@ -18,13 +18,14 @@ use super::{
     counters::Counters,
     error::Refusal,
     held_routes::{Held, HeldRoutes},
-    kv_config::KvStore,
+    kv_config::{KvStore, ORDER_TOPIC_CONFIG},
     readiness::{Patience, Readiness},
     registration::Channel,
     route_request::RouteRequest,
     route_table::{Departed, RouteTable},
     routes::Prospect,
     settings::{Settings, Switches},
+    slots::Slots,
 };
 use crate::{
     clock,
@@ -229,11 +230,13 @@ impl NameServer {
     }
 
     fn route_answer(&self, state: &State, request: &RouteRequest, now: Instant) -> RemotingCommand {
-        let order = self.switches().order_messages.then(|| self.kv.current());
-        match state.table.route_of(&request.topic, request.zone.as_deref()) {
+        let kv = self.kv.current();
+        let ordered = kv.get(ORDER_TOPIC_CONFIG, &request.topic).is_some();
+        let slots = if ordered { Slots::Hidden } else { self.slots() };
+        match state.table.route_of(&request.topic, request.zone.as_deref(), slots) {
             Some(route) => {
                 self.counters.routes_found.increment();
-                request.answer(route, order.as_deref())
+                request.answer(route, self.switches().order_messages.then_some(&*kv))
             }
             None if now < state.readiness.ready_at() => {
                 self.counters.routes_not_ready.increment();
@@ -248,6 +251,10 @@ impl NameServer {
 
     pub(super) fn switches(&self) -> Switches {
         self.settings.switches()
+    }
+
+    pub(super) fn slots(&self) -> Slots {
+        if self.switches().ingress_slots { Slots::Shown } else { Slots::Hidden }
     }
 }
 

@@ -33,6 +33,9 @@ pub struct Registration {
     pub extent: Extent,
     /// `enableActingMaster`; absent from brokers before 5.x.
     pub acting_master: Option<bool>,
+    /// Whether it takes writes, be it only to pass them on to the leader (`takesWrites=true`, sent by
+    /// our brokers): then it can stand behind the group's ingress slot.
+    pub takes_writes: bool,
     /// Zone of the broker, for clients that ask for their own zone only.
     pub zone: Option<Arc<str>>,
     /// Silence after which the broker is gone.
@@ -70,4 +73,7 @@ pub struct Queues {
     pub perm: u32,
     /// `topicSysFlag`: bit 0 unit topic, bit 1 subscribed from a unit.
     pub sys_flag: i32,
+    /// Its messages have an order (`order`, or `message.type` is `FIFO`), or nobody said that they
+    /// have none: it stays out of ingress slots.
+    pub ordered: bool,
 }

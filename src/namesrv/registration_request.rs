@@ -11,7 +11,7 @@ use super::{
     registration::{BROKER_SILENCE_MAX, Extent, Queues, Registration, TopicEntry},
 };
 use crate::protocol::{
-    bodies::{self, DataVersion, RegisterBrokerBody, TopicConfigTable},
+    bodies::{self, DataVersion, RegisterBrokerBody, TopicConfig, TopicConfigTable},
     command::RemotingCommand,
     frame::FRAME_BYTES_MAX,
     headers::namesrv::RegisterBroker,
@@ -22,6 +22,10 @@ use flate2::read::ZlibDecoder;
 /// Ext field of our brokers. True: the registration holds all topics, what is not in it does not
 /// exist. False: it holds those that have changed since the last one.
 pub const TOPICS_COMPLETE: &str = "topicsComplete";
+/// Ext field of our brokers. True: the broker takes writes, whoever leads its group.
+pub const TAKES_WRITES: &str = "takesWrites";
+/// Attribute of topics, and its value for those whose messages have an order.
+const MESSAGE_TYPE: (&str, &str) = ("message.type", "FIFO");
 /// Most bytes of an unpacked body: those of the largest frame, so that packing gets nobody much
 /// more memory than plain JSON does. It is room for some 400,000 topics.
 const UNPACKED_BYTES_MAX: u64 = FRAME_BYTES_MAX as u64;
@@ -72,6 +76,7 @@ pub fn parse(request: &RemotingCommand) -> Result<Parsed, Refusal> {
         topics,
         extent,
         acting_master: header.enable_acting_master,
+        takes_writes: request.ext.optional::<bool>(TAKES_WRITES)?.unwrap_or(false),
         zone: zone.map(Arc::from),
         silence_max: silence_max(header.heartbeat_timeout_millis),
     };
@@ -111,9 +116,15 @@ fn body(request: &RemotingCommand, compressed: bool) -> Result<Body, Refusal> {
             write: config.write_queue_nums,
             perm: config.perm,
             sys_flag: config.topic_sys_flag,
+            ordered: is_ordered(&config),
         },
     });
     Ok(Body { version: table.data_version, topics: topics.collect() })
+}
+
+fn is_ordered(config: &TopicConfig) -> bool {
+    let (key, fifo) = MESSAGE_TYPE;
+    config.order || config.attributes.get(key).is_some_and(|value| value == fifo)
 }
 
 /// Body B: version, number of topics, topics; what follows is not needed.
@@ -130,7 +141,8 @@ fn unpack(packed: &[u8]) -> Result<Body, Refusal> {
     Ok(Body { version, topics })
 }
 
-/// `topicName readQueues writeQueues perm filterType[ {attributes}]`.
+/// `topicName readQueues writeQueues perm filterType[ {attributes}]`: whether the topic is ordered is
+/// not in it.
 fn topic_text(text: &str) -> Result<TopicEntry, Refusal> {
     let mut words = text.split(' ');
     let topic = words.next().unwrap_or_default();
@@ -138,7 +150,7 @@ fn topic_text(text: &str) -> Result<TopicEntry, Refusal> {
     match (number(), number(), number()) {
         (Some(read), Some(write), Some(perm)) => Ok(TopicEntry {
             topic: Arc::from(topic),
-            queues: Queues { read, write, perm, sys_flag: 0 },
+            queues: Queues { read, write, perm, sys_flag: 0, ordered: true },
         }),
         _ => Err(Refusal::BadBody(format!("topic {topic}"))),
     }
@@ -187,7 +199,7 @@ mod tests {
     }
 
     fn queues(read: u32, write: u32, perm: u32) -> Queues {
-        Queues { read, write, perm, sys_flag: 0 }
+        Queues { read, write, perm, sys_flag: 0, ordered: false }
     }
 
     #[test]
@@ -237,6 +249,28 @@ mod tests {
         }
     }
 
+    #[test]
+    fn ordered_topics_and_brokers_that_take_writes_say_so() {
+        let rows = [
+            (r#""order":false"#, false),
+            (r#""order":true"#, true),
+            (r#""attributes":{"message.type":"FIFO"}"#, true),
+            (r#""attributes":{"message.type":"NORMAL"},"order":true"#, true),
+            (r#""attributes":{"message.type":"NORMAL"}"#, false),
+        ];
+        for (said, ordered) in rows {
+            let table = format!(r#"{{"topicConfigTable":{{"T":{{{said}}}}}}}"#);
+            let body = format!(r#"{{"topicConfigSerializeWrapper":{table}}}"#);
+            let parsed = parse(&request(body)).unwrap();
+            assert_eq!(parsed.registration.topics[0].queues.ordered, ordered, "{said}");
+        }
+        for (said, takes_writes) in [("true", true), ("false", false)] {
+            let parsed = parse(&request("").with_field(TAKES_WRITES, said)).unwrap();
+            assert_eq!(parsed.registration.takes_writes, takes_writes);
+        }
+        assert!(!parse(&request("")).unwrap().registration.takes_writes);
+    }
+
     fn packed(texts: &[&str], count: i32) -> Vec<u8> {
         let mut encoder = ZlibEncoder::new(Vec::new(), Compression::default());
         for (n, text) in texts.iter().enumerate() {
@@ -258,7 +292,8 @@ mod tests {
         let parsed = parse(&request(good.clone()).with_field("compressed", true)).unwrap();
         let topics: Vec<_> =
             parsed.registration.topics.iter().map(|t| (&*t.topic, t.queues)).collect();
-        assert_eq!(topics, [("T", queues(4, 4, 6)), ("U", queues(1, 2, 4))]);
+        let unsaid = |queues| Queues { ordered: true, ..queues };
+        assert_eq!(topics, [("T", unsaid(queues(4, 4, 6))), ("U", unsaid(queues(1, 2, 4)))]);
         assert_eq!(parsed.registration.version.timestamp, 3);
 
         let bad = [

@@ -31,7 +31,7 @@ pub const TOPIC_PAIRS_MAX: usize = 2_000_000;
 /// that reconnects first does not get its place back, short enough for a group that was wiped.
 const TERM_KEPT: Duration = Duration::from_secs(5);
 /// Broker id of the one that takes writes.
-const LEADER: u64 = 0;
+pub(super) const LEADER: u64 = 0;
 
 /// Broker groups, their live members and their topics.
 #[derive(Debug, Default)]
@@ -58,6 +58,7 @@ pub(super) struct Group {
 #[derive(Debug)]
 pub(super) struct Member {
     pub(super) address: Arc<str>,
+    pub(super) takes_writes: bool,
     ha_address: Arc<str>,
     version: DataVersion,
     channel: Channel,
@@ -477,6 +478,7 @@ impl Member {
     fn new(registration: &Registration, channel: Channel, now: Instant) -> Self {
         Self {
             address: Arc::clone(&registration.address),
+            takes_writes: registration.takes_writes,
             ha_address: Arc::clone(&registration.ha_address),
             version: registration.version,
             channel,
@@ -495,4 +497,4 @@ impl Retired {
 #[cfg(test)]
 mod properties;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

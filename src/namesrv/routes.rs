@@ -9,6 +9,7 @@ use std::{
 use super::{
     registration::Queues,
     route_table::{Group, RouteTable},
+    slots::{self, Slots},
 };
 use crate::protocol::bodies::{
     BrokerData, BrokerMemberGroup, ClusterInfo, QueueData, TopicList, TopicRouteData,
@@ -31,14 +32,28 @@ pub enum Prospect {
 
 impl RouteTable {
     /// Who serves `topic`; `None` if nobody does. With `zone`, groups of other zones are left out,
-    /// unless they have no leader.
-    pub fn route_of(&self, topic: &str, zone: Option<&str>) -> Option<TopicRouteData> {
-        let mut route = TopicRouteData::default();
+    /// unless they have no leader. Slots come last: tools take the first entry for the topic's.
+    pub fn route_of(
+        &self,
+        topic: &str,
+        zone: Option<&str>,
+        slots: Slots,
+    ) -> Option<TopicRouteData> {
+        let (mut route, mut of_slots) = (TopicRouteData::default(), Vec::new());
         for (name, group, queues) in self.serving(topic) {
             if zone.is_none_or(|zone| group.is_for_zone(zone)) {
                 route.broker_datas.push(group.broker_data(name));
                 route.queue_datas.push(queues.queue_data(name));
+                if slots::serves(topic, queues, name, &group.cluster)
+                    && let Some(slot) = self.slot(name, group, slots)
+                {
+                    of_slots.push((slot, slots::queue_data(name, queues)));
+                }
             }
+        }
+        for (slot, queues) in of_slots {
+            route.broker_datas.push(slot);
+            route.queue_datas.push(queues);
         }
         (!route.queue_datas.is_empty()).then_some(route)
     }
@@ -57,13 +72,17 @@ impl RouteTable {
         until.map_or(Prospect::Settled, |until| Prospect::Electing { until })
     }
 
-    /// All clusters and broker groups.
-    pub fn cluster_info(&self) -> ClusterInfo {
+    /// All clusters and broker groups. Slots can be looked up by the names that routes give them, but
+    /// are in no cluster: nobody lists, counts or administers them.
+    pub fn cluster_info(&self, slots: Slots) -> ClusterInfo {
         let mut info = ClusterInfo::default();
         for (name, group) in &self.groups {
             let cluster = info.cluster_addr_table.entry(group.cluster.to_string()).or_default();
             cluster.insert(name.to_string());
             info.broker_addr_table.insert(name.to_string(), group.broker_data(name));
+            if let Some(slot) = self.slot(name, group, slots) {
+                info.broker_addr_table.insert(slot.broker_name.clone(), slot);
+            }
         }
         info
     }
@@ -103,6 +122,15 @@ impl RouteTable {
         TopicList {
             broker_addr: members.next().map(|member| member.address.to_string()),
             ..topic_list(clusters.into_iter().chain(self.groups.keys()))
+        }
+    }
+
+    /// The slot of a group, unless a group has that name.
+    fn slot(&self, name: &str, group: &Group, slots: Slots) -> Option<BrokerData> {
+        match slots {
+            Slots::Shown => slots::broker_data(name, group)
+                .filter(|slot| !self.groups.contains_key(slot.broker_name.as_str())),
+            Slots::Hidden => None,
         }
     }
 

@@ -23,6 +23,8 @@ pub struct Switches {
     pub order_messages: bool,
     /// `returnOrderTopicConfigToBroker`: registrations are answered with the ordered topics.
     pub return_order_config: bool,
+    /// `ingressSlots`: routes have a write-only entry for another member of a group.
+    pub ingress_slots: bool,
 }
 
 impl Switches {

@@ -170,6 +170,7 @@ fn current(config: &NamesrvConfig) -> Current {
         topic_list: policy.topic_list,
         order_messages: policy.order_messages,
         return_order_config: policy.return_order_config,
+        ingress_slots: policy.ingress_slots,
     };
     Current { switches, properties: config.settings.to_properties() }
 }

@@ -217,6 +217,43 @@ async fn a_dead_leader_is_never_told_and_its_successor_is_waited_for() {
 }
 
 #[tokio::test]
+async fn a_slot_moves_when_its_members_connection_closes_and_can_be_switched_off() {
+    let (site, asking) = (Site::start(), client());
+    let members = [client(), client(), client()];
+    for (client, (id, port)) in members.iter().zip([(0, 1), (2, 2), (3, 3)]) {
+        let registration = registration(id, port, 5, &["T", "U"]).with_field("takesWrites", true);
+        site.ask(client, registration).await;
+    }
+    // The brokers of a topic, and what is behind id 0 of the last one.
+    let last = async |topic| {
+        let answer = site.ask(&asking, route_request(topic)).await;
+        let route: TopicRouteData = bodies::decode(&answer.body).unwrap();
+        let brokers = route.broker_datas.len();
+        (brokers, route.broker_datas.last().unwrap().broker_addrs[&0].clone())
+    };
+    let slot_at = |port: u16| (2, format!("127.0.0.1:{port}"));
+    let none = (1, "127.0.0.1:1".to_owned());
+    assert_eq!(last("T").await, slot_at(2));
+    let [_leader, first, second] = members;
+    for (gone, live, next) in [(first, 2, slot_at(3)), (second, 1, slot_at(1))] {
+        drop(gone); // kill -9: the kernel closes the connection
+        while site.running.gauges().brokers > live {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(last("T").await, next);
+    }
+    let order = RemotingCommand::request(RequestCode::PUT_KV_CONFIG)
+        .with_field("namespace", "ORDER_TOPIC_CONFIG")
+        .with_field("key", "U")
+        .with_field("value", "RaftNode00:4");
+    assert_eq!(site.ask(&asking, order).await.code, 0);
+    assert_eq!((last("U").await, last("T").await), (none.clone(), slot_at(1)));
+    let set = RemotingCommand::request(RequestCode::UPDATE_NAMESRV_CONFIG);
+    assert_eq!(site.ask(&asking, set.with_body("ingressSlots=false\n")).await.code, 0);
+    assert_eq!(last("T").await, none);
+}
+
+#[tokio::test]
 async fn kv_configuration_survives_a_restart_and_a_stop_answers_what_waits() {
     let (site, client) = (Site::start(), client());
     let [put, _] = golden("namesrv-put-kv");

@@ -130,7 +130,7 @@ impl TopicTable {
 mod tests {
     use super::*;
 
-    const QUEUES: Queues = Queues { read: 4, write: 4, perm: 6, sys_flag: 0 };
+    const QUEUES: Queues = Queues { read: 4, write: 4, perm: 6, sys_flag: 0, ordered: false };
 
     fn table(pairs: &[(&str, &str)]) -> TopicTable {
         let mut table = TopicTable::default();

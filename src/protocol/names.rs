@@ -201,6 +201,20 @@ pub fn group_of_retry_topic(topic: &str) -> Option<&str> {
     topic.strip_prefix(RETRY_PREFIX)
 }
 
+/// What follows the name of a broker group in the name of its ingress slot: a write-only entry of
+/// route answers that stands for another member than the leader. No name of Java's has a tilde.
+const SLOT_SUFFIX: &str = "~1";
+
+/// The name that routes give the ingress slot of `group`.
+pub fn slot(group: &str) -> String {
+    [group, SLOT_SUFFIX].concat()
+}
+
+/// Whether a broker name of a route is that of a slot.
+pub fn is_slot(broker_name: &str) -> bool {
+    broker_name.strip_suffix(SLOT_SUFFIX).is_some_and(|group| !group.is_empty())
+}
+
 /// Where replies of a cluster's requests are stored.
 pub fn reply_topic(cluster: &str) -> String {
     [cluster, "_REPLY_TOPIC"].concat()
@@ -258,5 +272,14 @@ mod tests {
         assert!(!is_forbidden_to_send(TBW102));
         assert!(is_system_group("CID_RMQ_SYS_X"));
         assert_eq!(group_of_retry_topic(&retry_topic("g")), Some("g"));
+    }
+
+    #[test]
+    fn a_slot_has_its_groups_name_and_a_tilde() {
+        assert_eq!(slot("RaftNode00"), "RaftNode00~1");
+        let rows = [("G~1", true), ("G~2", false), ("G", false), ("~1", false), ("G~1x", false)];
+        for (name, want) in rows {
+            assert_eq!(is_slot(name), want, "{name}");
+        }
     }
 }

@@ -16,7 +16,7 @@ use crate::{
         bodies::{self, ClusterInfo, TopicRouteData},
         codes::ResponseCode,
         command::RemotingCommand,
-        perm,
+        names, perm,
     },
 };
 
@@ -77,9 +77,10 @@ impl Route {
         None
     }
 
-    /// Addresses of the leaders, for people.
+    /// Addresses of the leaders, for people. Behind a slot there is none.
     pub(super) fn leaders(&self) -> String {
-        let leaders = self.groups.values().filter_map(|group| group.members.get(&LEADER));
+        let groups = self.groups.iter().filter(|(name, _)| !names::is_slot(name));
+        let leaders = groups.filter_map(|(_, group)| group.members.get(&LEADER));
         let text: Vec<&str> = leaders.map(String::as_str).collect();
         if text.is_empty() { "nobody".to_owned() } else { text.join(" ") }
     }
@@ -116,9 +117,11 @@ impl NameServers {
     async fn any_leader(&self) -> Result<String, String> {
         let answer = self.ask(&requests::cluster()).await?;
         let cluster: ClusterInfo = bodies::decode(&answer.body).map_err(|e| e.to_string())?;
-        let mut groups = cluster.broker_addr_table.into_values();
+        let mut groups = cluster.broker_addr_table.into_iter();
         groups
-            .find_map(|group| group.broker_addrs.get(&LEADER).cloned())
+            .find_map(|(name, group)| {
+                group.broker_addrs.get(&LEADER).filter(|_| !names::is_slot(&name)).cloned()
+            })
             .ok_or_else(|| "no broker group has a leader".to_owned())
     }
 }

@@ -16,6 +16,7 @@ use crate::{
             },
             route::GetRoute,
         },
+        names,
     },
 };
 
@@ -23,14 +24,28 @@ use crate::{
 pub(in crate::admin) const ORDER_TOPIC_CONFIG: &str = "ORDER_TOPIC_CONFIG";
 
 impl AdminClient {
-    /// All clusters, broker groups and their members.
+    /// All clusters, broker groups and their members. Without ingress slots, which are members of
+    /// groups once more.
     pub(in crate::admin) async fn cluster_info(&self) -> Result<ClusterInfo, Error> {
-        self.read_from_name_server(RemotingCommand::request(RequestCode::GET_BROKER_CLUSTER_INFO))
-            .await
+        let request = RemotingCommand::request(RequestCode::GET_BROKER_CLUSTER_INFO);
+        let mut info: ClusterInfo = self.read_from_name_server(request).await?;
+        info.broker_addr_table.retain(|name, _| !names::is_slot(name));
+        Ok(info)
     }
 
-    /// Where `topic` is.
+    /// Where `topic` is. Without ingress slots: who asks every group would ask theirs twice.
     pub(in crate::admin) async fn route(&self, topic: &str) -> Result<TopicRouteData, Error> {
+        let mut route = self.route_as_told(topic).await?;
+        route.broker_datas.retain(|broker| !names::is_slot(&broker.broker_name));
+        route.queue_datas.retain(|queues| !names::is_slot(&queues.broker_name));
+        Ok(route)
+    }
+
+    /// What clients are told of `topic`.
+    pub(in crate::admin) async fn route_as_told(
+        &self,
+        topic: &str,
+    ) -> Result<TopicRouteData, Error> {
         let standard = Some(true);
         let header = GetRoute {
             topic: topic.to_owned(),

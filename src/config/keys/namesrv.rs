@@ -57,6 +57,17 @@ pub(super) const KEYS: &[Key] = &[
         "a topic that is missing from a registration is taken out of that group's routes",
     )
     .dynamic(),
+    key(
+        "ingressSlots",
+        Kind::Bool,
+        "true",
+        "",
+        "routes of a group with several members have a second, write-only entry, `brokerName~1`, \
+         with the address of a follower that passes writes on to the leader: a producer's retry \
+         goes there when the leader is gone; not for ordered, FIFO, retry and system topics \
+         (not in RocketMQ)",
+    )
+    .dynamic(),
     key("enableControllerInNamesrv", Kind::Bool, "false", "", "run a controller")
         .fixed("there are no controllers: the members of a group elect their leader themselves"),
 ];

@@ -5,17 +5,43 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::{tests::*, *};
-use crate::{clock, namesrv::routes::Prospect};
+use crate::{
+    clock,
+    namesrv::{routes::Prospect, slots::Slots},
+};
 
 #[derive(Debug, Clone)]
 enum Step {
-    Register { group: u8, id: u64, port: u16, term: i64, topics: u8, extent: Extent },
-    Unregister { group: u8, port: u16 },
-    Heartbeat { group: u8, port: u16 },
-    Disconnect { port: u16 },
-    Pass { seconds: u64 },
-    Wipe { group: u8 },
-    DeleteTopic { topic: u8, in_cluster: bool },
+    Register {
+        group: u8,
+        id: u64,
+        port: u16,
+        term: i64,
+        topics: u8,
+        extent: Extent,
+        takes_writes: bool,
+    },
+    Unregister {
+        group: u8,
+        port: u16,
+    },
+    Heartbeat {
+        group: u8,
+        port: u16,
+    },
+    Disconnect {
+        port: u16,
+    },
+    Pass {
+        seconds: u64,
+    },
+    Wipe {
+        group: u8,
+    },
+    DeleteTopic {
+        topic: u8,
+        in_cluster: bool,
+    },
 }
 
 const TOPICS: [&str; 4] = ["T0", "T1", "T2", "T3"];
@@ -24,14 +50,15 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let group = || 0..3_u8;
     let port = || 1..6_u16;
     let extent = prop_oneof![Just(Extent::Unstated), Just(Extent::Complete), Just(Extent::Changes)];
-    let register = (group(), 0..4_u64, port(), 0..6_i64, 0..16_u8, extent).prop_map(
-        |(group, id, port, term, topics, extent)| Step::Register {
+    let register = (group(), 0..4_u64, port(), 0..6_i64, 0..16_u8, extent, any::<bool>()).prop_map(
+        |(group, id, port, term, topics, extent, takes_writes)| Step::Register {
             group,
             id,
             port,
             term,
             topics,
             extent,
+            takes_writes,
         },
     );
     let step = prop_oneof![
@@ -63,12 +90,13 @@ const SILENCE_MAX: Duration = Duration::from_secs(20);
 fn apply(table: &mut RouteTable, model: &mut Model, now: &mut Instant, step: &Step) {
     let key = |group: u8, port: u16| (name(group), format!("h:{port}"));
     match *step {
-        Step::Register { group, id, port, term, topics, extent } => {
+        Step::Register { group, id, port, term, topics, extent, takes_writes } => {
             let chosen: Vec<_> =
                 (0..4).filter(|n| topics & (1 << n) != 0).map(|n| TOPICS[n]).collect();
             let registration = Registration {
                 version: version(term, 1),
                 extent,
+                takes_writes,
                 silence_max: SILENCE_MAX,
                 ..broker(&name(group), id, port, &chosen)
             };
@@ -110,9 +138,12 @@ fn apply(table: &mut RouteTable, model: &mut Model, now: &mut Instant, step: &St
 
 fn check(table: &RouteTable, model: &Model) {
     for topic in table.all_topics().topic_list {
-        let route = table.route_of(&topic, None).expect("every topic has a route");
+        let route = table.route_of(&topic, None, Slots::Shown).expect("every topic has a route");
         assert_eq!(route.broker_datas.len(), route.queue_datas.len());
-        for group in route.broker_datas {
+        for mut group in route.broker_datas {
+            if let Some(name) = group.broker_name.strip_suffix("~1") {
+                group.broker_name = name.to_owned();
+            }
             let mut addresses = BTreeSet::new();
             assert!(!group.broker_addrs.is_empty(), "{group:?}");
             for address in group.broker_addrs.values() {

@@ -3,8 +3,8 @@
 use super::*;
 use crate::clock;
 
-pub(super) fn broker(group: &str, id: u64, port: u16, topics: &[&str]) -> Registration {
-    let queues = Queues { read: 4, write: 4, perm: 6, sys_flag: 0 };
+pub(in crate::namesrv) fn broker(group: &str, id: u64, port: u16, topics: &[&str]) -> Registration {
+    let queues = Queues { read: 4, write: 4, perm: 6, sys_flag: 0, ordered: false };
     Registration {
         cluster: Arc::from("C"),
         group: Arc::from(group),
@@ -18,29 +18,30 @@ pub(super) fn broker(group: &str, id: u64, port: u16, topics: &[&str]) -> Regist
             .collect(),
         extent: Extent::Unstated,
         acting_master: Some(false),
+        takes_writes: false,
         zone: None,
         silence_max: Duration::from_secs(120),
     }
 }
 
 /// A member of a Raft group of ours.
-pub(super) fn raft(id: u64, port: u16, term: i64, topics: &[&str]) -> Registration {
+pub(in crate::namesrv) fn raft(id: u64, port: u16, term: i64, topics: &[&str]) -> Registration {
     let extent = Extent::Complete;
     Registration { version: version(term, 1), extent, ..broker("G", id, port, topics) }
 }
 
-pub(super) fn version(state_version: i64, counter: i64) -> DataVersion {
+pub(in crate::namesrv) fn version(state_version: i64, counter: i64) -> DataVersion {
     DataVersion { state_version, counter, timestamp: 7 }
 }
 
-pub(super) struct Net {
-    pub(super) table: RouteTable,
-    pub(super) rules: Rules,
-    pub(super) now: Instant,
+pub(in crate::namesrv) struct Net {
+    pub(in crate::namesrv) table: RouteTable,
+    pub(in crate::namesrv) rules: Rules,
+    pub(in crate::namesrv) now: Instant,
 }
 
 impl Net {
-    pub(super) fn new() -> Self {
+    pub(in crate::namesrv) fn new() -> Self {
         Self { table: RouteTable::default(), rules: Rules::default(), now: clock::now() }
     }
 
@@ -50,7 +51,7 @@ impl Net {
         self.table.register(registration, self.rules, Channel(port), self.now)
     }
 
-    pub(super) fn enter(&mut self, registration: &Registration) -> Change {
+    pub(in crate::namesrv) fn enter(&mut self, registration: &Registration) -> Change {
         match self.register(registration) {
             Ok(Registered::Entered { change, .. }) => change,
             other => panic!("{other:?}"),
@@ -330,7 +331,7 @@ fn topics_are_deleted_everywhere_or_in_one_cluster() {
 fn a_topic_is_registered_for_known_groups_only() {
     let mut net = Net::new();
     net.enter(&broker("G", 0, 1, &[]));
-    let queues = Queues { read: 1, write: 1, perm: 6, sys_flag: 0 };
+    let queues = Queues { read: 1, write: 1, perm: 6, sys_flag: 0, ordered: false };
     for groups in [["G", "nobody"], ["G", "G"]] {
         let queues = groups.map(|group| (Arc::from(group), queues));
         net.table.register_topic(&Arc::from("T"), &queues).unwrap();

@@ -27,7 +27,7 @@ pub(in crate::admin) async fn route(
     session: &mut Session<'_>,
     args: &TopicRoute,
 ) -> Result<(), Error> {
-    let route = session.admin.route(&args.topic).await?;
+    let route = session.admin.route_as_told(&args.topic).await?;
     if args.list { session.out.show(&List::of(&route)) } else { session.out.show(&AsItIs(route)) }
 }
 
