@@ -92,7 +92,7 @@ impl Default for Timing {
 /// Where this member and its peers stand.
 #[derive(Debug, Clone, Default)]
 pub struct Status {
-    /// Current term.
+    /// Current term, and who leads it.
     pub term: Term,
     /// Name of the leader, if known. A leader that no quorum answers knows none.
     pub leader: Option<String>,
@@ -291,9 +291,10 @@ impl Group {
             peers.insert(member.name.clone(), peer);
         }
         let own = membership.get_node(&metrics.id).map_or("", |member| &member.name);
+        let role = self.role();
         Status {
-            term: Term(metrics.current_term),
-            leader: self.role().leader(own).map(str::to_owned),
+            term: role.term(),
+            leader: role.leader(own).map(str::to_owned),
             waits_for: self.0.waits_for.borrow().clone().or_else(|| self.0.doubt.waits_for()),
             last: last.map(EntryIndex),
             committed: metrics.local_committed.map(|id| EntryIndex(id.index)),
