@@ -37,6 +37,8 @@ use crate::raft::ProposeError;
 use crate::raft::command::Origin;
 use crate::raft::proposal::{Done, Proposal, Receipt};
 use crate::raft::proposer::Limits;
+#[cfg(test)]
+use crate::raft::simulation::planted::{Bug, is_planted};
 
 /// Proposals that may wait here, sent or not; bytes are bounded by [`Limits::waiting_bytes`].
 const LINES_MAX: usize = 64 * 1024;
@@ -218,6 +220,10 @@ impl Desk {
     /// content, which has this number, and there is no [`Self::work`] until that is read.
     pub(super) fn begin(&self) -> Option<u64> {
         let mut lines = self.0.lines.lock();
+        #[cfg(test)]
+        if is_planted(Bug::IgnoresBarriers) {
+            lines.send_again(u64::MAX);
+        }
         let number = (!lines.sent.is_empty()).then(|| lines.number());
         lines.barrier = number;
         number

@@ -29,6 +29,8 @@ use crate::raft::ProposeError;
 use crate::raft::command::{Command, Origin, Passed};
 use crate::raft::forward::{Desk, Line};
 use crate::raft::proposal::{Done, Proposal, Receipt};
+#[cfg(test)]
+use crate::raft::simulation::planted::{Bug, is_planted};
 use crate::raft::state_machine::StateMachine;
 use crate::raft::type_config::{Answer, Applied, Batch, CommittedLeaderId, TypeConfig};
 
@@ -292,6 +294,10 @@ impl Core for Raft<TypeConfig, StateMachine> {
         batch: Arc<Batch>,
         answer: Answer<ClientWriteResult<TypeConfig>>,
     ) -> Result<(), Fatal<TypeConfig>> {
+        #[cfg(test)]
+        if is_planted(Bug::AppendsInAnyTerm) {
+            return self.client_write_ff(batch, Some(answer)).await;
+        }
         match batch.term {
             Some(term) => {
                 let leader = CommittedLeaderId::new(term.0);
