@@ -286,7 +286,7 @@ impl Entry {
 
     /// Nothing of it was appended: what clients asked of this member goes where others' proposals
     /// wait for a leader, and who passed something on is told.
-    fn give_back(self, leader: Option<String>, desk: &Desk) {
+    fn give_back(self, leader: Option<&String>, desk: &Desk) {
         let batch = Arc::clone(&self.held.batch);
         drop(self.held);
         if let Some(waiting) = self.waiting.lock().take() {
@@ -299,6 +299,8 @@ impl Admitted {
     /// Whether its client has given up.
     fn is_late(&self) -> bool {
         let until = self.passed.and_then(|passed| passed.until);
+        #[cfg(test)]
+        let until = until.filter(|_| !is_planted(Bug::AppendsLate));
         until.is_some_and(|until| until < Instant::now())
     }
 }
@@ -332,10 +334,6 @@ impl Core for Raft<TypeConfig, StateMachine> {
         batch: Arc<Batch>,
         answer: Answer<ClientWriteResult<TypeConfig>>,
     ) -> Result<(), Fatal<TypeConfig>> {
-        #[cfg(test)]
-        if is_planted(Bug::AppendsInAnyTerm) {
-            return self.client_write_ff(batch, Some(answer)).await;
-        }
         match batch.term {
             Some(term) => {
                 let leader = CommittedLeaderId::new(term.0);
@@ -570,7 +568,7 @@ fn settle(
     };
     if let Err(ClientWriteError::ForwardToLeader(forward)) = result {
         let leader = forward.leader_node.map(|member| member.name);
-        return entry.give_back(leader, desk);
+        return entry.give_back(leader.as_ref(), desk);
     }
     drop(entry.held);
     let Some(Waiting { shares, .. }) = entry.waiting.lock().take() else { return };
@@ -603,7 +601,7 @@ fn refuse(shares: Vec<Share>, error: &ProposeError) {
     }
 }
 
-fn give_back(shares: Vec<Share>, batch: &Batch, leader: Option<String>, desk: &Desk) {
+fn give_back(shares: Vec<Share>, batch: &Batch, leader: Option<&String>, desk: &Desk) {
     let (mut message, mut command) = (0, 0);
     let mut back = Vec::new();
     for mut share in shares {
@@ -611,7 +609,7 @@ fn give_back(shares: Vec<Share>, batch: &Batch, leader: Option<String>, desk: &D
         let commands = command..command + share.commands;
         (message, command) = (messages.end, commands.end);
         if share.origin.is_some() {
-            share.answer(Err(ProposeError::NotLeader { leader: leader.clone() }));
+            share.answer(Err(ProposeError::NotLeader { leader: leader.cloned() }));
         } else if let Some(done) = share.done {
             let messages = batch.messages[messages].iter().cloned().collect();
             let commands = batch.commands[commands].to_vec();
@@ -753,6 +751,49 @@ mod tests {
         let a = a.await.unwrap();
         assert!(matches!(a, Err(ProposeError::OutcomeUnknown)), "{a:?}");
         running.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_passed_on_is_for_one_term_and_until_its_client_gives_up() {
+        let (proposer, inbox) = Proposer::new(Limits::default(), desk());
+        let (core, mut calls) = mpsc::channel(8);
+        let pass = |number, term, until| {
+            let (tell, told) = tokio::sync::oneshot::channel();
+            let name = Command::DeleteTopic { topic: "T".to_owned() };
+            let proposal = Proposal::of_commands(vec![name], |result| {
+                tell.send(result.map(drop)).unwrap();
+            });
+            let origin = Origin { life: 9, number };
+            proposer.pass(proposal, PassedOn { origin, term: Term(term), until: Some(until) });
+            told
+        };
+        let soon = Instant::now() + Duration::from_millis(100);
+        let late = Instant::now();
+        tokio::time::advance(Duration::from_millis(1)).await;
+        let (_first, second) = (pass(1, 4, soon), pass(2, 4, late));
+        let _third = pass(3, 5, soon);
+        let running = tokio::spawn(run(inbox, Told(core)));
+        let (batch, mut answer) = calls.recv().await.unwrap();
+        assert_eq!((batch.term, batch.until), (Some(Term(4)), Some(soon)));
+        let origins = |batch: &Batch| match &batch.commands[..] {
+            [_, Command::Passed(passed)] => passed.iter().map(|p| p.origin.number).collect(),
+            _ => vec![],
+        };
+        assert_eq!(origins(&batch), [1], "of another term, or late");
+        assert!(matches!(second.await.unwrap(), Err(ProposeError::NoQuorum { .. })));
+        answer.on_complete(lease_expired());
+        let (again, next) = calls.recv().await.unwrap();
+        assert!(Arc::ptr_eq(&batch, &again));
+        answer = next;
+        tokio::time::advance(Duration::from_millis(200)).await;
+        answer.on_complete(lease_expired());
+        // The first is late by now; so is the third.
+        for _ in 0..100 {
+            tokio::time::advance(Duration::from_millis(1)).await;
+            tokio::task::yield_now().await;
+        }
+        assert!(calls.try_recv().is_err());
+        running.abort();
     }
 
     #[test]
