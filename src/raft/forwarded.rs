@@ -7,6 +7,9 @@
 //! - once something is taken from one stream of a life, nothing is from its earlier ones;
 //! - what was passed on to the leader of one term is appended in that term or never
 //!   ([`Proposer::pass`]).
+//!
+//! A leader that passes leadership on takes nothing: its streams end, and others keep what they
+//! have for its successor.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,6 +26,7 @@ use tonic::Status;
 use crate::ids::Term;
 use crate::raft::ProposeError;
 use crate::raft::commit_news::Eager;
+use crate::raft::forward::Desk;
 use crate::raft::forward_wire::{self, Asked};
 use crate::raft::proposal::Proposal;
 use crate::raft::proposer::Proposer;
@@ -40,6 +44,8 @@ const READY: Duration = Duration::from_secs(1);
 pub(super) struct Forwarded {
     /// Where it goes.
     pub(super) proposer: Proposer,
+    /// Where this member keeps what it is asked while it passes leadership on.
+    pub(super) desk: Desk,
     /// What fits.
     pub(super) room: Arc<Room>,
     /// Whether this member leads.
@@ -141,7 +147,7 @@ impl Forwarded {
         }
     }
 
-    /// Waits until this member leads `term`, if it was elected in it.
+    /// Waits until this member leads `term`, if it was elected in it, and may take something.
     async fn ready(&self, term: Term) -> Result<(), Status> {
         let mut role = self.role.clone();
         let leads = role.wait_for(|role| role.is_leader() || role.term() > term);
@@ -151,6 +157,9 @@ impl Forwarded {
         };
         if role != (Role::Leader { term }) {
             return Err(Status::failed_precondition(format!("this member does not lead {term}")));
+        }
+        if self.desk.is_holding() {
+            return Err(Status::unavailable("this member passes leadership on"));
         }
         Ok(())
     }

@@ -184,7 +184,7 @@ impl Group {
     /// [`Limits::patience`] and a little: here when it is refused at once, else on the raft thread.
     /// What was committed is applied here by then.
     pub fn propose(&self, proposal: Proposal) {
-        if !self.0.role.borrow().is_leader() || self.0.desk.is_holding() {
+        if !self.0.role.borrow().is_leader() || !self.0.desk.is_direct() {
             return self.0.desk.take(proposal);
         }
         match self.0.room.refusal(&proposal, self.0.proposer.waiting_bytes()) {

@@ -70,12 +70,11 @@ pub(super) async fn retire(
     desk: &Desk,
     doubt: &Doubt,
 ) {
-    desk.hold();
+    let _held = desk.hold();
     if proposer.close() {
         step_down(raft, proposer, doubt).await;
         proposer.give_up().await;
     }
-    desk.release();
 }
 
 async fn step_down(raft: &Raft<TypeConfig, StateMachine>, proposer: &Proposer, doubt: &Doubt) {

@@ -213,6 +213,7 @@ impl Member {
         if let Some(incoming) = incoming {
             let forwarded = Arc::new(Forwarded {
                 proposer: proposer.clone(),
+                desk: desk.clone(),
                 room: Arc::clone(&room),
                 role: role.clone(),
                 eager,
