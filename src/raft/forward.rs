@@ -223,6 +223,12 @@ impl Desk {
         self.0.lines.lock().bytes
     }
 
+    /// Whether it is not known what became of something that was sent: only another stream's barrier
+    /// tells.
+    pub(super) fn is_in_doubt(&self) -> bool {
+        !self.0.lines.lock().sent.is_empty()
+    }
+
     /// Returns when there is something to pass on, and it may be. Cancel-safe; for one caller.
     pub(super) async fn work(&self) {
         loop {
@@ -404,6 +410,7 @@ const SWEEP: Duration = Duration::from_millis(100);
 mod tests {
     use super::*;
     use crate::raft::command::Command;
+    use futures_util::FutureExt as _;
     use std::sync::mpsc;
 
     type Told = mpsc::Receiver<Result<(), ProposeError>>;
@@ -482,6 +489,18 @@ mod tests {
         read_in_log(&desk, 4);
         assert_eq!(sent(&desk), own(&[(5, "a"), (6, "c"), (7, "d")]));
         assert!(d.try_recv().is_err());
+    }
+
+    #[test]
+    fn what_is_in_doubt_needs_a_barrier_though_nothing_waits() {
+        let desk = desk();
+        let a = ask(&desk, "a");
+        sent(&desk);
+        assert!(desk.is_in_doubt() && desk.work().now_or_never().is_none());
+        assert_eq!(desk.begin(), Some(2));
+        read_in_log(&desk, 2);
+        assert!(!desk.is_in_doubt() && desk.work().now_or_never().is_some());
+        assert!(a.try_recv().is_err());
     }
 
     #[test]

@@ -130,3 +130,17 @@ fn without_a_leader_who_asks_is_told_in_time_that_nothing_was_done() {
     send(&next, "T", 0, "y");
     assert_eq!(bodies(&next, "T", 0), ["y"]);
 }
+
+#[test]
+fn what_was_passed_on_to_a_leader_that_died_does_not_need_somebody_to_ask_again() {
+    let mut cluster = Cluster::patient(3);
+    let follower = follower(&cluster);
+    let (leader, group) = cluster.leader();
+    group.0.proposer.close(); // or the leader hands over when it stops
+    let _holds = group.0.desk.hold();
+    drop(group);
+    let asked = propose(&follower, vec![draft("T", 0, "only")], vec![]);
+    until("it is passed on", || follower.0.desk.is_in_doubt().then_some(()));
+    cluster.stop(leader);
+    assert_eq!(answer(&asked).places[0].queue_offset, QueueOffset(0));
+}

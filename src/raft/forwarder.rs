@@ -60,9 +60,11 @@ impl Forwarder {
             match role {
                 Role::Leader { .. } => self.propose().await,
                 Role::Follower { leader: Some(leader), term } => {
-                    tokio::select! {
-                        () = self.desk.work() => {}
-                        _ = self.role.changed() => continue,
+                    if !self.desk.is_in_doubt() {
+                        tokio::select! {
+                            () = self.desk.work() => {}
+                            _ = self.role.changed() => continue,
+                        }
                     }
                     streams += 1;
                     if let End::Lost(status) = self.pass_on(&leader, term, streams).await {
