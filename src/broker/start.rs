@@ -230,6 +230,7 @@ fn group_options(config: &BrokerConfig) -> GroupOptions {
         group: config.group.clone(),
         member: config.member.clone(),
         peers: Peers::new(peers),
+        preferred: config.preferred_leader.clone(),
         dir: config.store.root.clone(),
         log_dir: config.store.commit_log.clone(),
         segment_bytes: config.store.segment_bytes,

@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -68,6 +69,8 @@ pub(super) struct PeerService {
     pub(super) room: Arc<Room>,
     /// Learns that a leader's stream has ended.
     pub(super) gone: Arc<Notify>,
+    /// An operator had it hand leadership over.
+    pub(super) yields: Arc<AtomicBool>,
     /// Takes what others pass on.
     pub(super) forwarded: Arc<Forwarded>,
     /// Held while a snapshot comes in: one at a time, for each may be large.
@@ -291,6 +294,7 @@ impl Peer for PeerService {
             leader: leader.unwrap_or_default(),
             leader_dead_in: self.heard.dead_in().map_or(0, |term| term.0),
             wall_ms: clock::wall_ms(),
+            yields: self.yields.load(Ordering::Relaxed),
         }))
     }
 

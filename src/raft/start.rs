@@ -1,5 +1,6 @@
 //! Starting and stopping a member, step by step.
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, mpsc::sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -45,6 +46,7 @@ use crate::raft::room::Room;
 use crate::raft::rpc_server::PeerService;
 use crate::raft::state_machine::StateMachine;
 use crate::raft::succession::Succession;
+use crate::raft::transfer::{self, Transfers};
 use crate::raft::type_config::TypeConfig;
 use crate::raft::voice::Voice;
 use crate::raft::wire::proto::peer_server::PeerServer;
@@ -94,6 +96,7 @@ pub(super) struct Parts {
     room: Arc<Room>,
     doubt: Doubt,
     repairs: mpsc::Sender<Wanted>,
+    transfers: mpsc::Sender<transfer::Wanted>,
 }
 
 impl Parts {
@@ -117,6 +120,7 @@ impl Parts {
             room: self.room,
             doubt: self.doubt,
             repairs: self.repairs,
+            transfers: self.transfers,
             stop,
             thread,
         }))
@@ -170,6 +174,7 @@ pub(super) struct Member {
     store_id: StoreId,
     doubt: Doubt,
     repairs: mpsc::Sender<Wanted>,
+    transfers: mpsc::Sender<transfer::Wanted>,
     housekeeping: Housekeeping,
     room: Arc<Room>,
     tasks: JoinSet<()>,
@@ -210,6 +215,22 @@ impl Member {
             Proposer::new(options.limits.within(options.segment_bytes), desk.clone());
         tasks.spawn(proposer::run(inbox, raft.clone()));
         pass_on(&desk, &network, &proposer, (&role, &room), &options.member, &mut tasks);
+        let (transfers, asked) = transfer::requests();
+        let yields = Arc::new(AtomicBool::new(false));
+        let transferring = Transfers {
+            own: options.member.clone(),
+            preferred: options.preferred.clone(),
+            steady: options.timing.steady,
+            raft: raft.clone(),
+            network: network.clone(),
+            proposer: proposer.clone(),
+            desk: desk.clone(),
+            doubt: doubt.clone(),
+            room: Arc::clone(&room),
+            role: role.clone(),
+            yields: Arc::clone(&yields),
+        };
+        tasks.spawn(transferring.run(asked, beats.each(transfer::LOOK)));
         if let Some(incoming) = incoming {
             let forwarded = Arc::new(Forwarded {
                 proposer: proposer.clone(),
@@ -234,6 +255,7 @@ impl Member {
                 doubt,
                 room,
                 gone,
+                yields,
                 forwarded,
                 turn,
             };
@@ -274,6 +296,7 @@ impl Member {
             store_id,
             doubt,
             repairs: wanted_repairs,
+            transfers,
             housekeeping,
             room,
             tasks,
@@ -296,13 +319,15 @@ impl Member {
             room: Arc::clone(&self.room),
             doubt: self.doubt.clone(),
             repairs: self.repairs.clone(),
+            transfers: self.transfers.clone(),
         }
     }
 
     /// Retires, writes a checkpoint and ends.
     pub(super) async fn stop(mut self) {
         let desk = self.machine.desk();
-        handover::retire(&self.raft, &self.proposer, desk, &self.doubt).await;
+        let fitness = (&self.doubt, &*self.room);
+        handover::retire(&self.raft, &self.proposer, desk, fitness).await;
         desk.close(LAST_ANSWERS).await;
         self.ending.cancel();
         self.room.end();
