@@ -15,8 +15,8 @@ use clap::{
 
 use super::{
     commands::{
-        broker, cluster, connection, consumer, from_file, group, message, namesrv, offset, pull,
-        query, stats, topic,
+        broker, cluster, connection, consumer, from_file, group, leader, message, namesrv, offset,
+        pull, query, stats, topic,
     },
     help,
     output::Format,
@@ -126,6 +126,8 @@ pub(super) enum Command {
     SendMessage(message::SendMessage),
     /// Show messages of a topic
     ConsumeMessage(pull::ConsumeMessage),
+    /// Hand leadership of a broker group to another member (not in mqadmin)
+    LeaderTransfer(leader::LeaderTransfer),
 }
 
 /// What the command line asks for.

@@ -9,6 +9,7 @@ pub(super) mod consumer;
 pub(super) mod from_file;
 mod given;
 pub(super) mod group;
+pub(super) mod leader;
 pub(super) mod message;
 pub(super) mod namesrv;
 pub(super) mod offset;
@@ -97,6 +98,7 @@ pub(super) async fn run(session: &mut Session<'_>, command: Command) -> Result<(
         Command::QueryCq(args) => query::consume_queue(on, &args).await,
         Command::SendMessage(args) => message::send(on, args).await,
         Command::ConsumeMessage(args) => pull::consume(on, &args).await,
+        Command::LeaderTransfer(args) => leader::transfer(on, &args).await,
     }
 }
 

@@ -161,6 +161,10 @@ fn refused(request: RequestCode, code: ResponseCode) -> Option<&'static str> {
              the topic (2 write, 4 read), getBrokerConfig brokerPermission"
         }
         ResponseCode::SYSTEM_BUSY => "the broker has more to do than it takes: try again later",
+        ResponseCode::SERVICE_NOT_AVAILABLE if request == RequestCode::TRANSFER_LEADER => {
+            "only the leader can: give its address (clusterList shows it, #BID 0), or name servers \
+             that know it (-n)"
+        }
         ResponseCode::SERVICE_NOT_AVAILABLE => {
             "that broker does not lead its group, or takes no writes now: clusterList shows who \
              leads (#BID 0)"

@@ -12,7 +12,7 @@ use crate::net::CallError;
 use crate::protocol::codes::ResponseCode;
 use crate::protocol::command::RemotingCommand;
 use crate::protocol::ext_fields::FieldError;
-use crate::raft::ProposeError;
+use crate::raft::{ProposeError, TransferError};
 use crate::store;
 
 use super::members::Refused;
@@ -199,6 +199,9 @@ pub enum RequestError {
     /// The change was not made, or may have been made: see [`ProposeError`].
     #[error("{}", propose_remark(.0))]
     Propose(#[from] ProposeError),
+    /// Leadership was not handed over.
+    #[error("{0}")]
+    Transfer(#[from] TransferError),
     /// The derived data cannot be read.
     #[error("the consume queues cannot be read: {0}")]
     Queues(#[from] store::queues::Error),
@@ -276,6 +279,7 @@ impl RequestError {
             | Self::ReadersBusy
             | Self::Unregistered(Refused::Full(_)) => ResponseCode::SYSTEM_BUSY,
             Self::Propose(error) => propose_code(error),
+            Self::Transfer(error) => transfer_code(error),
         }
     }
 
@@ -300,6 +304,23 @@ fn propose_code(error: &ProposeError) -> ResponseCode {
         // It may be stored all the same. Producers try again after this code, too, and then it may
         // be stored twice; consumers have to expect that of RocketMQ anyway.
         ProposeError::OutcomeUnknown | ProposeError::NoQuorum { .. } => ResponseCode::SYSTEM_ERROR,
+    }
+}
+
+fn transfer_code(error: &TransferError) -> ResponseCode {
+    match error {
+        TransferError::NotLeader { .. } | TransferError::Stopping => {
+            ResponseCode::SERVICE_NOT_AVAILABLE
+        }
+        TransferError::Unknown { .. } => ResponseCode::INVALID_PARAMETER,
+        TransferError::Leads { .. }
+        | TransferError::Learner { .. }
+        | TransferError::Unfit { .. }
+        | TransferError::Nobody { .. }
+        | TransferError::Unfinished { .. }
+        | TransferError::Busy => ResponseCode::ILLEGAL_OPERATION,
+        // Somebody else leads, or will.
+        TransferError::NotTaken { .. } => ResponseCode::SYSTEM_ERROR,
     }
 }
 

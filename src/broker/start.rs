@@ -158,8 +158,10 @@ impl Running {
     pub async fn stop(mut self) {
         // First of all: until another member leads, producers have nowhere to go.
         self.broker.group.retire().await;
+        // Then nobody is sent here any more; who comes all the same is still served.
+        self.registration.stop().await;
         self.broker.wakeups.stop();
-        tokio::join!(self.registration.stop(), self.server.stop(self.grace));
+        self.server.stop(self.grace).await;
         self.broker.readers.close();
         self.tasks.abort_all();
         while self.tasks.join_next().await.is_some() {}
@@ -230,6 +232,7 @@ fn group_options(config: &BrokerConfig) -> GroupOptions {
         group: config.group.clone(),
         member: config.member.clone(),
         peers: Peers::new(peers),
+        preferred: config.preferred_leader.clone(),
         dir: config.store.root.clone(),
         log_dir: config.store.commit_log.clone(),
         segment_bytes: config.store.segment_bytes,

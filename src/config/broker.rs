@@ -19,6 +19,8 @@ pub struct BrokerConfig {
     pub member: String,
     /// `dLegerPeers`; in a group of one: this member alone, at `haListenPort`.
     pub peers: Peers,
+    /// `preferredLeaderId`: the member that leads if it can; in [`Self::peers`].
+    pub preferred_leader: Option<String>,
     /// `-n`, `namesrvAddr`, or `NAMESRV_ADDR`. Empty: the broker runs unregistered.
     pub name_servers: Vec<Endpoint>,
     /// `bindAddress` and `listenPort`.
@@ -210,6 +212,7 @@ impl BrokerConfig {
             group: s.text("brokerName").unwrap_or_default().to_owned(),
             member: s.text("dLegerSelfId").unwrap_or_default().to_owned(),
             peers,
+            preferred_leader: s.text("preferredLeaderId").map(str::to_owned),
             name_servers: s.endpoints("namesrvAddr"),
             listen: SocketAddr::new(address, port),
             vip_listen: SocketAddr::new(address, port - 2),

@@ -143,6 +143,12 @@ fn check_single(settings: &Settings, findings: &mut Findings) {
             break;
         }
     }
+    if settings.is_written("preferredLeaderId") {
+        let quoted = settings.quoted("preferredLeaderId");
+        findings.notices.push(format!(
+            "{quoted} has no effect without enableDLegerCommitLog=true: this broker leads alone"
+        ));
+    }
     let slave_id = settings.int("brokerId") > 0;
     match settings.text("brokerRole") {
         Some("ASYNC_MASTER") if slave_id => add(
@@ -198,6 +204,15 @@ fn check_group(settings: &Settings, findings: &mut Findings) {
     {
         let members = names.join(", ");
         add("dLegerSelfId", format!("{name} is not among the members {members} of dLegerPeers"));
+    }
+    if let Some(name) = settings.text("preferredLeaderId")
+        && peers.get(name).is_none()
+    {
+        let members = names.join(", ");
+        add(
+            "preferredLeaderId",
+            format!("{name} is not among the members {members} of dLegerPeers"),
+        );
     }
     if settings.text("brokerRole") == Some("SLAVE") {
         let what = "contradicts enableDLegerCommitLog=true: members elect who leads; remove it";

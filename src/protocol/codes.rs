@@ -17,7 +17,7 @@ macro_rules! codes {
                 pub const $code: Self = Self($value);
             )*
 
-            /// The name Java gives this number; `None` for an unknown one.
+            /// The name Java gives this number, or we do; `None` for an unknown one.
             pub fn name(self) -> Option<&'static str> {
                 match self.0 {
                     $($value => Some(stringify!($code)),)*
@@ -177,6 +177,8 @@ codes! {
         ACK_LITE_MESSAGE = 200072,
         NOTIFY_UNSUBSCRIBE_LITE = 200073,
         BATCH_ACK_MESSAGE = 200151,
+        // Ours, which RocketMQ has not: from 900001 on, far from where its numbers grow.
+        TRANSFER_LEADER = 900001,
     }
 }
 

@@ -72,6 +72,118 @@ impl ProposeError {
     }
 }
 
+/// Why a member cannot take leadership over. Reads on after its name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unfit {
+    /// It does not answer.
+    #[error("does not answer{}", silence(*since))]
+    Silent {
+        /// How long it has not; `None`: it never did.
+        since: Option<Duration>,
+    },
+    /// It refuses to campaign.
+    #[error("may lack what it vouched for when its machine stopped, and is finding that out")]
+    InDoubt,
+    /// It could not take messages.
+    #[error("has no room: {why}")]
+    NoRoom {
+        /// In its words.
+        why: String,
+    },
+    /// It lacks entries.
+    #[error("is {entries} entries behind")]
+    Behind {
+        /// How many.
+        entries: u64,
+    },
+}
+
+fn silence(since: Option<Duration>) -> String {
+    since.map_or_else(String::new, |since| format!(", for {:.1} s", since.as_secs_f64()))
+}
+
+/// Why leadership was not transferred. Unless it says otherwise, nothing has changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TransferError {
+    /// Only the leader can do that.
+    #[error("this member does not lead its group; {}", match leader {
+        Some(leader) => format!("{leader} does: ask that one"),
+        None => "nobody does at the moment: try again".to_owned(),
+    })]
+    NotLeader {
+        /// Name of the member that leads, as far as this one knows.
+        leader: Option<String>,
+    },
+    /// There is no such member.
+    #[error("the group has no member {name}; it has {members}")]
+    Unknown {
+        /// Who was asked for.
+        name: String,
+        /// Who there is, by comma.
+        members: String,
+    },
+    /// It leads already.
+    #[error("{name} leads already")]
+    Leads {
+        /// Its name.
+        name: String,
+    },
+    /// It has no vote.
+    #[error("{name} has no vote yet: its store is new and is being filled, try again later")]
+    Learner {
+        /// Its name.
+        name: String,
+    },
+    /// It cannot lead now.
+    #[error("{name} cannot take over: it {why}; {leader} goes on leading")]
+    Unfit {
+        /// Its name.
+        name: String,
+        /// Why not.
+        why: Unfit,
+        /// Who leads.
+        leader: String,
+    },
+    /// No member can lead but this one.
+    #[error("nobody can take over: {why}; {leader} goes on leading")]
+    Nobody {
+        /// Of each member.
+        why: String,
+        /// Who leads.
+        leader: String,
+    },
+    /// What was under way took too long.
+    #[error(
+        "{bytes} bytes under way were not stored by a majority within {within:?}, and what \
+             comes cannot wait for longer; {leader} goes on leading"
+    )]
+    Unfinished {
+        /// What was left.
+        bytes: usize,
+        /// How long it was waited for.
+        within: Duration,
+        /// Who leads.
+        leader: String,
+    },
+    /// The member was told to lead, and another one does, or nobody yet.
+    #[error("{name} was told to take over and did not; {}", match leader {
+        Some(leader) => format!("{leader} leads now"),
+        None => "the members elect a leader".to_owned(),
+    })]
+    NotTaken {
+        /// Who was told.
+        name: String,
+        /// Who leads instead.
+        leader: Option<String>,
+    },
+    /// One after the other.
+    #[error("leadership is being transferred already: look who leads, then try again")]
+    Busy,
+    /// This member is shutting down.
+    #[error("this member is shutting down, and hands leadership over by itself")]
+    Stopping,
+}
+
 /// Why a group could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {

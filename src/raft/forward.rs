@@ -31,7 +31,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -80,8 +80,12 @@ pub(super) struct Desk(Arc<Shared>);
 struct Shared {
     life: u64,
     limits: Limits,
-    /// This member leads, and passes leadership on: what comes now is for its successor.
-    holding: AtomicBool,
+    /// How many want what comes now to be kept: this member leads, and passes leadership on.
+    holds: AtomicUsize,
+    /// This member leads, and nothing waits here that came before what comes now.
+    direct: AtomicBool,
+    /// Something came back that this member had proposed.
+    given_back: AtomicBool,
     lines: Mutex<Lines>,
     /// There may be something to do for who passes on.
     work: Notify,
@@ -110,9 +114,12 @@ impl Lines {
         self.last_number
     }
 
-    fn add(&mut self, line: Line, to_front: bool) {
+    /// Puts it behind all that came before it. Usually that is the end.
+    fn add(&mut self, line: Line) {
         self.bytes += line.proposal.bytes();
-        if to_front { self.waiting.push_front(line) } else { self.waiting.push_back(line) }
+        let is_later = |other: &&Line| other.since > line.since;
+        let later = self.waiting.iter().rev().take_while(is_later).count();
+        self.waiting.insert(self.waiting.len() - later, line);
     }
 
     fn forget(&mut self, line: Line) -> Done {
@@ -140,7 +147,9 @@ impl Desk {
         let shared = Shared {
             life,
             limits,
-            holding: AtomicBool::new(false),
+            holds: AtomicUsize::new(0),
+            direct: AtomicBool::new(false),
+            given_back: AtomicBool::new(false),
             lines: Mutex::default(),
             work: Notify::new(),
             first: Notify::new(),
@@ -175,23 +184,27 @@ impl Desk {
         if lines.bytes + bytes > limit || lines.count() >= LINES_MAX {
             return Err((ProposeError::Busy { bytes, limit }, proposal.done));
         }
-        lines.add(Line { proposal, since: Instant::now() }, false);
+        lines.add(Line { proposal, since: Instant::now() });
+        self.0.direct.store(false, Ordering::Release);
         drop(lines);
         self.tell();
         Ok(())
     }
 
-    /// Takes back, in order, what this member proposed as a leader and did not append.
+    /// Takes back what this member proposed as a leader and did not append. What came before what
+    /// waits here, whoever is given back first.
     pub(super) fn take_back(&self, back: Vec<Line>) {
         let mut lines = self.0.lines.lock();
         let mut refused = Vec::new();
-        for line in back.into_iter().rev() {
+        for line in back {
             if lines.closed {
                 refused.push(line);
             } else {
-                lines.add(line, true);
+                lines.add(line);
             }
         }
+        self.0.direct.store(false, Ordering::Release);
+        self.0.given_back.store(true, Ordering::Release);
         drop(lines);
         self.tell();
         for line in refused {
@@ -204,20 +217,29 @@ impl Desk {
         self.0.first.notify_one();
     }
 
-    /// From now on this member keeps what it is asked, as if it did not lead.
-    pub(super) fn hold(&self) {
-        self.0.holding.store(true, Ordering::Release);
-    }
-
-    /// No longer.
-    pub(super) fn release(&self) {
-        self.0.holding.store(false, Ordering::Release);
-        self.0.work.notify_one();
+    /// As long as the result lives, this member keeps what it is asked, as if it did not lead.
+    pub(super) fn hold(&self) -> Hold {
+        let lines = self.0.lines.lock();
+        self.0.holds.fetch_add(1, Ordering::AcqRel);
+        self.0.direct.store(false, Ordering::Release);
+        drop(lines);
+        Hold(self.clone())
     }
 
     /// Whether it does.
     pub(super) fn is_holding(&self) -> bool {
-        self.0.holding.load(Ordering::Acquire)
+        self.0.holds.load(Ordering::Acquire) > 0
+    }
+
+    /// Whether a leader may propose by itself what comes now: nothing that came before waits here.
+    pub(super) fn is_direct(&self) -> bool {
+        self.0.direct.load(Ordering::Acquire)
+    }
+
+    /// Whether something was taken back since the last call: this member leads no more, or is about
+    /// to.
+    pub(super) fn was_given_back(&self) -> bool {
+        self.0.given_back.swap(false, Ordering::AcqRel)
     }
 
     /// Bytes that wait here.
@@ -225,12 +247,19 @@ impl Desk {
         self.0.lines.lock().bytes
     }
 
+    /// Whether it is not known what became of something that was sent: only another stream's barrier
+    /// tells.
+    pub(super) fn is_in_doubt(&self) -> bool {
+        !self.0.lines.lock().sent.is_empty()
+    }
+
     /// Returns when there is something to pass on, and it may be. Cancel-safe; for one caller.
     pub(super) async fn work(&self) {
         loop {
             {
                 let lines = self.0.lines.lock();
-                if !self.is_holding() && lines.barrier.is_none() && !lines.waiting.is_empty() {
+                let keeps = self.is_holding() && !lines.closed;
+                if !keeps && lines.barrier.is_none() && !lines.waiting.is_empty() {
                     return;
                 }
             }
@@ -309,12 +338,14 @@ impl Desk {
         lines.send_again(u64::MAX);
     }
 
-    /// What a new leader proposes itself, in order; nothing while it passes leadership on.
+    /// What a leader proposes itself, in order; nothing while it passes leadership on. Asked again
+    /// and nothing has come meanwhile, what comes from now on need not wait here.
     pub(super) fn empty(&self) -> VecDeque<Line> {
         let mut lines = self.0.lines.lock();
-        if self.is_holding() {
+        if self.is_holding() && !lines.closed {
             return VecDeque::new();
         }
+        self.0.direct.store(lines.waiting.is_empty(), Ordering::Release);
         let waiting = std::mem::take(&mut lines.waiting);
         let bytes: usize = waiting.iter().map(|line| line.proposal.bytes()).sum();
         lines.bytes -= bytes;
@@ -373,7 +404,7 @@ impl Desk {
     /// known of it. Whatever was held may go on now.
     pub(super) async fn close(&self, grace: Duration) {
         self.0.lines.lock().closed = true;
-        self.release();
+        self.0.work.notify_one();
         let answered = async {
             while self.0.lines.lock().count() > 0 {
                 self.0.answered.notified().await;
@@ -396,6 +427,16 @@ impl Desk {
     }
 }
 
+/// While one lives, what a leader is asked is kept for who leads then.
+pub(super) struct Hold(Desk);
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.0.0.holds.fetch_sub(1, Ordering::AcqRel);
+        self.0.0.work.notify_one();
+    }
+}
+
 /// How often what waits is looked at.
 const SWEEP: Duration = Duration::from_millis(100);
 
@@ -403,6 +444,7 @@ const SWEEP: Duration = Duration::from_millis(100);
 mod tests {
     use super::*;
     use crate::raft::command::Command;
+    use futures_util::FutureExt as _;
     use std::sync::mpsc;
 
     type Told = mpsc::Receiver<Result<(), ProposeError>>;
@@ -486,6 +528,18 @@ mod tests {
     }
 
     #[test]
+    fn what_is_in_doubt_needs_a_barrier_though_nothing_waits() {
+        let desk = desk();
+        let a = ask(&desk, "a");
+        sent(&desk);
+        assert!(desk.is_in_doubt() && desk.work().now_or_never().is_none());
+        assert_eq!(desk.begin(), Some(2));
+        read_in_log(&desk, 2);
+        assert!(!desk.is_in_doubt() && desk.work().now_or_never().is_some());
+        assert!(a.try_recv().is_err());
+    }
+
+    #[test]
     fn a_barrier_that_was_lost_with_its_stream_holds_nothing_up() {
         let desk = desk();
         let a = ask(&desk, "a");
@@ -513,8 +567,45 @@ mod tests {
         assert_eq!(names, ["a", "b", "c"]);
         assert_eq!(desk.waiting_bytes(), 0);
         ask(&desk, "d");
-        desk.hold();
+        let _held = desk.hold();
         assert!(desk.empty().is_empty(), "it is for the successor");
+    }
+
+    #[test]
+    fn nothing_that_a_leader_is_asked_overtakes_what_waits() {
+        let desk = desk();
+        assert!(!desk.is_direct(), "it does not lead yet");
+        let _told = ["a", "b"].map(|name| ask(&desk, name));
+        desk.leads();
+        assert_eq!(desk.empty().len(), 2);
+        assert!(!desk.is_direct(), "what was here is on its way");
+        assert!(desk.empty().is_empty() && desk.is_direct());
+        let (one, other) = (desk.hold(), desk.hold());
+        assert!(!desk.is_direct());
+        ask(&desk, "c");
+        drop(one);
+        assert!(desk.empty().is_empty(), "somebody still wants it to be kept");
+        drop(other);
+        assert!(!desk.is_direct());
+        assert_eq!((desk.empty().len(), desk.is_direct()), (1, false));
+        assert!(desk.empty().is_empty() && desk.is_direct());
+        ask(&desk, "d");
+        assert!(!desk.is_direct(), "as a follower it was asked, and leads again");
+    }
+
+    #[test]
+    fn what_is_given_back_one_after_the_other_keeps_the_order_in_which_it_came() {
+        let desk = desk();
+        let start = Instant::now();
+        let line = |name: &str, ms| Line {
+            proposal: Proposal::of_commands(named(name), |_| {}),
+            since: start + Duration::from_millis(ms),
+        };
+        desk.take_back(vec![line("d", 4)]);
+        desk.take_back(vec![line("a", 1), line("b", 2)]);
+        desk.take_back(vec![line("c", 2)]);
+        let names: Vec<String> = desk.empty().iter().map(|line| name(&line.proposal)).collect();
+        assert_eq!(names, ["a", "b", "c", "d"]);
     }
 
     #[test]
@@ -568,7 +659,7 @@ mod tests {
         let desk = desk();
         let a = ask(&desk, "a");
         sent(&desk);
-        desk.hold();
+        let _held = desk.hold();
         let (b, closing) = (ask(&desk, "b"), desk.clone());
         let closed = tokio::spawn(async move { closing.close(Duration::from_secs(1)).await });
         desk.work().await;

@@ -102,7 +102,7 @@ fn nobody_notices_that_a_leader_stops() {
     let (leader, group) = cluster.leader();
     let asked: Vec<Waiting> =
         (0..200).map(|n| propose(&group, vec![draft("T", 0, format!("{n}"))], vec![])).collect();
-    group.0.desk.hold();
+    let _holds = group.0.desk.hold();
     let held = propose(&group, vec![draft("T", 0, "held")], vec![]);
     drop(group);
     cluster.stop(leader);
@@ -115,6 +115,7 @@ fn without_a_leader_who_asks_is_told_in_time_that_nothing_was_done() {
     let mut cluster = Cluster::new(3);
     let follower = follower(&cluster);
     let (leader, group) = cluster.leader();
+    group.0.proposer.close(); // or the leader hands over when it stops
     drop(group);
     let other =
         cluster.running().find(|(i, g)| *i != leader && g.store_id() != follower.store_id());
@@ -128,4 +129,18 @@ fn without_a_leader_who_asks_is_told_in_time_that_nothing_was_done() {
     let (_, next) = cluster.leader();
     send(&next, "T", 0, "y");
     assert_eq!(bodies(&next, "T", 0), ["y"]);
+}
+
+#[test]
+fn what_was_passed_on_to_a_leader_that_died_does_not_need_somebody_to_ask_again() {
+    let mut cluster = Cluster::patient(3);
+    let follower = follower(&cluster);
+    let (leader, group) = cluster.leader();
+    group.0.proposer.close(); // or the leader hands over when it stops
+    let _holds = group.0.desk.hold();
+    drop(group);
+    let asked = propose(&follower, vec![draft("T", 0, "only")], vec![]);
+    until("it is passed on", || follower.0.desk.is_in_doubt().then_some(()));
+    cluster.stop(leader);
+    assert_eq!(answer(&asked).places[0].queue_offset, QueueOffset(0));
 }

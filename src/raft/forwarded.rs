@@ -10,6 +10,9 @@
 //!
 //! And nothing is appended after its client has given up: what comes says until when, by the clock
 //! that is told over each stream.
+//!
+//! A leader that passes leadership on takes nothing: its streams end, and others keep what they
+//! have for its successor.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -27,6 +30,7 @@ use tonic::Status;
 use crate::ids::Term;
 use crate::raft::ProposeError;
 use crate::raft::commit_news::Eager;
+use crate::raft::forward::Desk;
 use crate::raft::forward_wire::{self, Asked};
 use crate::raft::proposal::Proposal;
 use crate::raft::proposer::{PassedOn, Proposer};
@@ -45,6 +49,8 @@ const READY: Duration = Duration::from_secs(1);
 /// Takes what is passed on.
 pub(super) struct Forwarded {
     proposer: Proposer,
+    /// Where this member keeps what it is asked while it passes leadership on.
+    desk: Desk,
     role: watch::Receiver<Role>,
     room: Arc<Room>,
     eager: Eager,
@@ -82,16 +88,16 @@ impl Streams {
 type Requests<S> = Result<S, Status>;
 
 impl Forwarded {
-    /// Proposes to `proposer` what has `room`, while this member leads; `eager` hears whom to tell
-    /// at once what is committed.
+    /// Proposes to `proposer` what has `room`, while this member leads and its `desk` holds nothing
+    /// for a successor; `eager` hears whom to tell at once what is committed.
     pub(super) fn new(
-        proposer: Proposer,
+        (proposer, desk): (Proposer, Desk),
         role: watch::Receiver<Role>,
         room: Arc<Room>,
         eager: Eager,
     ) -> Arc<Self> {
         let (streams, started) = (Mutex::default(), Instant::now());
-        Arc::new(Self { proposer, role, room, eager, streams, started })
+        Arc::new(Self { proposer, desk, role, room, eager, streams, started })
     }
 
     /// Takes what `requests` brings from the member `from`; the answers are refusals, and end with
@@ -165,7 +171,7 @@ impl Forwarded {
         }
     }
 
-    /// Waits until this member leads `term`, if it was elected in it.
+    /// Waits until this member leads `term`, if it was elected in it, and may take something.
     async fn ready(&self, term: Term) -> Result<(), Status> {
         let mut role = self.role.clone();
         let leads = role.wait_for(|role| role.is_leader() || role.term() > term);
@@ -175,6 +181,9 @@ impl Forwarded {
         };
         if role != (Role::Leader { term }) {
             return Err(Status::failed_precondition(format!("this member does not lead {term}")));
+        }
+        if self.desk.is_holding() {
+            return Err(Status::unavailable("this member passes leadership on"));
         }
         Ok(())
     }

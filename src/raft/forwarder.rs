@@ -27,7 +27,7 @@ const MESSAGE_BYTES: usize = 256 * 1024;
 const MESSAGE_PROPOSALS: usize = 1024;
 /// Messages that may wait for the connection.
 const MESSAGES: usize = 4;
-/// Before a lost stream is replaced.
+/// Before a lost stream is replaced, or what came back is proposed again.
 const AGAIN: Duration = Duration::from_millis(10);
 
 /// What passing on needs.
@@ -61,9 +61,11 @@ impl Forwarder {
             match role {
                 Role::Leader { .. } => self.propose().await,
                 Role::Follower { leader: Some(leader), term } => {
-                    tokio::select! {
-                        () = self.desk.work() => {}
-                        _ = self.role.changed() => continue,
+                    if !self.desk.is_in_doubt() {
+                        tokio::select! {
+                            () = self.desk.work() => {}
+                            _ = self.role.changed() => continue,
+                        }
                     }
                     streams += 1;
                     if let End::Lost(status) = self.pass_on(&leader, term, streams).await {
@@ -82,11 +84,22 @@ impl Forwarder {
     async fn propose(&mut self) {
         self.desk.leads();
         loop {
-            for line in self.desk.empty() {
+            if self.desk.was_given_back() {
+                tokio::select! {
+                    () = tokio::time::sleep(AGAIN) => {}
+                    _ = self.role.changed() => return,
+                }
+            }
+            let lines = self.desk.empty();
+            let was_empty = lines.is_empty();
+            for line in lines {
                 match self.room.refusal(&line.proposal, self.proposer.waiting_bytes()) {
                     Some(why) => (line.proposal.done)(Err(ProposeError::DiskFull { why })),
                     None => self.proposer.propose_since(line.proposal, line.since),
                 }
+            }
+            if !was_empty {
+                continue;
             }
             tokio::select! {
                 () = self.desk.work() => {}

@@ -32,8 +32,9 @@ use crate::raft::room::Room;
 use crate::raft::start;
 use crate::raft::state_machine::StateMachine;
 use crate::raft::tables::Tables;
+use crate::raft::transfer::{self, Transferred};
 use crate::raft::type_config::TypeConfig;
-use crate::raft::{ProposeError, StartError};
+use crate::raft::{ProposeError, StartError, TransferError};
 use crate::store::queues::Queues;
 use crate::store::retention::Rules;
 use crate::store::{CommitLog, Durability, RealFiles};
@@ -49,6 +50,8 @@ pub struct GroupOptions {
     pub member: String,
     /// All members.
     pub peers: Peers,
+    /// `preferredLeaderId`: who leads if it can.
+    pub preferred: Option<String>,
     /// `storePathRootDir`.
     pub dir: std::path::PathBuf,
     /// Where the log lies (`storePathCommitLog`).
@@ -76,6 +79,8 @@ pub struct Timing {
     pub election_max: Duration,
     /// How long a start with a damaged log asks the others for what it lacks.
     pub repair: Duration,
+    /// How long the preferred member must have been able to lead before it does.
+    pub steady: Duration,
 }
 
 impl Default for Timing {
@@ -85,6 +90,7 @@ impl Default for Timing {
             election_min: Duration::from_millis(300),
             election_max: Duration::from_millis(600),
             repair: Duration::from_secs(10),
+            steady: Duration::from_secs(10),
         }
     }
 }
@@ -153,6 +159,7 @@ pub(super) struct Shared {
     pub(super) room: Arc<Room>,
     pub(super) doubt: Doubt,
     pub(super) repairs: mpsc::Sender<Wanted>,
+    pub(super) transfers: mpsc::Sender<transfer::Wanted>,
     pub(super) stop: Mutex<Option<oneshot::Sender<()>>>,
     pub(super) thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -184,7 +191,7 @@ impl Group {
     /// [`Limits::patience`] and a little: here when it is refused at once, else on the raft thread.
     /// What was committed is applied here by then.
     pub fn propose(&self, proposal: Proposal) {
-        if !self.0.role.borrow().is_leader() || self.0.desk.is_holding() {
+        if !self.0.role.borrow().is_leader() || !self.0.desk.is_direct() {
             return self.0.desk.take(proposal);
         }
         match self.0.room.refusal(&proposal, self.0.proposer.waiting_bytes()) {
@@ -309,11 +316,25 @@ impl Group {
         }
     }
 
+    /// Hands leadership to the member `to`, or to whoever is nearest. What is asked meanwhile waits,
+    /// and is passed on to the new leader: nothing fails. Takes some ten milliseconds, and at most
+    /// a few seconds; goes on to its end when its caller does not.
+    pub async fn transfer(&self, to: Option<&str>) -> Result<Transferred, TransferError> {
+        let (done, outcome) = oneshot::channel();
+        let wanted = transfer::Wanted { to: to.map(str::to_owned), done };
+        match self.0.transfers.try_send(wanted) {
+            Ok(()) => outcome.await.unwrap_or(Err(TransferError::Stopping)),
+            Err(TrySendError::Full(_)) => Err(TransferError::Busy),
+            Err(TrySendError::Closed(_)) => Err(TransferError::Stopping),
+        }
+    }
+
     /// Proposes nothing any more, lets what is under way finish, and hands leadership to a
     /// caught-up member; what comes meanwhile is passed on to that one. Takes a few seconds at
     /// most; afterwards this member usually follows, and serves until [`Group::stop`].
     pub async fn retire(&self) {
-        handover::retire(&self.0.raft, &self.0.proposer, &self.0.desk, &self.0.doubt).await;
+        let Shared { raft, proposer, desk, doubt, room, .. } = &*self.0;
+        handover::retire(raft, proposer, desk, (doubt, room)).await;
     }
 
     /// Retires, writes a checkpoint and ends. Blocks for at most a few seconds; call it from a

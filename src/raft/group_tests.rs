@@ -126,6 +126,7 @@ pub(super) fn options(dir: &Path, member: &str, peers: Peers) -> GroupOptions {
         group: "G".to_owned(),
         member: member.to_owned(),
         peers,
+        preferred: None,
         dir: dir.to_owned(),
         log_dir: dir.join("commitlog"),
         segment_bytes: 1024 * 1024,
@@ -151,6 +152,7 @@ pub(super) struct Cluster {
     peers: Peers,
     pub(super) timing: Timing,
     limits: Limits,
+    preferred: Option<String>,
     /// Of each member.
     files: Vec<Arc<dyn Files>>,
     pub(super) members: Vec<Option<Group>>,
@@ -172,6 +174,16 @@ impl Cluster {
         Self::with_limits(real_files(size), Timing::default(), limits)
     }
 
+    /// Whose members want `preferred` to lead, soon.
+    pub(super) fn preferring(size: usize, preferred: &str) -> Self {
+        let mut cluster = Self::patient(size);
+        (0..size).for_each(|i| cluster.stop(i));
+        cluster.preferred = Some(preferred.to_owned());
+        cluster.timing.steady = Duration::from_secs(1);
+        (0..size).for_each(|i| cluster.start(i));
+        cluster
+    }
+
     /// A member on each of `files`.
     pub(super) fn on_disks(files: Vec<Arc<dyn Files>>, timing: Timing) -> Self {
         Self::with_limits(files, timing, Limits::default())
@@ -182,7 +194,8 @@ impl Cluster {
         let address = || PeerAddress { host: "127.0.0.1".to_owned(), port: free_port() };
         let peers = Peers::new((0..size).map(|i| (format!("n{i}"), address())));
         let dir = tempfile::tempdir().unwrap();
-        let mut cluster = Self { dir, peers, timing, limits, files, members: vec![] };
+        let preferred = None;
+        let mut cluster = Self { dir, peers, timing, limits, preferred, files, members: vec![] };
         cluster.members.resize_with(size, || None);
         (0..size).for_each(|i| cluster.start(i));
         cluster
@@ -191,7 +204,8 @@ impl Cluster {
     pub(super) fn options(&self, i: usize) -> GroupOptions {
         let member = format!("n{i}");
         let options = options(&self.dir.path().join(&member), &member, self.peers.clone());
-        GroupOptions { timing: self.timing, limits: self.limits, ..options }
+        let preferred = self.preferred.clone();
+        GroupOptions { timing: self.timing, limits: self.limits, preferred, ..options }
     }
 
     pub(super) fn start(&mut self, i: usize) {

@@ -1,6 +1,7 @@
 //! A leader that is about to stop hands leadership over, so that nobody waits for an election
 //! timeout: it takes nothing any more, answers what is under way, and names an heir, which
-//! campaigns at once.
+//! campaigns at once. Who may be one is decided here for all changes of the leader that are meant
+//! ([`crate::raft::transfer`]).
 
 use std::cmp::Reverse;
 use std::time::Duration;
@@ -11,9 +12,11 @@ use openraft::{Raft, RaftMetrics};
 
 use crate::ids::StoreId;
 use crate::raft::doubt::Doubt;
+use crate::raft::error::Unfit;
 use crate::raft::forward::Desk;
 use crate::raft::proposer::Proposer;
 use crate::raft::role::QUORUM_SILENCE;
+use crate::raft::room::Room;
 use crate::raft::state_machine::StateMachine;
 use crate::raft::type_config::TypeConfig;
 
@@ -21,18 +24,39 @@ use crate::raft::type_config::TypeConfig;
 pub(super) const DRAIN: Duration = Duration::from_secs(2);
 /// How long a leader without room waits for the one that takes over.
 const MAKE_WAY: Duration = Duration::from_secs(1);
-const POLL: Duration = Duration::from_millis(5);
+const POLL: Duration = Duration::from_millis(2);
 
 /// A voter other than the leader, as the leader sees it.
-#[derive(Debug, Clone, Copy)]
-struct Voter {
-    id: u64,
+#[derive(Debug, Clone)]
+pub(super) struct Voter {
+    pub(super) id: u64,
+    /// Its name.
+    pub(super) name: String,
     /// Last entry known to be stored there.
-    matched: Option<u64>,
+    pub(super) matched: Option<u64>,
     /// Time since its last answer; `None`: never.
-    silence: Option<Duration>,
+    pub(super) silence: Option<Duration>,
     /// Whether it would refuse to campaign.
-    in_doubt: bool,
+    pub(super) in_doubt: bool,
+    /// Why it takes no messages, if so.
+    pub(super) shortage: Option<String>,
+}
+
+/// Why a voter cannot lead, if so: the leader's last entry is `last`, and whoever lacks `near`
+/// entries or fewer will have them in a moment. Pure.
+pub(super) fn unfit(last: Option<u64>, voter: &Voter, near: u64) -> Option<Unfit> {
+    let has = voter.matched.map_or(0, |index| index + 1);
+    let behind = last.map_or(0, |index| index + 1).saturating_sub(has);
+    if voter.silence.is_none_or(|silence| silence >= QUORUM_SILENCE) {
+        return Some(Unfit::Silent { since: voter.silence });
+    }
+    if voter.in_doubt {
+        return Some(Unfit::InDoubt);
+    }
+    if let Some(why) = voter.shortage.clone() {
+        return Some(Unfit::NoRoom { why });
+    }
+    (behind > near).then_some(Unfit::Behind { entries: behind })
 }
 
 /// Who takes over.
@@ -46,16 +70,17 @@ enum Heir {
     None,
 }
 
-/// Decides by the leader's last index. Of several who have everything, the one heard last is the
-/// surest to be there. Pure.
+/// Decides by the leader's last index. Room is not needed to lead, but wanted. Of several the one
+/// heard last is the surest to be there. Pure.
 fn heir(last: Option<u64>, voters: &[Voter]) -> Heir {
-    let heard = voters.iter().filter_map(|voter| Some((voter.silence?, voter)));
-    let answering = heard.filter(|(silence, _)| *silence < QUORUM_SILENCE);
-    let nearest = answering
-        .max_by_key(|(silence, voter)| (!voter.in_doubt, voter.matched, Reverse(*silence)));
-    match nearest {
-        Some((_, voter)) if voter.matched >= last && !voter.in_doubt => Heir::Ready(voter.id),
-        Some(_) => Heir::CatchingUp,
+    let why_not = |voter: &Voter| unfit(last, voter, 0);
+    let answers = |voter: &&Voter| !matches!(why_not(voter), Some(Unfit::Silent { .. }));
+    let is_ready =
+        |voter: &&Voter| unfit(last, &Voter { shortage: None, ..(*voter).clone() }, 0).is_none();
+    let ready = voters.iter().filter(is_ready);
+    match ready.max_by_key(|voter| (voter.shortage.is_none(), Reverse(voter.silence))) {
+        Some(voter) => Heir::Ready(voter.id),
+        None if voters.iter().any(|voter| answers(&voter)) => Heir::CatchingUp,
         None => Heir::None,
     }
 }
@@ -68,17 +93,20 @@ pub(super) async fn retire(
     raft: &Raft<TypeConfig, StateMachine>,
     proposer: &Proposer,
     desk: &Desk,
-    doubt: &Doubt,
+    (doubt, room): (&Doubt, &Room),
 ) {
-    desk.hold();
+    let _held = desk.hold();
     if proposer.close() {
-        step_down(raft, proposer, doubt).await;
+        step_down(raft, proposer, (doubt, room)).await;
         proposer.give_up().await;
     }
-    desk.release();
 }
 
-async fn step_down(raft: &Raft<TypeConfig, StateMachine>, proposer: &Proposer, doubt: &Doubt) {
+async fn step_down(
+    raft: &Raft<TypeConfig, StateMachine>,
+    proposer: &Proposer,
+    fitness: (&Doubt, &Room),
+) {
     let drained = async {
         while proposer.waiting_bytes() > 0 && !is_cut_off(raft) {
             tokio::time::sleep(POLL).await;
@@ -98,7 +126,7 @@ async fn step_down(raft: &Raft<TypeConfig, StateMachine>, proposer: &Proposer, d
         return;
     }
     let limit = proposer.handover();
-    match tokio::time::timeout(limit, hand_over(raft, doubt, |_| true)).await {
+    match tokio::time::timeout(limit, hand_over(raft, fitness, |_| true)).await {
         Ok(Some(heir)) => tracing::info!(heir, "handed leadership over"),
         Ok(None) => tracing::info!("stopping as leader: nobody to hand over to"),
         Err(_) => tracing::warn!("stopping as leader: nobody took over within {limit:?}"),
@@ -109,14 +137,16 @@ async fn step_down(raft: &Raft<TypeConfig, StateMachine>, proposer: &Proposer, d
 /// everything else. Says whether it tried.
 pub(super) async fn make_way(
     raft: &Raft<TypeConfig, StateMachine>,
-    doubt: &Doubt,
-    has_room: impl Fn(u64) -> bool,
+    desk: &Desk,
+    (doubt, room): (&Doubt, &Room),
 ) -> bool {
     let metrics = raft.metrics().borrow_watched().clone();
-    if !others(&metrics).any(&has_room) {
+    if !others(&metrics).any(|id| room.is_at(id)) {
         return false;
     }
-    match tokio::time::timeout(MAKE_WAY, hand_over(raft, doubt, has_room)).await {
+    let _held = desk.hold();
+    let handed = hand_over(raft, (doubt, room), |id| room.is_at(id));
+    match tokio::time::timeout(MAKE_WAY, handed).await {
         Ok(Some(heir)) => tracing::info!(heir, "a member with room leads now"),
         Ok(None) => return false,
         Err(_) => tracing::warn!("no member with room took over within {MAKE_WAY:?}"),
@@ -126,7 +156,7 @@ pub(super) async fn make_way(
 
 /// Whether this member leads and no quorum answers: what is under way does not finish, and nobody
 /// can take over.
-fn is_cut_off(raft: &Raft<TypeConfig, StateMachine>) -> bool {
+pub(super) fn is_cut_off(raft: &Raft<TypeConfig, StateMachine>) -> bool {
     let metrics = raft.metrics().borrow_watched().clone();
     let silence = metrics.last_quorum_acked.as_ref().map(|at| at.elapsed());
     let is_alone = others(&metrics).next().is_none();
@@ -137,7 +167,7 @@ fn is_cut_off(raft: &Raft<TypeConfig, StateMachine>) -> bool {
 /// The name of the new leader, or of the one that was to be if somebody else was faster.
 async fn hand_over(
     raft: &Raft<TypeConfig, StateMachine>,
-    doubt: &Doubt,
+    (doubt, room): (&Doubt, &Room),
     may_lead: impl Fn(u64) -> bool,
 ) -> Option<String> {
     let mut chosen = None;
@@ -145,7 +175,7 @@ async fn hand_over(
         // It may have said so in answer to the call: then it is somebody else's turn.
         if chosen.is_none_or(|id| doubt.is_of(id)) {
             let metrics = raft.metrics().borrow_watched().clone();
-            let voters = voters(&metrics, doubt).filter(|voter| may_lead(voter.id));
+            let voters = voters(&metrics, doubt, room).filter(|voter| may_lead(voter.id));
             match heir(metrics.last_log_index, &voters.collect::<Vec<_>>()) {
                 Heir::Ready(id) => {
                     raft.trigger().transfer_leader(id).await.ok()?;
@@ -170,14 +200,23 @@ fn others(metrics: &RaftMetrics<TypeConfig>) -> impl Iterator<Item = u64> {
     metrics.membership_config.membership().voter_ids().filter(|id| *id != metrics.id)
 }
 
-fn voters(metrics: &RaftMetrics<TypeConfig>, doubt: &Doubt) -> impl Iterator<Item = Voter> {
+/// All other voters, as this leader sees them.
+pub(super) fn voters(
+    metrics: &RaftMetrics<TypeConfig>,
+    doubt: &Doubt,
+    room: &Room,
+) -> impl Iterator<Item = Voter> {
     let matched = |id| metrics.replication.as_ref()?.get(&id)?.as_ref().map(|at| at.index);
     let silence = |id| metrics.heartbeat.as_ref()?.get(&id)?.as_ref().map(|at| at.elapsed());
+    let membership = metrics.membership_config.membership();
+    let name = move |id: u64| membership.get_node(&id).map(|member| member.name.clone());
     others(metrics).map(move |id| Voter {
         id,
+        name: name(id).unwrap_or_else(|| StoreId(id).to_string()),
         matched: matched(id),
         silence: silence(id),
         in_doubt: doubt.is_of(id),
+        shortage: room.shortage_of(id),
     })
 }
 
@@ -185,10 +224,69 @@ fn voters(metrics: &RaftMetrics<TypeConfig>, doubt: &Doubt) -> impl Iterator<Ite
 mod tests {
     use super::*;
 
+    /// Has nine entries, and answered just now.
+    fn fit(id: u64) -> Voter {
+        let (matched, silence) = (Some(9), Some(Duration::ZERO));
+        Voter { id, name: format!("n{id}"), matched, silence, in_doubt: false, shortage: None }
+    }
+
+    #[test]
+    fn who_cannot_lead_is_told_with_the_first_reason() {
+        let full = || Some("full".to_owned());
+        let late = Some(Duration::from_secs(4));
+        let rows = [
+            ("has everything", fit(1), 0, None),
+            ("near enough", Voter { matched: Some(7), ..fit(1) }, 2, None),
+            ("behind", Voter { matched: Some(6), ..fit(1) }, 2, Some(Unfit::Behind { entries: 3 })),
+            (
+                "has nothing",
+                Voter { matched: None, ..fit(1) },
+                9,
+                Some(Unfit::Behind { entries: 10 }),
+            ),
+            (
+                "in doubt and behind",
+                Voter { in_doubt: true, matched: None, ..fit(1) },
+                2,
+                Some(Unfit::InDoubt),
+            ),
+            (
+                "full and behind",
+                Voter { shortage: full(), matched: None, ..fit(1) },
+                2,
+                Some(Unfit::NoRoom { why: "full".to_owned() }),
+            ),
+            (
+                "silent and full",
+                Voter { silence: late, shortage: full(), ..fit(1) },
+                2,
+                Some(Unfit::Silent { since: late }),
+            ),
+            (
+                "never heard",
+                Voter { silence: None, ..fit(1) },
+                2,
+                Some(Unfit::Silent { since: None }),
+            ),
+        ];
+        for (what, voter, near, want) in rows {
+            assert_eq!(unfit(Some(9), &voter, near), want, "{what}");
+        }
+        assert_eq!(unfit(None, &Voter { matched: None, ..fit(1) }, 0), None, "there is nothing");
+    }
+
+    #[test]
+    fn room_is_wanted_of_an_heir_and_not_needed() {
+        let ms = |ms| Some(Duration::from_millis(ms));
+        let full = |id| Voter { shortage: Some("full".to_owned()), ..fit(id) };
+        assert_eq!(heir(Some(9), &[full(1), Voter { silence: ms(40), ..fit(2) }]), Heir::Ready(2));
+        assert_eq!(heir(Some(9), &[full(1), Voter { matched: Some(8), ..fit(2) }]), Heir::Ready(1));
+    }
+
     #[test]
     fn the_heir_has_everything_and_answers() {
         let ms = |ms| Some(Duration::from_millis(ms));
-        let voter = |id, matched, silence| Voter { id, matched, silence, in_doubt: false };
+        let voter = |id, matched, silence| Voter { matched, silence, ..fit(id) };
         let rows = [
             ("both have everything", [(Some(9), ms(40)), (Some(9), ms(10))], Heir::Ready(2)),
             ("one is behind", [(Some(9), ms(40)), (Some(8), ms(10))], Heir::Ready(1)),
@@ -209,7 +307,7 @@ mod tests {
     fn nobody_in_doubt_is_the_heir() {
         let voter = |id, matched, in_doubt| {
             let silence = Some(Duration::from_millis(10 * id));
-            Voter { id, matched: Some(matched), silence, in_doubt }
+            Voter { matched: Some(matched), silence, in_doubt, ..fit(id) }
         };
         let rows = [
             ("the other has everything", voter(2, 9, false), Heir::Ready(2)),

@@ -177,8 +177,8 @@ impl Housekeeping {
         if lately || self.0.room.shortage().is_none() || !self.0.raft.is_leader() {
             return;
         }
-        let Shared { raft, room, doubt, .. } = &*self.0;
-        if handover::make_way(raft, doubt, |voter| room.is_at(voter)).await {
+        let Shared { raft, machine, room, doubt, .. } = &*self.0;
+        if handover::make_way(raft, machine.desk(), (doubt, room)).await {
             *made_way = Some(Instant::now());
         }
     }

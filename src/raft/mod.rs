@@ -52,6 +52,7 @@ mod pacemaker;
 pub mod peers;
 #[cfg(test)]
 mod power_tests;
+mod preference;
 mod proposal;
 mod proposer;
 mod repair;
@@ -69,16 +70,20 @@ mod state_machine;
 mod storage_tests;
 mod succession;
 pub mod tables;
+mod transfer;
+#[cfg(test)]
+mod transfer_tests;
 mod type_config;
 mod voice;
 mod wire;
 mod wire_codec;
 
 pub use applied::{QueueAdvance, QueueListener};
-pub use error::{ProposeError, StartError};
+pub use error::{ProposeError, StartError, TransferError, Unfit};
 pub use group::{Group, GroupOptions, PeerStatus, Status, Timing};
 pub use peers::{PeerAddress, Peers};
 pub use proposal::{Done, Place, Proposal, Receipt};
 pub use proposer::Limits;
 pub use repair::RepairDone;
 pub use role::Role;
+pub use transfer::Transferred;

@@ -196,7 +196,12 @@ impl Room {
 
     /// Whether a voter has room, as far as it said.
     pub(super) fn is_at(&self, voter: u64) -> bool {
-        !self.shortages.lock().contains_key(&voter)
+        self.shortage_of(voter).is_none()
+    }
+
+    /// Why a voter takes no messages, if so, as far as it said.
+    pub(super) fn shortage_of(&self, voter: u64) -> Option<String> {
+        self.shortages.lock().get(&voter).cloned()
     }
 
     /// Why the leader refuses a proposal, if it does. What frees space (deleting, committing

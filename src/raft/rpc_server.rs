@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -59,6 +60,8 @@ pub(super) struct PeerService {
     gone: Arc<Notify>,
     forwarded: Arc<Forwarded>,
     /// Refusals that were told lately.
+    /// An operator had this member hand leadership over.
+    yields: Arc<AtomicBool>,
     told: Mutex<Told>,
     /// Held while a snapshot comes in: one at a time, for each may be large.
     turn: tokio::sync::Mutex<()>,
@@ -66,21 +69,35 @@ pub(super) struct PeerService {
 
 impl PeerService {
     /// Answers as `own`. `core` takes part in the group and says what this member is; `stored` is how
-    /// far it is, `fitness` whether it may vote and whether entries fit; `news` hear that there is
+    /// far it is, `fitness` whether it may vote, whether entries fit, and whether it handed leadership over on request; `news` hear that there is
     /// a leader, or an election, and that a leader's stream has ended; `forwarded` takes what others
     /// pass on.
     pub(super) fn new(
         own: Introduction,
         core: (Raft<TypeConfig, StateMachine>, watch::Receiver<Role>),
         stored: (CommitLog, AppliedState),
-        fitness: (Doubt, Arc<Room>),
+        fitness: (Doubt, Arc<Room>, Arc<AtomicBool>),
         news: (Arc<Heard>, Arc<Notify>),
         forwarded: Arc<Forwarded>,
     ) -> Self {
         let ((raft, role), (log, applied), own) = (core, stored, Arc::new(own));
-        let ((doubt, room), (heard, gone)) = (fitness, news);
+        let ((doubt, room, yields), (heard, gone)) = (fitness, news);
         let (told, turn) = (Mutex::default(), tokio::sync::Mutex::default());
-        Self { raft, role, own, log, applied, doubt, room, heard, gone, forwarded, told, turn }
+        Self {
+            raft,
+            role,
+            own,
+            log,
+            applied,
+            doubt,
+            room,
+            yields,
+            heard,
+            gone,
+            forwarded,
+            told,
+            turn,
+        }
     }
 
     fn check<T>(&self, request: &Request<T>) -> Result<Introduction, Status> {
@@ -299,6 +316,7 @@ impl Peer for PeerService {
             leader: leader.unwrap_or_default(),
             leader_dead_in: self.heard.dead_in().map_or(0, |term| term.0),
             wall_ms: clock::wall_ms(),
+            yields: self.yields.load(Ordering::Relaxed),
         }))
     }
 

@@ -1,5 +1,6 @@
 //! Starting and stopping a member, step by step.
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, mpsc::sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -45,6 +46,7 @@ use crate::raft::room::Room;
 use crate::raft::rpc_server::PeerService;
 use crate::raft::state_machine::StateMachine;
 use crate::raft::succession::Succession;
+use crate::raft::transfer::{self, Transfers};
 use crate::raft::type_config::TypeConfig;
 use crate::raft::voice::Voice;
 use crate::raft::wire::proto::peer_server::PeerServer;
@@ -94,6 +96,7 @@ pub(super) struct Parts {
     room: Arc<Room>,
     doubt: Doubt,
     repairs: mpsc::Sender<Wanted>,
+    transfers: mpsc::Sender<transfer::Wanted>,
 }
 
 impl Parts {
@@ -117,6 +120,7 @@ impl Parts {
             room: self.room,
             doubt: self.doubt,
             repairs: self.repairs,
+            transfers: self.transfers,
             stop,
             thread,
         }))
@@ -170,6 +174,7 @@ pub(super) struct Member {
     store_id: StoreId,
     doubt: Doubt,
     repairs: mpsc::Sender<Wanted>,
+    transfers: mpsc::Sender<transfer::Wanted>,
     housekeeping: Housekeeping,
     room: Arc<Room>,
     tasks: JoinSet<()>,
@@ -205,11 +210,17 @@ impl Member {
         let (proposer, inbox) = Proposer::new(limits, desk.clone());
         tasks.spawn(proposer::run(inbox, raft.clone()));
         pass_on(&desk, &network, &proposer, (&role, &room), &options.member, &mut tasks);
+        let (transfers, asked) = transfer::requests();
+        let yields = Arc::new(AtomicBool::new(false));
+        let core = (&raft, &role);
+        let asked_of =
+            transferring(options, core, &network, (&proposer, &desk), (&doubt, &room), &yields);
+        tasks.spawn(asked_of.run(asked, beats.each(transfer::LOOK)));
         if let Some(incoming) = incoming {
             let forwarded =
-                Forwarded::new(proposer.clone(), role.clone(), Arc::clone(&room), eager);
+                Forwarded::new((proposer.clone(), desk), role.clone(), Arc::clone(&room), eager);
             let stored = (log.clone(), state.clone());
-            let fitness = (doubt.clone(), Arc::clone(&room));
+            let fitness = (doubt.clone(), Arc::clone(&room), Arc::clone(&yields));
             let news = (Arc::clone(&heard), Arc::clone(&gone));
             let core = (raft.clone(), role.clone());
             let service = PeerService::new(own, core, stored, fitness, news, forwarded);
@@ -247,6 +258,7 @@ impl Member {
             store_id,
             doubt,
             repairs: wanted_repairs,
+            transfers,
             housekeeping,
             room,
             tasks,
@@ -269,13 +281,15 @@ impl Member {
             room: Arc::clone(&self.room),
             doubt: self.doubt.clone(),
             repairs: self.repairs.clone(),
+            transfers: self.transfers.clone(),
         }
     }
 
     /// Retires, writes a checkpoint and ends.
     pub(super) async fn stop(mut self) {
         let desk = self.machine.desk();
-        handover::retire(&self.raft, &self.proposer, desk, &self.doubt).await;
+        let fitness = (&self.doubt, &*self.room);
+        handover::retire(&self.raft, &self.proposer, desk, fitness).await;
         desk.close(LAST_ANSWERS).await;
         self.ending.cancel();
         self.room.end();
@@ -309,6 +323,30 @@ fn config(options: &GroupOptions, doubt: &Doubt) -> Result<Arc<Config>, String> 
         ..Config::default()
     };
     config.validate().map(Arc::new).map_err(|error| error.to_string())
+}
+
+/// What moves leadership to whom an operator wants to lead.
+fn transferring(
+    options: &GroupOptions,
+    (raft, role): (&Core, &watch::Receiver<Role>),
+    network: &Network,
+    (proposer, desk): (&Proposer, &Desk),
+    (doubt, room): (&Doubt, &Arc<Room>),
+    yields: &Arc<AtomicBool>,
+) -> Transfers {
+    Transfers {
+        own: options.member.clone(),
+        preferred: options.preferred.clone(),
+        steady: options.timing.steady,
+        raft: raft.clone(),
+        network: network.clone(),
+        proposer: proposer.clone(),
+        desk: desk.clone(),
+        doubt: doubt.clone(),
+        room: Arc::clone(room),
+        role: role.clone(),
+        yields: Arc::clone(yields),
+    }
 }
 
 /// Passes on what waits at `desk`, or answers it in time.

@@ -17,7 +17,7 @@ use crate::{
         codes::{RequestCode, ResponseCode},
         command::RemotingCommand,
         headers::{
-            admin::{GetBrokerConsumeStats, ViewBrokerStats},
+            admin::{GetBrokerConsumeStats, TransferLeader, TransferLeaderAnswer, ViewBrokerStats},
             client::GetConsumerRunningInfo,
             group::{
                 CloneGroupOffset, DeleteGroup, GetAllGroups, GetConsumeStats,
@@ -186,6 +186,18 @@ impl AdminClient {
     ) -> Result<(), Error> {
         let request = RemotingCommand::request(RequestCode::UPDATE_BROKER_CONFIG);
         self.ask(broker, request.with_body(format!("{key}={value}\n"))).await.map(|_| ())
+    }
+
+    /// Has a group's leader, which `broker` is, hand leadership over.
+    pub(in crate::admin) async fn transfer_leader(
+        &self,
+        broker: &str,
+        to: Option<&str>,
+    ) -> Result<TransferLeaderAnswer, Error> {
+        let header = TransferLeader { to: to.map(str::to_owned) };
+        let answer = self.ask(broker, header.request()).await?;
+        TransferLeaderAnswer::parse(&answer)
+            .map_err(|cause| Error::unreadable(broker, RequestCode::TRANSFER_LEADER, cause))
     }
 
     /// A request that has neither header nor body.

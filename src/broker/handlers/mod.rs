@@ -4,6 +4,7 @@
 pub mod client;
 pub mod config;
 pub mod group;
+pub mod leader;
 pub mod lock;
 pub mod look_up;
 pub mod message;

@@ -112,8 +112,15 @@ const GROUP: &[Key] = &[
          connect, IPv6 in brackets; the port is for peers only: let nobody else reach it",
     ),
     key("dLegerSelfId", Kind::Member, "", "", "which of `dLegerPeers` this broker is"),
-    key("preferredLeaderId", Kind::Member, "", "", "member that leads whenever it has all entries")
-        .without_effect("whoever was elected leads on: leadership is not moved by preference yet"),
+    key(
+        "preferredLeaderId",
+        Kind::Member,
+        "",
+        "",
+        "which of `dLegerPeers` leads if it can: whoever else does transfers leadership to it once \
+         it has been able to lead for 10 s, and after a transfer that does not last no sooner than \
+         after 30 s, and each time twice as long, up to 10 min; equal on all members",
+    ),
     key(
         "electionTimeoutMs",
         int(50, 60_000),

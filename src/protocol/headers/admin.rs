@@ -37,3 +37,27 @@ request_header! {
         msg_id: Option<String> = "msgId",
     }
 }
+
+request_header! {
+    /// Hand leadership of a broker group to another member. Ours.
+    TRANSFER_LEADER TransferLeader {
+        /// Its name in the group; absent: whichever is nearest.
+        to: Option<String> = "to",
+    }
+}
+
+answer_header! {
+    /// What came of it.
+    TransferLeaderAnswer {
+        /// Name of the broker group.
+        group: String = "group",
+        /// Who led.
+        from: String = "from",
+        /// Who leads now.
+        leader: String = "leader",
+        /// Its term.
+        term: u64 = "term",
+        /// How long clients had to wait, in microseconds.
+        held_us: u64 = "heldUs",
+    }
+}

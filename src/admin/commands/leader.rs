@@ -1,0 +1,139 @@
+//! Who leads a broker group. Ours: mqadmin has no such command.
+
+use std::time::Duration;
+
+use clap::Args;
+use serde_json::json;
+
+use super::Session;
+use crate::{
+    admin::{
+        cli::trimmed,
+        client::{LEADER, leader_of},
+        error::Error,
+        output::Told,
+    },
+    clock,
+    protocol::{bodies::ClusterInfo, codes::ResponseCode, headers::admin::TransferLeaderAnswer},
+};
+
+/// Flags of leaderTransfer.
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("of").required(true).args(["broker", "group"]))]
+pub(in crate::admin) struct LeaderTransfer {
+    /// any member of the broker group, host:port
+    #[arg(short, long = "brokerAddr", value_parser = trimmed)]
+    broker: Option<String>,
+    /// the broker group, by its name (brokerName)
+    #[arg(short, long = "brokerName", value_parser = trimmed)]
+    group: Option<String>,
+    /// name of the member that shall lead (dLegerSelfId); default: whichever has most
+    #[arg(short, long, value_parser = trimmed)]
+    to: Option<String>,
+}
+
+/// Hands leadership of a broker group to another member.
+pub(in crate::admin) async fn transfer(
+    session: &mut Session<'_>,
+    args: &LeaderTransfer,
+) -> Result<(), Error> {
+    let broker = match (&args.broker, &args.group) {
+        (Some(broker), _) => broker.clone(),
+        (None, Some(group)) => leader_by_name(&session.admin.cluster_info().await?, group)?,
+        (None, None) => return Err(Error::Usage("one of -b and -g is needed".to_owned())),
+    };
+    let (to, began) = (args.to.as_deref(), clock::now());
+    let done = match session.admin.transfer_leader(&broker, to).await {
+        Err(error) if error.code() == Some(ResponseCode::SERVICE_NOT_AVAILABLE) => {
+            // It does not lead. Without name server its refusal is all there is to say.
+            let info = session.admin.cluster_info().await;
+            let leader = info.ok().and_then(|info| leader_beside(&info, &broker));
+            let Some(leader) = leader else { return Err(error) };
+            session.admin.transfer_leader(&leader, to).await?
+        }
+        done => done?,
+    };
+    session.out.show(&told(&done, began.elapsed()))
+}
+
+fn told(done: &TransferLeaderAnswer, took: Duration) -> Told<serde_json::Value> {
+    let TransferLeaderAnswer { group, from, leader, term, held_us } = done;
+    let ms = |us: u128| format!("{}.{}", us / 1000, us / 100 % 10);
+    let (held, all) = (ms(u128::from(*held_us)), ms(took.as_micros()));
+    let text = format!(
+        "{leader} leads {group} now in place of {from} (term {term}): sends were held for {held} \
+         ms, it took {all} ms in all\n"
+    );
+    let value = json!({
+        "group": group, "from": from, "leader": leader, "term": term, "heldUs": held_us,
+        "tookUs": u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
+    });
+    Told::new(text, value)
+}
+
+fn leader_by_name(info: &ClusterInfo, group: &str) -> Result<String, Error> {
+    let Some(found) = info.broker_addr_table.get(group) else {
+        let known: Vec<&str> = info.broker_addr_table.keys().map(String::as_str).collect();
+        let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+        let text = format!("there is no broker group {group}; the name server knows: {known}");
+        return Err(Error::Unable(text));
+    };
+    leader_of(found).map(str::to_owned)
+}
+
+/// Who leads the group that `member` belongs to, if that is somebody else.
+fn leader_beside(info: &ClusterInfo, member: &str) -> Option<String> {
+    let of_member = |addresses: &&std::collections::BTreeMap<u64, String>| {
+        addresses.values().any(|address| address == member)
+    };
+    let mut groups = info.broker_addr_table.values().map(|group| &group.broker_addrs);
+    groups.find(of_member)?.get(&LEADER).filter(|leader| *leader != member).cloned()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::protocol::bodies::BrokerData;
+
+    fn info() -> ClusterInfo {
+        let addresses = [(0, "h:2"), (1, "h:1"), (3, "h:3")];
+        let group = BrokerData {
+            broker_addrs: addresses.map(|(id, at)| (id, at.to_owned())).into(),
+            broker_name: "RaftNode00".to_owned(),
+            cluster: "C".to_owned(),
+            ..BrokerData::default()
+        };
+        ClusterInfo {
+            broker_addr_table: BTreeMap::from([("RaftNode00".to_owned(), group)]),
+            ..ClusterInfo::default()
+        }
+    }
+
+    #[test]
+    fn the_leader_is_found_by_the_name_of_its_group_or_beside_a_member() {
+        assert_eq!(leader_by_name(&info(), "RaftNode00").unwrap(), "h:2");
+        let unknown = leader_by_name(&info(), "Raft").unwrap_err().to_string();
+        assert_eq!(unknown, "there is no broker group Raft; the name server knows: RaftNode00");
+        for (member, leader) in [("h:1", Some("h:2")), ("h:2", None), ("h:9", None)] {
+            assert_eq!(leader_beside(&info(), member).as_deref(), leader, "{member}");
+        }
+    }
+
+    #[test]
+    fn what_happened_is_one_line() {
+        let done = TransferLeaderAnswer {
+            group: "RaftNode00".to_owned(),
+            from: "n0".to_owned(),
+            leader: "n1".to_owned(),
+            term: 7,
+            held_us: 12_345,
+        };
+        assert_eq!(
+            told(&done, Duration::from_millis(20)).to_string(),
+            "n1 leads RaftNode00 now in place of n0 (term 7): sends were held for 12.3 ms, it took \
+             20.0 ms in all\n"
+        );
+    }
+}
