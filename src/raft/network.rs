@@ -34,6 +34,7 @@ use crate::raft::dial::{Dial, Links};
 use crate::raft::doubt::Doubt;
 use crate::raft::introduction::Introduction;
 use crate::raft::membership::{self, Member};
+use crate::raft::offers::Offers;
 use crate::raft::peers::Peers;
 use crate::raft::room::Room;
 use crate::raft::type_config::TypeConfig;
@@ -178,7 +179,7 @@ async fn within<T>(
     }
 }
 
-/// Makes openraft's connections, which hear whether others have room, and whether they doubt.
+/// Makes openraft's connections, which hear of others' room, doubts and offers.
 pub(super) struct Connecting {
     /// How.
     pub(super) network: Network,
@@ -186,6 +187,8 @@ pub(super) struct Connecting {
     pub(super) room: Arc<Room>,
     /// What is known about doubt.
     pub(super) doubt: Doubt,
+    /// Who offers to serve readers.
+    pub(super) offers: Offers,
     /// Who waits for news.
     pub(super) eager: Eager,
 }
@@ -202,6 +205,7 @@ impl Connecting {
             purpose,
             room: Arc::clone(&self.room),
             doubt: self.doubt.clone(),
+            offers: self.offers.clone(),
             eager: self.eager.clone(),
         }
     }
@@ -233,6 +237,7 @@ pub(super) struct Connection {
     purpose: Purpose,
     room: Arc<Room>,
     doubt: Doubt,
+    offers: Offers,
     eager: Eager,
 }
 
@@ -322,6 +327,7 @@ impl NetStreamAppend<TypeConfig> for Connection {
                     let no_room = std::mem::take(&mut answer.no_room);
                     self.room.heard(self.introduction.callee, no_room);
                     self.doubt.heard(self.introduction.callee, answer.in_doubt);
+                    self.offers.heard(self.introduction.callee, answer.serves_readers);
                 }
                 let answer = append_answer(&self.peer, answer);
                 let only = futures_util::stream::once(std::future::ready(answer));

@@ -23,6 +23,7 @@ use crate::raft::heard::Heard;
 use crate::raft::incoming::Introduced;
 use crate::raft::introduction::{Introduction, Refusal, Told};
 use crate::raft::membership;
+use crate::raft::offers::Offers;
 use crate::raft::role::Role;
 use crate::raft::room::Room;
 #[cfg(test)]
@@ -64,6 +65,8 @@ pub(super) struct PeerService {
     pub(super) heard: Arc<Heard>,
     /// Whether it may vote.
     pub(super) doubt: Doubt,
+    /// Whether it offers to serve readers.
+    pub(super) offers: Offers,
     /// Whether entries fit.
     pub(super) room: Arc<Room>,
     /// Learns that a leader's stream has ended.
@@ -172,8 +175,10 @@ impl Peer for PeerService {
         }
         let no_room = self.room.shortage().map(|why| why.to_string()).unwrap_or_default();
         let in_doubt = !self.doubt.is_over();
+        let serves_readers = self.offers.own();
         let answer = wire::append_response(answer);
-        Ok(Response::new(proto::AppendResponse { no_room, in_doubt, ..answer }))
+        let answer = proto::AppendResponse { no_room, in_doubt, serves_readers, ..answer };
+        Ok(Response::new(answer))
     }
 
     async fn propose(

@@ -36,6 +36,7 @@ use crate::raft::incoming::admitted;
 use crate::raft::log_store::LogStore;
 use crate::raft::members::MemberKeeper;
 use crate::raft::network::{Connecting, FRAME_BYTES, MESSAGE_BYTES_MAX, Network, WINDOW_BYTES};
+use crate::raft::offers::Offers;
 use crate::raft::open::{self, Opened};
 use crate::raft::pacemaker;
 use crate::raft::proposer::{self, Proposer};
@@ -93,6 +94,7 @@ pub(super) struct Parts {
     store_id: StoreId,
     room: Arc<Room>,
     doubt: Doubt,
+    offers: Offers,
     repairs: mpsc::Sender<Wanted>,
 }
 
@@ -116,6 +118,7 @@ impl Parts {
             store_id: self.store_id,
             room: self.room,
             doubt: self.doubt,
+            offers: self.offers,
             repairs: self.repairs,
             stop,
             thread,
@@ -169,6 +172,7 @@ pub(super) struct Member {
     waits_for: watch::Receiver<Option<String>>,
     store_id: StoreId,
     doubt: Doubt,
+    offers: Offers,
     repairs: mpsc::Sender<Wanted>,
     housekeeping: Housekeeping,
     room: Arc<Room>,
@@ -189,11 +193,12 @@ impl Member {
         let log_store =
             LogStore::new(log.clone(), votes, state.clone(), Arc::clone(&room), repairs.clone());
         let doubt = Doubt::new(store.stamp.in_doubt());
-        let (eager, desk) = (Eager::default(), machine.desk().clone());
+        let (eager, offers, desk) = (Eager::default(), Offers::default(), machine.desk().clone());
         let connecting = Connecting {
             network: network.clone(),
             room: Arc::clone(&room),
             doubt: doubt.clone(),
+            offers: offers.clone(),
             eager: eager.clone(),
         };
         let config = config(options, &doubt).map_err(|why| StartError::Core { why })?;
@@ -222,6 +227,7 @@ impl Member {
             let (role, doubt, applied) = (role.clone(), doubt.clone(), state.clone());
             let (own, heard, gone) = (Arc::new(own), Arc::clone(&heard), Arc::clone(&gone));
             let (told, turn) = (Mutex::default(), tokio::sync::Mutex::default());
+            let offers = offers.clone();
             let service = PeerService {
                 raft,
                 log,
@@ -231,6 +237,7 @@ impl Member {
                 told,
                 heard,
                 doubt,
+                offers,
                 room,
                 gone,
                 forwarded,
@@ -272,6 +279,7 @@ impl Member {
             waits_for,
             store_id,
             doubt,
+            offers,
             repairs: wanted_repairs,
             housekeeping,
             room,
@@ -294,6 +302,7 @@ impl Member {
             store_id: self.store_id,
             room: Arc::clone(&self.room),
             doubt: self.doubt.clone(),
+            offers: self.offers.clone(),
             repairs: self.repairs.clone(),
         }
     }
