@@ -32,6 +32,7 @@ pub mod role_change;
 pub mod settings;
 pub mod start;
 pub mod stats;
+pub mod steering;
 pub mod subscription;
 pub mod system_topics;
 #[cfg(test)]
@@ -64,6 +65,7 @@ use pull_offsets::PullOffsets;
 use readers::Readers;
 use settings::LiveSettings;
 use stats::Stats;
+use steering::Steering;
 use system_topics::SystemTopics;
 use unique_ids::UniqueIds;
 use wakeup::Wakeups;
@@ -105,6 +107,7 @@ pub struct Broker {
     stats: Stats,
     unique_ids: UniqueIds,
     announcer: Announcer,
+    steering: Steering,
     locks_full: LogLimit,
     heartbeats_full: LogLimit,
     booted_ms: i64,

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use super::start::{self, Running};
+use super::start::{self, Running, Surroundings};
 use crate::config::load;
 use crate::config::settings::{FileText, Inputs};
 use crate::net::{Client, ClientOptions, Connection, Handled, Handler};
@@ -54,7 +54,8 @@ async fn deploy_on(dir: TempDir, settings: &str, memory_bytes: u64) -> Deployed 
     );
     let file = FileText { name: "test.conf".into(), text };
     let config = load::broker(Some(&file), &Inputs::default()).unwrap().config;
-    let running = start::start_on(config, memory_bytes).await.unwrap();
+    let surroundings = Surroundings { memory_bytes, routes_known_after: Duration::ZERO };
+    let running = start::start_in(config, surroundings).await.unwrap();
     let mut role = running.broker().group.watch_role();
     tokio::time::timeout(WITHIN, role.wait_for(|role| role.is_leader())).await.unwrap().unwrap();
     until(|| running.broker().tables().topic("TBW102").is_some()).await;
