@@ -47,9 +47,11 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 
-use crate::raft::Group;
+use crate::protocol::command::RemotingCommand;
+use crate::protocol::names;
 use crate::raft::command::{Command, Outcome};
 use crate::raft::tables::Tables;
+use crate::raft::{Group, Role};
 use crate::store::files::{Files, RealFiles, Space};
 use crate::telemetry::log_limit::LogLimit;
 
@@ -135,6 +137,13 @@ impl Broker {
     /// ([`Group::propose`]), and what they know may be outdated ([`Self::be_current`]).
     fn is_leader(&self) -> bool {
         self.group.role().is_leader()
+    }
+
+    /// Whether a tool that asks every entry of a route has it from the leader, too: this member may
+    /// stand behind an ingress slot. Who takes the answer of any member says so.
+    fn leaves_to_leader(&self, question: &RemotingCommand) -> bool {
+        let follows = matches!(self.group.role(), Role::Follower { leader: Some(_), .. });
+        follows && question.ext.get(names::ANY_MEMBER).is_none()
     }
 
     /// Room on the store's disk.
