@@ -18,8 +18,8 @@
 //! as long as clients need to read them. For the same time a leader that was a follower before is
 //! called by its old id where it has to name itself: under 0 clients may know the one that died.
 //!
-//! A pull that would be held by a member that names another one is answered at once, or its
-//! consumer would hear of that only when a message comes. Clients that do not follow would ask
+//! A pull that would be held for long by a member that names another one is answered at once, or
+//! its consumer would hear of that only when a message comes. Clients that do not follow would ask
 //! again and again: each is told once a minute that way.
 
 mod course;

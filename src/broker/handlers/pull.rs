@@ -24,7 +24,7 @@ mod find;
 mod verdict;
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::clock;
 use crate::ids::{BrokerId, PhysicalOffset, QueueOffset};
@@ -46,6 +46,10 @@ use crate::broker::wakeup::{Wakeups, Why};
 use check::{Checked, check};
 use find::{Found, Reader, find, head, may_need_disk};
 use verdict::Proof;
+
+/// A pull that waits no longer is held also where its consumer is to go elsewhere: it hears of that
+/// soon enough. Stock consumers wait for 15 s and more.
+const HELD_ANYWAY: Duration = Duration::from_secs(5);
 
 /// A checked pull.
 #[derive(Debug)]
@@ -288,9 +292,12 @@ impl Pull {
         broker.steering.suggest(self.consumer(consumer), here, clock::now())
     }
 
-    /// Whether it is answered although it may wait: its consumer is to ask another member.
+    /// Whether it is answered although it may wait for long: its consumer is to ask another member.
     fn is_sent_away(&self, broker: &Broker, consumer: &ReplyTo) -> bool {
-        broker.steering.sends_away(self.consumer(consumer), clock::now())
+        let now = clock::now();
+        let left = self.deadline.map(|at| at.saturating_duration_since(now));
+        left.is_some_and(|left| left > HELD_ANYWAY)
+            && broker.steering.sends_away(self.consumer(consumer), now)
     }
 
     fn consumer(&self, consumer: &ReplyTo) -> Consumer<'_> {
