@@ -7,6 +7,9 @@
 //! - once something is taken from one stream of a life, nothing is from its earlier ones;
 //! - what was passed on to the leader of one term is appended in that term or never
 //!   ([`Proposer::pass`]).
+//!
+//! And nothing is appended after its client has given up: what comes says until when, by the clock
+//! that is told over each stream.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,6 +19,7 @@ use futures_util::{Stream, StreamExt};
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
@@ -25,7 +29,7 @@ use crate::raft::ProposeError;
 use crate::raft::commit_news::Eager;
 use crate::raft::forward_wire::{self, Asked};
 use crate::raft::proposal::Proposal;
-use crate::raft::proposer::Proposer;
+use crate::raft::proposer::{PassedOn, Proposer};
 use crate::raft::role::Role;
 use crate::raft::room::Room;
 use crate::raft::wire::proto;
@@ -33,26 +37,25 @@ use crate::raft::wire_codec::tell_damage;
 
 /// Refusals that may wait for the connection: beyond it the stream ends, and nothing is lost by it.
 const REFUSALS: usize = 1024;
+/// How often the clock is told: two clocks may differ by a thousandth meanwhile.
+const TELL_CLOCK: Duration = Duration::from_secs(10);
 /// How long a member that was just elected may take to be ready for what is passed on to it.
 const READY: Duration = Duration::from_secs(1);
 
 /// Takes what is passed on.
 pub(super) struct Forwarded {
-    /// Where it goes.
-    pub(super) proposer: Proposer,
-    /// What fits.
-    pub(super) room: Arc<Room>,
-    /// Whether this member leads.
-    pub(super) role: watch::Receiver<Role>,
-    /// Whom to tell at once what is committed.
-    pub(super) eager: Eager,
-    /// Which streams it takes from.
-    pub(super) streams: Mutex<Streams>,
+    proposer: Proposer,
+    role: watch::Receiver<Role>,
+    room: Arc<Room>,
+    eager: Eager,
+    streams: Mutex<Streams>,
+    /// From when on the clock counts that others are told.
+    started: Instant,
 }
 
 /// The last stream of each life in one term.
 #[derive(Default)]
-pub(super) struct Streams {
+struct Streams {
     term: Term,
     last: BTreeMap<u64, u64>,
 }
@@ -79,6 +82,18 @@ impl Streams {
 type Requests<S> = Result<S, Status>;
 
 impl Forwarded {
+    /// Proposes to `proposer` what has `room`, while this member leads; `eager` hears whom to tell
+    /// at once what is committed.
+    pub(super) fn new(
+        proposer: Proposer,
+        role: watch::Receiver<Role>,
+        room: Arc<Room>,
+        eager: Eager,
+    ) -> Arc<Self> {
+        let (streams, started) = (Mutex::default(), Instant::now());
+        Arc::new(Self { proposer, role, room, eager, streams, started })
+    }
+
     /// Takes what `requests` brings from the member `from`; the answers are refusals, and end with
     /// the stream.
     pub(super) fn serve(
@@ -103,11 +118,20 @@ impl Forwarded {
         refusals: &mpsc::Sender<Result<proto::ProposeResponse, Status>>,
     ) -> Status {
         let over = CancellationToken::new();
+        let mut tell_clock = tokio::time::interval(TELL_CLOCK); // now, and then
         loop {
             let request = tokio::select! {
                 biased;
                 () = over.cancelled() => return Status::unavailable("this member does not lead"),
                 () = refusals.closed() => return Status::cancelled("nobody hears refusals"),
+                _ = tell_clock.tick() => {
+                    let clock_ms = u64::try_from(self.started.elapsed().as_millis()).ok();
+                    let told = proto::ProposeResponse { clock_ms, ..Default::default() };
+                    if refusals.try_send(Ok(told)).is_err() {
+                        return Status::cancelled("nobody hears refusals");
+                    }
+                    continue;
+                }
                 request = requests.next() => match request {
                     Some(Ok(request)) => request,
                     Some(Err(status)) => {
@@ -162,14 +186,15 @@ impl Forwarded {
         refusals: &mpsc::Sender<Result<proto::ProposeResponse, Status>>,
         over: &CancellationToken,
     ) {
-        let Asked { origin, messages, commands } = asked;
+        let Asked { origin, until_ms, messages, commands } = asked;
         let (refusals, over) = (refusals.clone(), over.clone());
         let done = move |result: Result<_, ProposeError>| {
             let Err(error) = result else { return };
             let is_refusal = !error.is_in_doubt();
             match forward_wire::refused(origin.number, error) {
                 Some(refused) => {
-                    let response = proto::ProposeResponse { refused: vec![refused] };
+                    let refused = vec![refused];
+                    let response = proto::ProposeResponse { refused, clock_ms: None };
                     if refusals.try_send(Ok(response)).is_err() {
                         over.cancel();
                     }
@@ -182,7 +207,10 @@ impl Forwarded {
         let proposal = Proposal { messages, commands, done: Box::new(done) };
         match self.room.refusal(&proposal, self.proposer.waiting_bytes()) {
             Some(why) => (proposal.done)(Err(ProposeError::DiskFull { why })),
-            None => self.proposer.pass(proposal, origin, term),
+            None => {
+                let until = self.started.checked_add(Duration::from_millis(until_ms));
+                self.proposer.pass(proposal, PassedOn { origin, term, until });
+            }
         }
     }
 }

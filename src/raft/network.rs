@@ -181,19 +181,27 @@ async fn within<T>(
 
 /// Makes openraft's connections, which hear of others' room, doubts and offers.
 pub(super) struct Connecting {
-    /// How.
-    pub(super) network: Network,
-    /// What is known about room.
-    pub(super) room: Arc<Room>,
-    /// What is known about doubt.
-    pub(super) doubt: Doubt,
-    /// Who offers to serve readers.
-    pub(super) offers: Offers,
+    network: Network,
+    room: Arc<Room>,
+    doubt: Doubt,
+    offers: Offers,
     /// Who waits for news.
-    pub(super) eager: Eager,
+    eager: Eager,
 }
 
 impl Connecting {
+    /// Calls by `network`; what is heard goes to the others.
+    pub(super) fn new(
+        network: &Network,
+        room: &Arc<Room>,
+        doubt: &Doubt,
+        offers: &Offers,
+        eager: &Eager,
+    ) -> Self {
+        let (network, room, doubt) = (network.clone(), Arc::clone(room), doubt.clone());
+        Self { network, room, doubt, eager: eager.clone(), offers: offers.clone() }
+    }
+
     fn connection(&self, target: u64, member: &Member, purpose: Purpose) -> Connection {
         let network = &self.network;
         let address = network.address(&member.name, &member.address);

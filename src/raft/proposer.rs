@@ -29,6 +29,8 @@ use crate::raft::ProposeError;
 use crate::raft::command::{Command, Origin, Passed};
 use crate::raft::forward::{Desk, Line};
 use crate::raft::proposal::{Done, Proposal, Receipt};
+#[cfg(test)]
+use crate::raft::simulation::planted::{Bug, is_planted};
 use crate::raft::state_machine::StateMachine;
 use crate::raft::type_config::{Answer, Applied, Batch, CommittedLeaderId, TypeConfig};
 
@@ -86,8 +88,18 @@ struct Admitted {
     bytes: usize,
     permit: OwnedSemaphorePermit,
     since: Instant,
-    /// Who passed it on, to the leader of which term.
-    passed: Option<(Origin, Term)>,
+    passed: Option<PassedOn>,
+}
+
+/// What is known of a proposal that another member passed on.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct PassedOn {
+    /// Whose it is.
+    pub origin: Origin,
+    /// It is appended in this term or never.
+    pub term: Term,
+    /// It is appended by then or never; `None`: whenever it is.
+    pub until: Option<Instant>,
 }
 
 impl Limits {
@@ -160,10 +172,9 @@ impl Proposer {
         }
     }
 
-    /// The same, of one that another member passed on: the entry names it, and is appended in
-    /// `term` or never.
-    pub(super) fn pass(&self, proposal: Proposal, origin: Origin, term: Term) {
-        if let Err((error, done)) = self.admit(proposal, Instant::now(), Some((origin, term))) {
+    /// The same, of one that another member passed on: the entry names it.
+    pub(super) fn pass(&self, proposal: Proposal, passed: PassedOn) {
+        if let Err((error, done)) = self.admit(proposal, Instant::now(), Some(passed)) {
             done(Err(error));
         }
     }
@@ -172,7 +183,7 @@ impl Proposer {
         &self,
         proposal: Proposal,
         since: Instant,
-        passed: Option<(Origin, Term)>,
+        passed: Option<PassedOn>,
     ) -> Result<(), (ProposeError, Done)> {
         if self.closed.load(Ordering::Acquire) {
             return Err((ProposeError::Stopping, proposal.done));
@@ -263,6 +274,37 @@ struct Entry {
     held: Held,
 }
 
+impl Entry {
+    /// Whether it must not be appended any more: somebody who waits for it has given up, or will
+    /// have when it is.
+    fn is_late(&self, now: Instant) -> bool {
+        let is_answered =
+            |waiting: &Waiting| waiting.shares.iter().any(|share| share.done.is_none());
+        self.held.batch.until.is_some_and(|until| until < now)
+            || self.waiting.lock().as_ref().is_none_or(is_answered)
+    }
+
+    /// Nothing of it was appended: what clients asked of this member goes where others' proposals
+    /// wait for a leader, and who passed something on is told.
+    fn give_back(self, leader: Option<&String>, desk: &Desk) {
+        let batch = Arc::clone(&self.held.batch);
+        drop(self.held);
+        if let Some(waiting) = self.waiting.lock().take() {
+            give_back(waiting.shares, &batch, leader, desk);
+        }
+    }
+}
+
+impl Admitted {
+    /// Whether its client has given up.
+    fn is_late(&self) -> bool {
+        let until = self.passed.and_then(|passed| passed.until);
+        #[cfg(test)]
+        let until = until.filter(|_| !is_planted(Bug::AppendsLate));
+        until.is_some_and(|until| until < Instant::now())
+    }
+}
+
 /// Given back when the entry is settled, or nobody is left to settle it: then it gets no place.
 struct Held {
     _permits: Vec<OwnedSemaphorePermit>,
@@ -309,7 +351,7 @@ pub(super) async fn run(mut inbox: Inbox, core: impl Core) {
     let sweeper = tokio::spawn(sweep(Arc::clone(&waiting), inbox.limits.patience));
     // The entry that has no place yet, and the way back for it: there is never another one.
     let mut last: Option<Arc<Batch>> = None;
-    let (again, mut postponed) = mpsc::channel(1);
+    let (again, mut postponed) = mpsc::channel::<Entry>(1);
     let mut backlog = VecDeque::new();
     let mut look = tokio::time::interval(SWEEP);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -323,6 +365,10 @@ pub(super) async fn run(mut inbox: Inbox, core: impl Core) {
                 last = None;
                 if let Ok(entry) = postponed.try_recv() {
                     tokio::time::sleep(POSTPONED).await;
+                    if entry.is_late(Instant::now()) {
+                        entry.give_back(None, &inbox.desk);
+                        continue;
+                    }
                     last = Some(propose(&core, entry, (&again, &inbox.desk)).await);
                 }
             }
@@ -396,6 +442,11 @@ fn fill(backlog: &mut VecDeque<Admitted>, inbox: &mut Inbox) -> Filled {
         let Some(admitted) = backlog.pop_front().or_else(|| inbox.receiver.try_recv().ok()) else {
             break;
         };
+        if admitted.is_late() {
+            let waited = inbox.limits.patience;
+            (admitted.proposal.done)(Err(ProposeError::NoQuorum { waited }));
+            continue;
+        }
         bytes += admitted.bytes;
         let is_full = bytes > limit && !filled.shares.is_empty();
         if is_full || !filled.is_of_term(&admitted) {
@@ -430,7 +481,7 @@ impl Filled {
     /// Whether it may be in this entry: an entry is meant for one term at most.
     fn is_of_term(&self, admitted: &Admitted) -> bool {
         match (self.batch.term, admitted.passed) {
-            (Some(term), Some((_, other))) => term == other,
+            (Some(term), Some(passed)) => term == passed.term,
             (None, _) | (_, None) => true,
         }
     }
@@ -439,10 +490,11 @@ impl Filled {
     fn add(&mut self, admitted: Admitted) -> Option<Passed> {
         let Proposal { messages, commands, done } = admitted.proposal;
         let (message_count, command_count) = (messages.len(), commands.len());
-        let passed = admitted.passed.map(|(origin, term)| {
-            self.batch.term = Some(term);
+        let passed = admitted.passed.map(|passed| {
+            self.batch.term = Some(passed.term);
+            self.batch.until = self.batch.until.into_iter().chain(passed.until).min();
             Passed {
-                origin,
+                origin: passed.origin,
                 first_message: self.batch.messages.len() as u32, // an entry has less than 4 GiB
                 messages: message_count as u32,
                 first_command: self.batch.commands.len() as u32,
@@ -514,15 +566,14 @@ fn settle(
         }
         false => entry,
     };
-    let batch = Arc::clone(&entry.held.batch);
+    if let Err(ClientWriteError::ForwardToLeader(forward)) = result {
+        let leader = forward.leader_node.map(|member| member.name);
+        return entry.give_back(leader.as_ref(), desk);
+    }
     drop(entry.held);
     let Some(Waiting { shares, .. }) = entry.waiting.lock().take() else { return };
     match result {
         Ok(written) => answer(shares, written.data),
-        Err(ClientWriteError::ForwardToLeader(forward)) => {
-            let leader = forward.leader_node.map(|member| member.name);
-            give_back(shares, &batch, leader, desk);
-        }
         Err(ClientWriteError::LogEntryDiscarded(_)) => {
             refuse(shares, &ProposeError::OutcomeUnknown);
         }
@@ -550,9 +601,7 @@ fn refuse(shares: Vec<Share>, error: &ProposeError) {
     }
 }
 
-/// Nothing was appended: what clients asked of this member goes where others' proposals wait for a
-/// leader, and who passed something on is told.
-fn give_back(shares: Vec<Share>, batch: &Batch, leader: Option<String>, desk: &Desk) {
+fn give_back(shares: Vec<Share>, batch: &Batch, leader: Option<&String>, desk: &Desk) {
     let (mut message, mut command) = (0, 0);
     let mut back = Vec::new();
     for mut share in shares {
@@ -560,7 +609,7 @@ fn give_back(shares: Vec<Share>, batch: &Batch, leader: Option<String>, desk: &D
         let commands = command..command + share.commands;
         (message, command) = (messages.end, commands.end);
         if share.origin.is_some() {
-            share.answer(Err(ProposeError::NotLeader { leader: leader.clone() }));
+            share.answer(Err(ProposeError::NotLeader { leader: leader.cloned() }));
         } else if let Some(done) = share.done {
             let messages = batch.messages[messages].iter().cloned().collect();
             let commands = batch.commands[commands].to_vec();
@@ -702,6 +751,49 @@ mod tests {
         let a = a.await.unwrap();
         assert!(matches!(a, Err(ProposeError::OutcomeUnknown)), "{a:?}");
         running.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_passed_on_is_for_one_term_and_until_its_client_gives_up() {
+        let (proposer, inbox) = Proposer::new(Limits::default(), desk());
+        let (core, mut calls) = mpsc::channel(8);
+        let pass = |number, term, until| {
+            let (tell, told) = tokio::sync::oneshot::channel();
+            let name = Command::DeleteTopic { topic: "T".to_owned() };
+            let proposal = Proposal::of_commands(vec![name], |result| {
+                tell.send(result.map(drop)).unwrap();
+            });
+            let origin = Origin { life: 9, number };
+            proposer.pass(proposal, PassedOn { origin, term: Term(term), until: Some(until) });
+            told
+        };
+        let soon = Instant::now() + Duration::from_millis(100);
+        let late = Instant::now();
+        tokio::time::advance(Duration::from_millis(1)).await;
+        let (_first, second) = (pass(1, 4, soon), pass(2, 4, late));
+        let _third = pass(3, 5, soon);
+        let running = tokio::spawn(run(inbox, Told(core)));
+        let (batch, mut answer) = calls.recv().await.unwrap();
+        assert_eq!((batch.term, batch.until), (Some(Term(4)), Some(soon)));
+        let origins = |batch: &Batch| match &batch.commands[..] {
+            [_, Command::Passed(passed)] => passed.iter().map(|p| p.origin.number).collect(),
+            _ => vec![],
+        };
+        assert_eq!(origins(&batch), [1], "of another term, or late");
+        assert!(matches!(second.await.unwrap(), Err(ProposeError::NoQuorum { .. })));
+        answer.on_complete(lease_expired());
+        let (again, next) = calls.recv().await.unwrap();
+        assert!(Arc::ptr_eq(&batch, &again));
+        answer = next;
+        tokio::time::advance(Duration::from_millis(200)).await;
+        answer.on_complete(lease_expired());
+        // The first is late by now; so is the third.
+        for _ in 0..100 {
+            tokio::time::advance(Duration::from_millis(1)).await;
+            tokio::task::yield_now().await;
+        }
+        assert!(calls.try_recv().is_err());
+        running.abort();
     }
 
     #[test]

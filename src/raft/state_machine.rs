@@ -186,7 +186,6 @@ impl StateMachine {
             bytes => Some(codec::decode::<Commands>(bytes).map_err(io::Error::other)?),
         };
         let passed = commands.as_mut().map(Commands::take_passed).unwrap_or_default();
-        let commands = commands.filter(|commands| !commands.list.is_empty());
         let unsettled = commands.as_ref().map(Commands::unsettled_topics).unwrap_or_default();
         let outcomes = self.state.advance(|queues, progress| {
             queues.apply(header.position..header.end(), digest.messages())?;
