@@ -25,6 +25,7 @@ use crate::{
         bodies::{self, BrokerData},
         codes::{RequestCode, ResponseCode},
         command::RemotingCommand,
+        names::ANY_MEMBER,
     },
 };
 
@@ -121,7 +122,7 @@ impl AdminClient {
         addresses: impl IntoIterator<Item = &'a String>,
         request: &RemotingCommand,
     ) -> Result<Answered<RemotingCommand>, Error> {
-        let mut in_vain = Vec::new();
+        let (mut in_vain, request) = (Vec::new(), request.clone().with_field(ANY_MEMBER, true));
         for address in addresses {
             match self.ask(address, request.clone()).await {
                 Ok(answer) => return Ok(Answered { answer, address: address.clone(), in_vain }),

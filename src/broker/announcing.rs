@@ -15,9 +15,10 @@ use tracing::{debug, info, warn};
 
 use super::{
     Broker,
-    announcement::{Announcement, broker_id},
+    announcement::{Announcement, broker_id, follower_id},
     ingress::{Ingress, IngressWatch},
     registration::{Announcements, Progress},
+    steering,
 };
 use crate::{
     clock,
@@ -93,8 +94,8 @@ impl Announcer {
 }
 
 /// Announces until the group ends: a role at once, topics when somebody waits for that or at the
-/// next look, as is whether this member takes writes.
-pub async fn run(broker: Arc<Broker>, place: Place) {
+/// next look, as is whether this member takes writes; and looks where consumers read.
+pub async fn run(broker: Arc<Broker>, place: Place, mut steering: steering::Watch) {
     let mut roles = broker.group.watch_role();
     let mut ingress_watch = IngressWatch::new(place.members, clock::now());
     let (mut seen, mut ingress_seen) = (None, Ingress::Closed);
@@ -103,6 +104,7 @@ pub async fn run(broker: Arc<Broker>, place: Place) {
         let tables = broker.tables();
         let version = (tables.topics_version(), tables.settings_version());
         let ingress = ingress_watch.look(&role, clock::now());
+        steer(&broker, &mut steering, place, &role);
         if ingress_seen != ingress {
             debug!(?ingress, "writes of clients that do not find the leader");
             ingress_seen = ingress;
@@ -126,6 +128,18 @@ pub async fn run(broker: Arc<Broker>, place: Place) {
             () = sleep(LOOK_EVERY) => {}
         }
     }
+}
+
+/// Looks once where consumers read.
+fn steer(broker: &Broker, watch: &mut steering::Watch, place: Place, role: &Role) {
+    if place.members < 2 {
+        return;
+    }
+    let is_on = broker.settings.policy(&broker.tables()).pull.read_from_followers;
+    let progress = broker.announcer.progress.get();
+    let is_registered = progress.is_some_and(|known| known.has(follower_id(place.index)));
+    let now = clock::now();
+    steering::look(watch, &broker.steering, &broker.group, role, (is_on, is_registered), now);
 }
 
 /// Keeps the `order` flags of topics as the name servers' table of ordered topics says. The leader

@@ -32,6 +32,7 @@ pub mod role_change;
 pub mod settings;
 pub mod start;
 pub mod stats;
+pub mod steering;
 pub mod subscription;
 pub mod system_topics;
 #[cfg(test)]
@@ -46,9 +47,11 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 
-use crate::raft::Group;
+use crate::protocol::command::RemotingCommand;
+use crate::protocol::names;
 use crate::raft::command::{Command, Outcome};
 use crate::raft::tables::Tables;
+use crate::raft::{Group, Role};
 use crate::store::files::{Files, RealFiles, Space};
 use crate::telemetry::log_limit::LogLimit;
 
@@ -64,6 +67,7 @@ use pull_offsets::PullOffsets;
 use readers::Readers;
 use settings::LiveSettings;
 use stats::Stats;
+use steering::Steering;
 use system_topics::SystemTopics;
 use unique_ids::UniqueIds;
 use wakeup::Wakeups;
@@ -105,6 +109,7 @@ pub struct Broker {
     stats: Stats,
     unique_ids: UniqueIds,
     announcer: Announcer,
+    steering: Steering,
     locks_full: LogLimit,
     heartbeats_full: LogLimit,
     booted_ms: i64,
@@ -132,6 +137,13 @@ impl Broker {
     /// ([`Group::propose`]), and what they know may be outdated ([`Self::be_current`]).
     fn is_leader(&self) -> bool {
         self.group.role().is_leader()
+    }
+
+    /// Whether a tool that asks every entry of a route has it from the leader, too: this member may
+    /// stand behind an ingress slot. Who takes the answer of any member says so.
+    fn leaves_to_leader(&self, question: &RemotingCommand) -> bool {
+        let follows = matches!(self.group.role(), Role::Follower { leader: Some(_), .. });
+        follows && question.ext.get(names::ANY_MEMBER).is_none()
     }
 
     /// Room on the store's disk.

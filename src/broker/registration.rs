@@ -29,6 +29,7 @@ use tracing::{debug, error, info, warn};
 
 use super::announcement::{Announcement, Registrant, ordered_topics, says_entered, says_unknown};
 use crate::{
+    ids::BrokerId,
     net::{CallError, Client, ClientOptions, Connection, Handled, Handler, ReplyTo},
     protocol::{codes::ResponseCode, command::RemotingCommand},
     raft::command::Topic,
@@ -87,6 +88,12 @@ impl Progress {
             // An error: its task has ended, it will not be told anything.
             let _ = told.clone().wait_for(there).await;
         }
+    }
+
+    /// Whether any name server has this broker under `id`.
+    pub fn has(&self, id: BrokerId) -> bool {
+        let has = |told: &Told| told.announced.as_ref().is_some_and(|a| a.broker_id == id);
+        self.0.values().any(|told| has(&told.borrow()))
     }
 
     /// Topics that name servers call ordered; `None` while no name server has a table of them. One

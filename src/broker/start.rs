@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!  start: ports ─► store and raft group ─► handlers ─► listening ─► registration
-//!  stop:  no new proposals, leadership handed over ─► held pulls answered ─► no new requests,
-//!         answers go out, unregistered ─► checkpoint ─► end
+//!  stop:  consumers sent elsewhere ─► no new proposals, leadership handed over ─► held pulls
+//!         answered, unregistered ─► no new requests, answers go out ─► checkpoint ─► end
 //! ```
 
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -39,6 +39,7 @@ use super::registered::Registered;
 use super::registration::{Registration, RegistrationOptions};
 use super::settings::LiveSettings;
 use super::stats::Stats;
+use super::steering::{self, Steering};
 use super::system_topics::SystemTopics;
 use super::unique_ids::UniqueIds;
 use super::wakeup::{self, HELD_BYTES_MAX, HELD_MAX, Wakeups};
@@ -51,6 +52,9 @@ const EXPIRE_EVERY: Duration = Duration::from_secs(10);
 /// A stop waits at most this long for answers under way, whatever is configured: whoever asked
 /// has given up by then.
 const GRACE_MAX: Duration = Duration::from_secs(5);
+/// How long a member that stops goes on answering pulls: what was not held here is told where to
+/// read, too.
+const LAST_PULLS: Duration = Duration::from_millis(100);
 
 /// Why a broker does not start.
 #[derive(Debug, thiserror::Error)]
@@ -94,17 +98,28 @@ pub struct Running {
     tasks: JoinSet<()>,
     registration: Registration,
     grace: Duration,
+    /// There is no other member.
+    is_alone: bool,
 }
 
 /// Starts a broker. Must be called on the runtime that shall run its connections.
 pub async fn start(config: BrokerConfig) -> Result<Running, StartError> {
-    start_on(config, machine_memory_bytes()).await
+    let (memory_bytes, routes_known_after) = (machine_memory_bytes(), steering::ROUTES_KNOWN_AFTER);
+    start_in(config, Surroundings { memory_bytes, routes_known_after }).await
 }
 
-/// Starts a broker on a machine with so much memory.
-pub(super) async fn start_on(
+/// What a broker runs in.
+pub(super) struct Surroundings {
+    /// Memory of the machine.
+    pub memory_bytes: u64,
+    /// How long clients need at most to know who is in routes.
+    pub routes_known_after: Duration,
+}
+
+/// Starts a broker in these surroundings.
+pub(super) async fn start_in(
     mut config: BrokerConfig,
-    memory_bytes: u64,
+    surroundings: Surroundings,
 ) -> Result<Running, StartError> {
     let Ports { clients, vip, peers } = ports(&config)?;
     let identity = identity(&mut config)?;
@@ -112,7 +127,7 @@ pub(super) async fn start_on(
     let group = tokio::task::spawn_blocking(move || Group::start(options, peers)).await.map_err(
         |error| StartError::System { what: "opening the store", why: error.to_string() },
     )??;
-    let broker = Arc::new(broker(&config, identity, group, memory_bytes));
+    let broker = Arc::new(broker(&config, identity, group, surroundings.memory_bytes));
     broker.group.set_listener(Arc::clone(&broker.wakeups) as _);
     let reading = Arc::clone(&broker);
     readers::start(&broker.readers, move |waiting: Reading| waiting.go_on(&reading))
@@ -128,7 +143,7 @@ pub(super) async fn start_on(
     );
     observer.counts(server.counters());
     let mut tasks = tasks(&broker);
-    let registration = register(&config, &broker, &mut tasks);
+    let registration = register(&config, &broker, surroundings.routes_known_after, &mut tasks);
     tracing::info!(
         cluster = broker.identity.cluster,
         group = broker.identity.group,
@@ -140,7 +155,8 @@ pub(super) async fn start_on(
         "broker started"
     );
     let grace = config.connections.stop_grace.min(GRACE_MAX);
-    Ok(Running { broker, server, tasks, registration, grace })
+    let is_alone = config.peers.len() < 2;
+    Ok(Running { broker, server, tasks, registration, grace, is_alone })
 }
 
 impl Running {
@@ -156,11 +172,16 @@ impl Running {
 
     /// Hands leadership over, answers what is under way, writes a checkpoint.
     pub async fn stop(mut self) {
-        // First of all: until another member leads, producers have nowhere to go.
+        // Who is answered from now on reads elsewhere.
+        self.broker.steering.stop(&self.broker.group);
+        // Before anything else: until another member leads, producers have nowhere to go.
         self.broker.group.retire().await;
         // Then nobody is sent here any more; who comes all the same is still served.
         self.registration.stop().await;
         self.broker.wakeups.stop();
+        if !self.is_alone {
+            tokio::time::sleep(LAST_PULLS).await;
+        }
         self.server.stop(self.grace).await;
         self.broker.readers.close();
         self.tasks.abort_all();
@@ -295,6 +316,7 @@ fn broker(config: &BrokerConfig, identity: Identity, group: Group, memory_bytes:
         pull_offsets: PullOffsets::default(),
         refused_offsets: LogLimit::minutely(),
         announcer: Announcer::default(),
+        steering: Steering::default(),
         locks_full: LogLimit::minutely(),
         heartbeats_full: LogLimit::minutely(),
         stats: Stats::default(),
@@ -305,7 +327,12 @@ fn broker(config: &BrokerConfig, identity: Identity, group: Group, memory_bytes:
 }
 
 /// Announces this broker to the name servers, from the moment it has a role on.
-fn register(config: &BrokerConfig, broker: &Arc<Broker>, tasks: &mut JoinSet<()>) -> Registration {
+fn register(
+    config: &BrokerConfig,
+    broker: &Arc<Broker>,
+    routes_known_after: Duration,
+    tasks: &mut JoinSet<()>,
+) -> Registration {
     let identity = &broker.identity;
     let registrant = Registrant {
         cluster: identity.cluster.clone(),
@@ -320,9 +347,11 @@ fn register(config: &BrokerConfig, broker: &Arc<Broker>, tasks: &mut JoinSet<()>
     };
     let registration = Registration::start(&options, &registrant, &broker.announcer.subscribe());
     broker.announcer.follow(registration.progress());
-    let index = config.peers.iter().position(|(name, _)| name == config.member).unwrap_or(0);
-    let place = Place { index, members: config.peers.len() };
-    tasks.spawn(announcing::run(Arc::clone(broker), place));
+    let members: Vec<String> = config.peers.iter().map(|(name, _)| name.to_owned()).collect();
+    let index = members.iter().position(|name| *name == config.member).unwrap_or(0);
+    let place = Place { index, members: members.len() };
+    let steering = steering::Watch::new(members, index, routes_known_after);
+    tasks.spawn(announcing::run(Arc::clone(broker), place, steering));
     tasks.spawn(announcing::follow_order(Arc::clone(broker)));
     registration
 }

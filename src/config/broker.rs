@@ -168,6 +168,8 @@ pub struct PullPolicy {
     pub short_polling: Duration,
     /// `slaveReadEnable`: followers are suggested for reading when the leader is far ahead.
     pub suggest_followers: bool,
+    /// `readFromFollowers`: followers are suggested for reading while they keep up.
+    pub read_from_followers: bool,
     /// `litePullMessageEnable`: request 361 is served.
     pub lite_pull: bool,
     /// `maxTransferBytesOnMessageInMemory`: bytes of one answer.
@@ -284,6 +286,7 @@ impl BrokerPolicy {
                 long_polling: s.bool("longPollingEnable"),
                 short_polling: millis(s, "shortPollingTimeMills"),
                 suggest_followers: s.bool("slaveReadEnable"),
+                read_from_followers: s.bool("readFromFollowers"),
                 lite_pull: s.bool("litePullMessageEnable"),
                 bytes_max: s.number("maxTransferBytesOnMessageInMemory"),
                 messages_max: s.number("maxTransferCountOnMessageInMemory"),

@@ -205,6 +205,10 @@ pub fn group_of_retry_topic(topic: &str) -> Option<&str> {
 /// route answers that stands for another member than the leader. No name of Java's has a tilde.
 const SLOT_SUFFIX: &str = "~1";
 
+/// Ext field of a question that any member of a broker group may answer. Without it, a follower
+/// leaves to its leader what tools ask of every entry of a route: it may stand behind a slot.
+pub const ANY_MEMBER: &str = "anyMember";
+
 /// The name that routes give the ingress slot of `group`.
 pub fn slot(group: &str) -> String {
     [group, SLOT_SUFFIX].concat()

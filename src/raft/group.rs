@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use openraft::Instant as _;
 use openraft::Raft;
 use openraft::async_runtime::watch::WatchReceiver as _;
 use parking_lot::Mutex;
@@ -23,11 +24,12 @@ use crate::raft::doubt::Doubt;
 use crate::raft::forward::Desk;
 use crate::raft::handover;
 use crate::raft::log_store::LogStore;
+use crate::raft::offers::Offers;
 use crate::raft::peers::Peers;
 use crate::raft::proposal::Proposal;
 use crate::raft::proposer::{Limits, Proposer};
 use crate::raft::repair::{READER_PATIENCE, RepairDone, Wanted};
-use crate::raft::role::Role;
+use crate::raft::role::{QUORUM_SILENCE, Role};
 use crate::raft::room::Room;
 use crate::raft::start;
 use crate::raft::state_machine::StateMachine;
@@ -110,6 +112,8 @@ pub struct Status {
     pub committed: Option<EntryIndex>,
     /// Last entry applied.
     pub applied: Option<EntryIndex>,
+    /// Entries that are committed, as the leader said last, and not applied here.
+    pub lag: u64,
     /// First position still in the log.
     pub first_position: PhysicalOffset,
     /// Position after the last entry.
@@ -140,6 +144,8 @@ pub struct PeerStatus {
     pub behind: u64,
     /// Whether it votes.
     pub voter: bool,
+    /// Whether it answers, and says that readers may be sent to it ([`Group::offer`]).
+    pub serves_readers: bool,
 }
 
 /// A running member of a group. Cloning shares it.
@@ -158,6 +164,7 @@ pub(super) struct Shared {
     pub(super) store_id: StoreId,
     pub(super) room: Arc<Room>,
     pub(super) doubt: Doubt,
+    pub(super) offers: Offers,
     pub(super) repairs: mpsc::Sender<Wanted>,
     pub(super) transfers: mpsc::Sender<transfer::Wanted>,
     pub(super) stop: Mutex<Option<oneshot::Sender<()>>>,
@@ -263,6 +270,12 @@ impl Group {
         self.0.state.set_listener(listener);
     }
 
+    /// From now on this member tells the leader, with each heartbeat, whether readers may be sent to
+    /// it.
+    pub fn offer(&self, serves_readers: bool) {
+        self.0.offers.offer(serves_readers);
+    }
+
     /// Lets old segments go now, whatever the hour (request code 329).
     pub fn purge_now(&self) {
         self.0.room.ask();
@@ -280,6 +293,11 @@ impl Group {
         let progress = self.0.state.progress();
         let last = metrics.last_log_index;
         let replication = metrics.replication.unwrap_or_default();
+        let heartbeats = metrics.heartbeat.unwrap_or_default();
+        let answers = |id| {
+            let last = heartbeats.get(id).and_then(Option::as_ref);
+            last.is_some_and(|at| at.elapsed() < QUORUM_SILENCE)
+        };
         let voters: Vec<u64> = membership.voter_ids().collect();
         let mut peers: BTreeMap<String, PeerStatus> = BTreeMap::new();
         for (id, member) in membership.nodes().filter(|(id, _)| **id != metrics.id) {
@@ -294,18 +312,24 @@ impl Group {
                 matched,
                 behind: last.map_or(0, |l| (l + 1).saturating_sub(matched.map_or(0, |m| m.0 + 1))),
                 voter: voters.contains(id),
+                serves_readers: self.0.offers.is_of(*id) && answers(id),
             };
             peers.insert(member.name.clone(), peer);
         }
         let own = membership.get_node(&metrics.id).map_or("", |member| &member.name);
         let role = self.role();
+        let after = |entry: Option<u64>| entry.map_or(0, |index| index + 1);
+        let applied = progress.last.map(|id| id.index);
+        let lag = after(metrics.cluster_committed.map(|id| id.index))
+            .saturating_sub(after(applied.map(|index| index.0)));
         Status {
             term: role.term(),
             leader: role.leader(own).map(str::to_owned),
             waits_for: self.0.waits_for.borrow().clone().or_else(|| self.0.doubt.waits_for()),
             last: last.map(EntryIndex),
             committed: metrics.local_committed.map(|id| EntryIndex(id.index)),
-            applied: progress.last.map(|id| id.index),
+            applied,
+            lag,
             first_position: self.0.log.first_position(),
             tail: self.0.log.tail(),
             applied_position: progress.position,

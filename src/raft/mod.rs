@@ -47,6 +47,7 @@ mod log_store;
 mod members;
 mod membership;
 mod network;
+mod offers;
 mod open;
 mod pacemaker;
 pub mod peers;

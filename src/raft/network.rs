@@ -34,6 +34,7 @@ use crate::raft::dial::{Dial, Links};
 use crate::raft::doubt::Doubt;
 use crate::raft::introduction::Introduction;
 use crate::raft::membership::{self, Member};
+use crate::raft::offers::Offers;
 use crate::raft::peers::Peers;
 use crate::raft::room::Room;
 use crate::raft::type_config::TypeConfig;
@@ -178,20 +179,27 @@ async fn within<T>(
     }
 }
 
-/// Makes openraft's connections, which hear whether others have room, and whether they doubt.
+/// Makes openraft's connections, which hear of others' room, doubts and offers.
 pub(super) struct Connecting {
     network: Network,
     room: Arc<Room>,
     doubt: Doubt,
+    offers: Offers,
     /// Who waits for news.
     eager: Eager,
 }
 
 impl Connecting {
     /// Calls by `network`; what is heard goes to the others.
-    pub(super) fn new(network: &Network, room: &Arc<Room>, doubt: &Doubt, eager: &Eager) -> Self {
-        let (network, room) = (network.clone(), Arc::clone(room));
-        Self { network, room, doubt: doubt.clone(), eager: eager.clone() }
+    pub(super) fn new(
+        network: &Network,
+        room: &Arc<Room>,
+        doubt: &Doubt,
+        offers: &Offers,
+        eager: &Eager,
+    ) -> Self {
+        let (network, room, doubt) = (network.clone(), Arc::clone(room), doubt.clone());
+        Self { network, room, doubt, eager: eager.clone(), offers: offers.clone() }
     }
 
     fn connection(&self, target: u64, member: &Member, purpose: Purpose) -> Connection {
@@ -205,6 +213,7 @@ impl Connecting {
             purpose,
             room: Arc::clone(&self.room),
             doubt: self.doubt.clone(),
+            offers: self.offers.clone(),
             eager: self.eager.clone(),
         }
     }
@@ -236,6 +245,7 @@ pub(super) struct Connection {
     purpose: Purpose,
     room: Arc<Room>,
     doubt: Doubt,
+    offers: Offers,
     eager: Eager,
 }
 
@@ -325,6 +335,7 @@ impl NetStreamAppend<TypeConfig> for Connection {
                     let no_room = std::mem::take(&mut answer.no_room);
                     self.room.heard(self.introduction.callee, no_room);
                     self.doubt.heard(self.introduction.callee, answer.in_doubt);
+                    self.offers.heard(self.introduction.callee, answer.serves_readers);
                 }
                 let answer = append_answer(&self.peer, answer);
                 let only = futures_util::stream::once(std::future::ready(answer));

@@ -24,6 +24,7 @@ use crate::raft::heard::Heard;
 use crate::raft::incoming::Introduced;
 use crate::raft::introduction::{Introduction, Refusal, Told};
 use crate::raft::membership;
+use crate::raft::offers::Offers;
 use crate::raft::role::Role;
 use crate::raft::room::Room;
 #[cfg(test)]
@@ -56,6 +57,7 @@ pub(super) struct PeerService {
     applied: AppliedState,
     doubt: Doubt,
     room: Arc<Room>,
+    offers: Offers,
     heard: Arc<Heard>,
     gone: Arc<Notify>,
     forwarded: Arc<Forwarded>,
@@ -69,19 +71,21 @@ pub(super) struct PeerService {
 
 impl PeerService {
     /// Answers as `own`. `core` takes part in the group and says what this member is; `stored` is how
-    /// far it is, `fitness` whether it may vote, whether entries fit, and whether it handed leadership over on request; `news` hear that there is
-    /// a leader, or an election, and that a leader's stream has ended; `forwarded` takes what others
+    /// far it is, `fitness` whether it may vote, whether entries fit, and whether it offers to serve
+    /// readers; `yields` that it handed leadership over on request; `news` hear that there is a
+    /// leader, or an election, and that a leader's stream has ended; `forwarded` takes what others
     /// pass on.
     pub(super) fn new(
         own: Introduction,
         core: (Raft<TypeConfig, StateMachine>, watch::Receiver<Role>),
         stored: (CommitLog, AppliedState),
-        fitness: (Doubt, Arc<Room>, Arc<AtomicBool>),
+        fitness: (Doubt, Arc<Room>, Offers),
+        yields: Arc<AtomicBool>,
         news: (Arc<Heard>, Arc<Notify>),
         forwarded: Arc<Forwarded>,
     ) -> Self {
         let ((raft, role), (log, applied), own) = (core, stored, Arc::new(own));
-        let ((doubt, room, yields), (heard, gone)) = (fitness, news);
+        let ((doubt, room, offers), (heard, gone)) = (fitness, news);
         let (told, turn) = (Mutex::default(), tokio::sync::Mutex::default());
         Self {
             raft,
@@ -92,6 +96,7 @@ impl PeerService {
             doubt,
             room,
             yields,
+            offers,
             heard,
             gone,
             forwarded,
@@ -197,8 +202,10 @@ impl Peer for PeerService {
         }
         let no_room = self.room.shortage().map(|why| why.to_string()).unwrap_or_default();
         let in_doubt = !self.doubt.is_over();
+        let serves_readers = self.offers.own();
         let answer = wire::append_response(answer);
-        Ok(Response::new(proto::AppendResponse { no_room, in_doubt, ..answer }))
+        let answer = proto::AppendResponse { no_room, in_doubt, serves_readers, ..answer };
+        Ok(Response::new(answer))
     }
 
     async fn propose(

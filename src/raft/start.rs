@@ -37,6 +37,7 @@ use crate::raft::incoming::admitted;
 use crate::raft::log_store::LogStore;
 use crate::raft::members::MemberKeeper;
 use crate::raft::network::{Connecting, FRAME_BYTES, MESSAGE_BYTES_MAX, Network, WINDOW_BYTES};
+use crate::raft::offers::Offers;
 use crate::raft::open::{self, Opened};
 use crate::raft::pacemaker;
 use crate::raft::proposer::{self, Proposer};
@@ -95,6 +96,7 @@ pub(super) struct Parts {
     store_id: StoreId,
     room: Arc<Room>,
     doubt: Doubt,
+    offers: Offers,
     repairs: mpsc::Sender<Wanted>,
     transfers: mpsc::Sender<transfer::Wanted>,
 }
@@ -119,6 +121,7 @@ impl Parts {
             store_id: self.store_id,
             room: self.room,
             doubt: self.doubt,
+            offers: self.offers,
             repairs: self.repairs,
             transfers: self.transfers,
             stop,
@@ -173,6 +176,7 @@ pub(super) struct Member {
     waits_for: watch::Receiver<Option<String>>,
     store_id: StoreId,
     doubt: Doubt,
+    offers: Offers,
     repairs: mpsc::Sender<Wanted>,
     transfers: mpsc::Sender<transfer::Wanted>,
     housekeeping: Housekeeping,
@@ -194,8 +198,8 @@ impl Member {
         let log_store =
             LogStore::new(log.clone(), votes, state.clone(), Arc::clone(&room), repairs.clone());
         let doubt = Doubt::new(store.stamp.in_doubt());
-        let (eager, desk) = (Eager::default(), machine.desk().clone());
-        let connecting = Connecting::new(&network, &room, &doubt, &eager);
+        let (eager, offers, desk) = (Eager::default(), Offers::default(), machine.desk().clone());
+        let connecting = Connecting::new(&network, &room, &doubt, &offers, &eager);
         let config = config(options, &doubt).map_err(|why| StartError::Core { why })?;
         let raft = Raft::new(store_id.0, config, connecting, log_store.clone(), machine.clone())
             .await
@@ -219,11 +223,10 @@ impl Member {
         if let Some(incoming) = incoming {
             let forwarded =
                 Forwarded::new((proposer.clone(), desk), role.clone(), Arc::clone(&room), eager);
-            let stored = (log.clone(), state.clone());
-            let fitness = (doubt.clone(), Arc::clone(&room), Arc::clone(&yields));
+            let fitness = (doubt.clone(), Arc::clone(&room), offers.clone());
             let news = (Arc::clone(&heard), Arc::clone(&gone));
-            let core = (raft.clone(), role.clone());
-            let service = PeerService::new(own, core, stored, fitness, news, forwarded);
+            let (core, stored) = ((raft.clone(), role.clone()), (log.clone(), state.clone()));
+            let service = PeerService::new(own, core, stored, fitness, yields, news, forwarded);
             tasks.spawn(serve_peers(incoming, service, ending.clone().cancelled_owned()));
         }
         let (wanted_repairs, wanted) = repair::requests();
@@ -257,6 +260,7 @@ impl Member {
             waits_for,
             store_id,
             doubt,
+            offers,
             repairs: wanted_repairs,
             transfers,
             housekeeping,
@@ -280,6 +284,7 @@ impl Member {
             store_id: self.store_id,
             room: Arc::clone(&self.room),
             doubt: self.doubt.clone(),
+            offers: self.offers.clone(),
             repairs: self.repairs.clone(),
             transfers: self.transfers.clone(),
         }

@@ -100,6 +100,17 @@ impl Progress {
         );
     }
 
+    /// Adds what another member of the same broker group has served: it is known there only.
+    fn add_served(&mut self, stats: &ConsumeStats) {
+        self.tps += stats.consume_tps;
+        for (queue, served) in &stats.offset_table {
+            if let Some(known) = self.queues.get_mut(&QueuePlace::from(queue.0.clone())) {
+                let pulled = served.pull_offset.min(known.broker_offset);
+                known.pull_offset = known.pull_offset.max(pulled);
+            }
+        }
+    }
+
     /// The group's offset in a queue.
     pub(super) fn offset_of(&self, topic: &str, broker_name: &str, queue_id: i32) -> Option<i64> {
         let place =
@@ -136,8 +147,18 @@ pub(super) async fn progress_of(
     let (mut progress, mut failures) = (Progress::default(), Vec::new());
     for broker in brokers {
         match admin.consume_stats(broker, group, topic).await {
-            Ok(Answered { answer, in_vain, .. }) => {
+            Ok(Answered { answer, in_vain, address }) => {
                 progress.add(answer);
+                // Those before it were asked in vain.
+                let asked = broker.broker_addrs.iter().skip_while(|(_, other)| **other != address);
+                for (id, other) in asked.skip(1) {
+                    let broker_addrs = [(*id, other.clone())].into();
+                    let other = BrokerData { broker_addrs, ..broker.clone() };
+                    // Who does not answer has served nobody lately.
+                    if let Ok(served) = admin.consume_stats(&other, group, topic).await {
+                        progress.add_served(&served.answer);
+                    }
+                }
                 failures.extend(in_vain);
             }
             Err(error) => failures.push(error),

@@ -86,7 +86,7 @@ async fn of_topic(admin: &AdminClient, topic: &str) -> Result<Vec<Row>, Error> {
     Ok(rows)
 }
 
-/// What was counted, all broker groups together.
+/// What was counted, all members of all broker groups together.
 #[derive(Debug, Default, PartialEq)]
 struct Counted {
     tps: f64,
@@ -100,11 +100,16 @@ async fn counted(
     key: &str,
 ) -> Result<Counted, Error> {
     let mut sum = Counted::default();
-    for leader in brokers.iter().filter_map(|broker| broker.broker_addrs.get(&LEADER)) {
-        // A statistic exists from its first use on.
-        if let Some(data) = admin.statistic(leader, statistic, key).await? {
-            sum.tps += data.stats_minute.tps;
-            sum.day = sum.day.saturating_add(of_day(&data));
+    // Each member counts what came in by it, and what it served.
+    for (id, member) in brokers.iter().flat_map(|broker| &broker.broker_addrs) {
+        match admin.statistic(member, statistic, key).await {
+            Ok(Some(data)) => {
+                sum.tps += data.stats_minute.tps;
+                sum.day = sum.day.saturating_add(of_day(&data));
+            }
+            Ok(None) => {} // a statistic exists from its first use on
+            Err(error) if *id != LEADER && error.is_silence() => {}
+            Err(error) => return Err(error),
         }
     }
     Ok(sum)

@@ -31,6 +31,9 @@ pub(in crate::broker) fn by_key(broker: &Broker, request: &Request) -> Answer {
     if header.index_type.as_deref() == Some("T") {
         return Err(RequestError::NoMessageByKey); // tags are not indexed, and a tag is no key
     }
+    if broker.leaves_to_leader(&request.command) {
+        return Err(RequestError::NoMessageByKey); // or tools show it twice
+    }
     let query = KeyQuery {
         topic: &header.topic,
         key: &header.key,

@@ -115,7 +115,8 @@ pub(in crate::broker) fn in_time(broker: &Broker, request: &Request) -> Answer {
     };
     let now_ms = clock::wall_ms();
     let mut spans = ConsumeTimeSpans::default();
-    for queue_id in 0..config.write_queues {
+    let leaves = broker.leaves_to_leader(&request.command); // or tools show each queue twice
+    for queue_id in 0..if leaves { 0 } else { config.write_queues } {
         let bounds = broker.group.queues().bounds(&topic, queue_id)?;
         let stored = |at: u64| broker.stored_before(&topic, queue_id, QueueOffset(at));
         let (first, last) = (stored(bounds.min.0 + 1)?, stored(bounds.next.0)?);

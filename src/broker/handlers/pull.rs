@@ -13,19 +13,21 @@
 //! A message that the disk has changed is not served: it is repaired from another member, and the
 //! pull goes on then, or is told why not.
 //!
-//! A follower serves the committed prefix that it has. It never corrects a consumer's offset: what
-//! lies beyond its end may be there on the leader, and a correction would make the consumer read
-//! again, or skip. A leader sends a consumer back only when it has proven that it leads: one that
-//! was replaced a moment ago does not know what its successor has told.
+//! Any member serves the committed prefix that it has, and each answer says who is to be asked next
+//! ([`crate::broker::steering`]). A consumer is sent back, or told of a reset, only by who has
+//! proven, through the log, to know all that anybody was told before the pull came: what lies
+//! beyond the end of a follower, or of a leader that was replaced a moment ago, may have been read
+//! elsewhere. What is gone on a follower may still be on the leader: the consumer asks there.
 
 mod check;
 mod find;
 mod verdict;
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use crate::ids::{PhysicalOffset, QueueOffset};
+use crate::clock;
+use crate::ids::{BrokerId, PhysicalOffset, QueueOffset};
 use crate::net::{Handled, ReplyTo};
 use crate::protocol::codes::ResponseCode;
 use crate::protocol::command::RemotingCommand;
@@ -37,12 +39,17 @@ use crate::broker::error::RequestError;
 use crate::broker::handlers::Reading;
 use crate::broker::handlers::offset::checked_offset;
 use crate::broker::hold::{Full, Hold};
+use crate::broker::steering::{Here, Reader as Consumer};
 use crate::broker::subscription::TagFilter;
 use crate::broker::wakeup::{Wakeups, Why};
 
 use check::{Checked, check};
 use find::{Found, Reader, find, head, may_need_disk};
-use verdict::Lead;
+use verdict::Proof;
+
+/// A pull that waits no longer is held also where its consumer is to go elsewhere: it hears of that
+/// soon enough. Stock consumers wait for 15 s and more.
+const HELD_ANYWAY: Duration = Duration::from_secs(5);
 
 /// A checked pull.
 #[derive(Debug)]
@@ -63,8 +70,8 @@ struct Pull {
     repaired: Option<PhysicalOffset>,
     /// It has been held: what does not match its filter is no reason to answer.
     was_held: bool,
-    /// What was found out about who leads since the pull came, or was held last.
-    lead: Lead,
+    /// Whether this member knows all that was told before the pull came, or was held last.
+    proof: Proof,
 }
 
 /// A pull and the consumer that waits for its answer.
@@ -167,23 +174,26 @@ fn hand_to_readers(broker: &Broker, waiting: WaitingPull) {
 
 fn serve_by(broker: &Broker, waiting: WaitingPull, reader: Reader) {
     let WaitingPull { pull, reply } = waiting;
-    // Asked before the tables: a follower that lags may know of a reset that was told long ago.
-    let leads = broker.is_leader();
-    // A follower interrupts only whom it held: a consumer that knows no leader would ask again at
-    // once, and for ever. Others are told by the leader, where their next pull goes.
-    if let Some(offset) = broker.tables().reset(&pull.group, &pull.topic, pull.queue_id)
-        && (pull.was_held || leads)
-    {
-        return tell_reset(broker, &pull, reply, offset, leads);
+    let reset = broker.tables().reset(&pull.group, &pull.topic, pull.queue_id);
+    if let Some(offset) = reset {
+        match pull.proof {
+            // It may have been told long ago, by another member.
+            Proof::NotAsked => return prove(broker, WaitingPull { pull, reply }),
+            Proof::Given => return tell_reset(broker, &pull, reply, offset),
+            Proof::Failed => {} // it can be told to nobody at present
+        }
     }
-    match find(broker, &pull, reply.connection().peer(), reader) {
+    match find(broker, &pull, &reply, reader) {
         Ok(Found::Answer(answer)) => reply.answer(answer),
         Ok(Found::Old) => hand_to_readers(broker, WaitingPull { pull, reply }),
         Ok(Found::NeedsProof) => prove(broker, WaitingPull { pull, reply }),
         Ok(Found::Later { wants, nothing }) => match pull.deadline {
-            Some(deadline) => hold(broker, WaitingPull { pull, reply }, wants, deadline),
-            None => {
+            Some(deadline) if !pull.is_sent_away(broker, &reply) => {
+                hold(broker, WaitingPull { pull, reply }, wants, deadline);
+            }
+            Some(_) | None => {
                 broker.stats.pulled_nothing();
+                let nothing = nothing.answer(broker, &pull, &reply);
                 reply.answer(nothing);
             }
         },
@@ -194,19 +204,19 @@ fn serve_by(broker: &Broker, waiting: WaitingPull, reader: Reader) {
     }
 }
 
-/// Goes on with a pull when it is known whether this member leads.
+/// Goes on with a pull when this member knows all that was told before, or cannot find out.
 fn prove(broker: &Broker, waiting: WaitingPull) {
     let wakeups = Arc::clone(&broker.wakeups);
     broker.group.confirm(move |result| {
-        let lead = match result {
-            Ok(()) => Lead::Proven,
+        let proof = match result {
+            Ok(()) => Proof::Given,
             Err(error) => {
                 tracing::debug!(%error, "a consumer is not sent back");
-                Lead::None
+                Proof::Failed
             }
         };
         let WaitingPull { pull, reply } = waiting;
-        go_on(&wakeups, WaitingPull { pull: Pull { lead, ..pull }, reply });
+        go_on(&wakeups, WaitingPull { pull: Pull { proof, ..pull }, reply });
     });
 }
 
@@ -226,16 +236,12 @@ fn repair(broker: &Broker, waiting: WaitingPull, position: PhysicalOffset) {
     broker.group.repair(position, Box::new(repaired));
 }
 
-/// Tells the consumer where it goes on, once it is noted that it was told. Only the leader can note
-/// that: a follower sends the consumer there.
-fn tell_reset(broker: &Broker, pull: &Pull, reply: ReplyTo, offset: u64, leads: bool) {
+/// Tells the consumer where it goes on, once it is noted that it was told.
+fn tell_reset(broker: &Broker, pull: &Pull, reply: ReplyTo, offset: u64) {
     let bounds = broker.group.queues().bounds(&pull.topic, pull.queue_id).unwrap_or_default();
     let topic_sys_flag = broker.tables().topic(&pull.topic).map_or(0, |topic| topic.sys_flag);
     let mut head = head(pull, topic_sys_flag, bounds);
-    if !leads {
-        let code = ResponseCode::PULL_RETRY_IMMEDIATELY;
-        return reply.answer(head.answer(code, "OFFSET_RESET"));
-    }
+    head.suggest_which_broker_id = pull.suggested(broker, &reply, Here::Something).0;
     head.next_begin_offset = i64::try_from(offset).unwrap_or(i64::MAX);
     pull.note_next(broker, head.next_begin_offset);
     let taken = OffsetCommit {
@@ -256,6 +262,7 @@ fn hold(broker: &Broker, waiting: WaitingPull, wants: QueueOffset, deadline: Ins
     let WaitingPull { pull, reply } = waiting;
     let (topic, group, queue_id) =
         (Arc::clone(&pull.topic), Arc::clone(&pull.group), pull.queue_id);
+    let may_be_told = pull.proof != Proof::Failed; // or it would be due again and again
     let hold = Hold {
         topic: Arc::clone(&topic),
         queue_id,
@@ -264,14 +271,14 @@ fn hold(broker: &Broker, waiting: WaitingPull, wants: QueueOffset, deadline: Ins
         owner: reply.connection_id().0,
         bytes: pull.filter.bytes(),
         payload: WaitingPull {
-            pull: Pull { offset: as_i64(wants), was_held: true, lead: Lead::Claimed, ..pull },
+            pull: Pull { offset: as_i64(wants), was_held: true, proof: Proof::NotAsked, ..pull },
             reply,
         },
     };
     let is_due = || {
         let tables = broker.tables();
         let gone = tables.topic(&topic).is_none_or(|topic| queue_id >= topic.read_queues);
-        let is_reset = || broker.is_leader() && tables.reset(&group, &topic, queue_id).is_some();
+        let is_reset = || may_be_told && tables.reset(&group, &topic, queue_id).is_some();
         gone || is_reset() || broker.group.queues().next(&topic, queue_id) > wants
     };
     if let Err(Full { hold, held }) = broker.wakeups.hold(hold, is_due) {
@@ -280,6 +287,28 @@ fn hold(broker: &Broker, waiting: WaitingPull, wants: QueueOffset, deadline: Ins
 }
 
 impl Pull {
+    /// Who is to be asked next.
+    fn suggested(&self, broker: &Broker, consumer: &ReplyTo, here: Here) -> BrokerId {
+        broker.steering.suggest(self.consumer(consumer), here, clock::now())
+    }
+
+    /// Whether it is answered although it may wait for long: its consumer is to ask another member.
+    fn is_sent_away(&self, broker: &Broker, consumer: &ReplyTo) -> bool {
+        let now = clock::now();
+        let left = self.deadline.map(|at| at.saturating_duration_since(now));
+        left.is_some_and(|left| left > HELD_ANYWAY)
+            && broker.steering.sends_away(self.consumer(consumer), now)
+    }
+
+    fn consumer(&self, consumer: &ReplyTo) -> Consumer<'_> {
+        Consumer {
+            connection: consumer.connection_id().0,
+            group: &self.group,
+            topic: &self.topic,
+            queue_id: self.queue_id,
+        }
+    }
+
     /// Notes where the group goes on in this queue. Groups that are not there, which a follower
     /// serves too, leave nothing.
     fn note_next(&self, broker: &Broker, next: i64) {

@@ -29,7 +29,9 @@ pub(in crate::broker) fn of_topic(broker: &Broker, request: &Request) -> Answer 
         return Err(RequestError::TopicUnknown { topic });
     };
     let mut offset_table = BTreeMap::new();
-    for queue_id in 0..config.read_queues.max(config.write_queues) {
+    let leaves = broker.leaves_to_leader(&request.command); // or tools count twice
+    let queues = if leaves { 0 } else { config.read_queues.max(config.write_queues) };
+    for queue_id in 0..queues {
         let bounds = broker.group.queues().bounds(&topic, queue_id)?;
         offset_table.insert(
             broker.queue_key(&topic, queue_id),

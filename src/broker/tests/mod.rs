@@ -4,6 +4,7 @@ mod administration;
 mod clients;
 mod consuming;
 mod hostile;
+mod members;
 mod sending;
 
 use std::path::Path;
@@ -12,7 +13,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use super::start::{self, Running};
+use super::start::{self, Running, Surroundings};
 use crate::config::load;
 use crate::config::settings::{FileText, Inputs};
 use crate::net::{Client, ClientOptions, Connection, Handled, Handler};
@@ -45,6 +46,17 @@ async fn deploy_in(dir: TempDir, settings: &str) -> Deployed {
 
 /// The same on a machine with so much memory.
 async fn deploy_on(dir: TempDir, settings: &str, memory_bytes: u64) -> Deployed {
+    let surroundings = Surroundings { memory_bytes, routes_known_after: Duration::ZERO };
+    let deployed = boot(dir, settings, surroundings).await;
+    let broker = deployed.running.broker();
+    let mut role = broker.group.watch_role();
+    tokio::time::timeout(WITHIN, role.wait_for(|role| role.is_leader())).await.unwrap().unwrap();
+    until(|| broker.tables().topic("TBW102").is_some()).await;
+    deployed
+}
+
+/// Starts a broker, which may not lead yet.
+async fn boot(dir: TempDir, settings: &str, surroundings: Surroundings) -> Deployed {
     let port = free_port();
     let text = format!(
         "brokerClusterName=C\nbrokerName=B\nbrokerIP1=127.0.0.1\nbindAddress=127.0.0.1\n\
@@ -54,10 +66,7 @@ async fn deploy_on(dir: TempDir, settings: &str, memory_bytes: u64) -> Deployed 
     );
     let file = FileText { name: "test.conf".into(), text };
     let config = load::broker(Some(&file), &Inputs::default()).unwrap().config;
-    let running = start::start_on(config, memory_bytes).await.unwrap();
-    let mut role = running.broker().group.watch_role();
-    tokio::time::timeout(WITHIN, role.wait_for(|role| role.is_leader())).await.unwrap().unwrap();
-    until(|| running.broker().tables().topic("TBW102").is_some()).await;
+    let running = start::start_in(config, surroundings).await.unwrap();
     let client = Client::new(ClientOptions::default());
     Deployed { running, client, address: format!("127.0.0.1:{port}"), dir }
 }

@@ -242,6 +242,15 @@ const REQUESTS: &[Key] = &[
         "consumers that are far behind are sent to a follower",
     )
     .dynamic(),
+    key(
+        "readFromFollowers",
+        Kind::Bool,
+        "true",
+        "",
+        "consumers read from followers that keep up: when the leader dies they go on reading; \
+         `false`: from the leader",
+    )
+    .dynamic(),
     key("litePullMessageEnable", Kind::Bool, "true", "", "requests of lite pull consumers")
         .dynamic(),
     key(

@@ -15,7 +15,7 @@ use crate::raft::command::{Command, Group, OffsetCommit, Topic};
 use crate::raft::tables::Tables;
 
 use super::Pull;
-use super::verdict::Lead;
+use super::verdict::Proof;
 use crate::broker::error::RequestError;
 use crate::broker::settings::Current;
 use crate::broker::subscription::{self, TagFilter};
@@ -72,7 +72,7 @@ pub(super) fn check(
             group_sys_flag: group.sys_flag,
             repaired: None,
             was_held: false,
-            lead: Lead::Claimed,
+            proof: Proof::NotAsked,
         },
         commit,
         missing,

@@ -1,11 +1,9 @@
 //! Reads for a pull, and makes the answer.
 
-use std::net::SocketAddr;
-
 use bytes::Bytes;
 
-use crate::ids::{PhysicalOffset, QueueOffset};
-use crate::net;
+use crate::ids::{BrokerId, LEADER_BROKER_ID, PhysicalOffset, QueueOffset};
+use crate::net::{self, ReplyTo};
 use crate::protocol::codes::ResponseCode;
 use crate::protocol::command::RemotingCommand;
 use crate::protocol::headers::pull::PullAnswer;
@@ -14,15 +12,13 @@ use crate::store::queues::{Bounds, Unit};
 use crate::store::read::{self, Filter, Limits, Read, Wanted};
 
 use super::check::topic_of;
-use super::verdict::{Lead, Verdict, verdict};
+use super::verdict::{By, Verdict, verdict};
 use super::{Pull, as_i64};
 use crate::broker::Broker;
 use crate::broker::error::RequestError;
 use crate::broker::settings::Current;
+use crate::broker::steering::Here;
 use crate::broker::subscription::TagFilter;
-
-/// Broker id of whoever leads.
-const LEADER_ID: u64 = 0;
 
 /// Who reads for a pull.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +33,7 @@ pub(super) enum Reader {
 pub(super) enum Found {
     /// The messages are so old that a [`Reader::Patient`] is to read them.
     Old,
-    /// Only a leader may say it, and this member has yet to prove that it is.
+    /// Only who knows all that was told may say it, and this member has yet to prove that it does.
     NeedsProof,
     /// Send this.
     Answer(net::Answer),
@@ -45,44 +41,76 @@ pub(super) enum Found {
     Later {
         wants: QueueOffset,
         /// To be sent if the pull may not wait.
-        nothing: RemotingCommand,
+        nothing: Nothing,
     },
 }
 
-/// Reads what is there for a pull. `consumer` is named when its queue is gone.
+/// An answer without messages that has not yet been given.
+pub(super) struct Nothing {
+    head: PullAnswer,
+    status: &'static str,
+}
+
+impl Nothing {
+    /// The answer.
+    pub(super) fn answer(
+        self,
+        broker: &Broker,
+        pull: &Pull,
+        consumer: &ReplyTo,
+    ) -> RemotingCommand {
+        let suggested = pull.suggested(broker, consumer, Here::Nothing);
+        let head = PullAnswer { suggest_which_broker_id: suggested.0, ..self.head };
+        head.answer(ResponseCode::PULL_NOT_FOUND, self.status)
+    }
+}
+
+/// Reads what is there for the pull of a consumer.
 pub(super) fn find(
     broker: &Broker,
     pull: &Pull,
-    consumer: SocketAddr,
+    consumer: &ReplyTo,
     reader: Reader,
 ) -> Result<Found, RequestError> {
     let tables = broker.tables();
-    let topic = topic_of(&tables, &pull.topic, pull.queue_id.into(), consumer)?; // as of now
+    let topic = topic_of(&tables, &pull.topic, pull.queue_id.into(), consumer.connection().peer())?;
     let settings = broker.settings.current(&tables);
-    // Asked first: who leads by now may have read, a moment ago, as a follower that lagged behind.
-    let lead = if broker.is_leader() { pull.lead } else { Lead::None };
+    // Asked first: who leads by now may have read, a moment ago, as a follower that lacks more.
+    let by = if broker.is_leader() { By::Leader } else { By::Follower };
     let read = read(broker, pull, &settings)?;
     let head = head(pull, topic.sys_flag, read.bounds);
-    let at = |next| PullAnswer { next_begin_offset: next, ..head };
-    match verdict(read.outcome, pull, lead) {
+    let at = |next, suggested: BrokerId| PullAnswer {
+        suggest_which_broker_id: suggested.0,
+        next_begin_offset: next,
+        ..head
+    };
+    match verdict(read.outcome, pull, by) {
         Verdict::Messages { units, next } => {
             if reader == Reader::Connection && are_old(broker, &settings, &units) {
                 return Ok(Found::Old);
             }
+            let suggested = pull.suggested(broker, consumer, Here::Something);
+            let head = at(pull.offset, suggested);
             messages(broker, pull, &settings, head, units, next).map(Found::Answer)
         }
         Verdict::Nothing { code, status, next } => {
             pull.note_next(broker, next);
             broker.stats.pulled_nothing();
-            Ok(Found::Answer(at(next).answer(code, status).into()))
+            let suggested = pull.suggested(broker, consumer, Here::Something);
+            Ok(Found::Answer(at(next, suggested).answer(code, status).into()))
         }
         Verdict::Later { wants, status } => {
             let next = as_i64(wants);
             pull.note_next(broker, next);
-            let nothing = at(next).answer(ResponseCode::PULL_NOT_FOUND, status);
+            let nothing = Nothing { head: at(next, LEADER_BROKER_ID), status };
             Ok(Found::Later { wants, nothing })
         }
         Verdict::NeedsProof => Ok(Found::NeedsProof),
+        Verdict::AskLeader { status } => {
+            broker.stats.pulled_nothing();
+            let code = ResponseCode::PULL_RETRY_IMMEDIATELY;
+            Ok(Found::Answer(at(pull.offset, LEADER_BROKER_ID).answer(code, status).into()))
+        }
     }
 }
 
@@ -107,10 +135,10 @@ fn read(broker: &Broker, pull: &Pull, settings: &Current) -> Result<Read, Reques
     Ok(read::get(queues, &pull.topic, pull.queue_id, &wanted, limits)?)
 }
 
-/// The head of an answer that sends the consumer on where it is, to the leader.
+/// The head of an answer that leaves the consumer where it is.
 pub(super) fn head(pull: &Pull, topic_sys_flag: i32, bounds: Bounds) -> PullAnswer {
     PullAnswer {
-        suggest_which_broker_id: LEADER_ID,
+        suggest_which_broker_id: LEADER_BROKER_ID.0,
         next_begin_offset: pull.offset,
         min_offset: as_i64(bounds.min),
         max_offset: as_i64(bounds.next),
@@ -130,7 +158,7 @@ fn messages(
     next: QueueOffset,
 ) -> Result<net::Answer, RequestError> {
     let policy = &settings.config.policy.pull;
-    let (mut next, mut suggested) = (next, LEADER_ID);
+    let (mut next, mut suggested) = (next, head.suggest_which_broker_id);
     if are_old(broker, settings, &units) {
         // With a filter, where the consumer goes on is not known for a part of the messages.
         if pull.filter == TagFilter::All {

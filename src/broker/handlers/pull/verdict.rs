@@ -16,24 +16,33 @@ pub(super) enum Verdict {
     Nothing { code: ResponseCode, status: &'static str, next: i64 },
     /// Nothing until the queue has grown beyond this offset.
     Later { wants: QueueOffset, status: &'static str },
-    /// The consumer is to go back, if this member leads.
+    /// The consumer is to go back, if this member knows all that others were told.
     NeedsProof,
+    /// Not here any more, but perhaps on the leader.
+    AskLeader { status: &'static str },
 }
 
-/// Whether this member leads, as far as a pull may go by it.
+/// Whether this member has applied all that anybody was told before the pull came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Lead {
-    /// It says so, and may have been replaced a moment ago: what lies beyond its end may have been
-    /// read from its successor.
-    Claimed,
-    /// It led when the pull was here already, and has applied what anybody was told before.
-    Proven,
-    /// It follows, or cannot prove that it leads.
-    None,
+pub(super) enum Proof {
+    /// Nobody knows: a leader may have been replaced a moment ago, a follower may lag. What lies
+    /// beyond its end may have been read elsewhere.
+    NotAsked,
+    /// It has, and the log has proven it.
+    Given,
+    /// There was no proof to be had.
+    Failed,
+}
+
+/// Who reads for a pull.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum By {
+    Leader,
+    Follower,
 }
 
 /// What reading for `pull` comes to.
-pub(super) fn verdict(outcome: Outcome, pull: &Pull, lead: Lead) -> Verdict {
+pub(super) fn verdict(outcome: Outcome, pull: &Pull, by: By) -> Verdict {
     let moved = |status, next| Verdict::Nothing {
         code: ResponseCode::PULL_OFFSET_MOVED,
         status,
@@ -44,10 +53,10 @@ pub(super) fn verdict(outcome: Outcome, pull: &Pull, lead: Lead) -> Verdict {
         status,
         next,
     };
-    let back = |wants, status, next| match lead {
-        Lead::Claimed => Verdict::NeedsProof,
-        Lead::Proven => moved(status, next),
-        Lead::None => Verdict::Later { wants, status },
+    let back = |wants, status, next| match pull.proof {
+        Proof::NotAsked => Verdict::NeedsProof,
+        Proof::Given => moved(status, next),
+        Proof::Failed => Verdict::Later { wants, status },
     };
     // A negative offset is wrong wherever it is asked for.
     let asked = u64::try_from(pull.offset).map(QueueOffset);
@@ -69,9 +78,8 @@ pub(super) fn verdict(outcome: Outcome, pull: &Pull, lead: Lead) -> Verdict {
         }
         (Outcome::OverflowBadly { next }, Ok(wants)) => back(wants, "OFFSET_OVERFLOW_BADLY", next),
         (Outcome::OverflowBadly { next }, Err(_)) => moved("OFFSET_OVERFLOW_BADLY", next),
-        // The leader may still have it; the answer sends the consumer there.
-        (Outcome::TooSmall { min: _ }, Ok(_)) if lead == Lead::None => {
-            again("OFFSET_TOO_SMALL", pull.offset)
+        (Outcome::TooSmall { min: _ }, Ok(_)) if by == By::Follower => {
+            Verdict::AskLeader { status: "OFFSET_TOO_SMALL" }
         }
         (Outcome::TooSmall { min }, _) => moved("OFFSET_TOO_SMALL", min),
         (Outcome::Removing, _) => again("MESSAGE_WAS_REMOVING", pull.offset),
@@ -97,37 +105,47 @@ mod tests {
             group_sys_flag: 0,
             repaired: None,
             was_held: false,
-            lead: Lead::Claimed,
+            proof: Proof::NotAsked,
         }
     }
 
     #[test]
-    fn a_proven_leader_corrects_offsets_and_a_follower_does_not() {
+    fn who_has_proven_to_know_all_corrects_offsets_and_a_follower_does_not_say_what_is_gone() {
         const PROVE: (i32, i64) = (0, 0);
+        const ASK_LEADER: (i32, i64) = (0, 1);
         let at = QueueOffset;
         let later = |wants: i64| (19, wants);
+        let all = |told| [told; 4];
         let rows = [
-            // what was found, offset asked for, (code, next) on a leader: claimed, proven; none
-            (Outcome::NoneYet, 5, later(5), later(5), later(5)),
-            (Outcome::NoMessageInQueue, 0, later(0), later(0), later(0)),
-            (Outcome::NoMessageInQueue, 7, PROVE, (21, 0), later(7)),
-            (Outcome::NoMessageInQueue, -1, (21, 0), (21, 0), (21, 0)),
-            (Outcome::OverflowBadly { next: at(9) }, 30, PROVE, (21, 9), later(30)),
-            (Outcome::TooSmall { min: at(4) }, 2, (21, 4), (21, 4), (20, 2)),
-            (Outcome::TooSmall { min: at(4) }, -1, (21, 4), (21, 4), (21, 4)),
-            (Outcome::NoMatched { next: at(8) }, 3, (20, 8), (20, 8), (20, 8)),
-            (Outcome::Removing, 3, (20, 3), (20, 3), (20, 3)),
+            // what was found, offset asked for, (code, next): not asked, proven, not proven on any
+            // member; on a follower that has proven it
+            (Outcome::NoneYet, 5, all(later(5))),
+            (Outcome::NoMessageInQueue, 0, all(later(0))),
+            (Outcome::NoMessageInQueue, 7, [PROVE, (21, 0), later(7), (21, 0)]),
+            (Outcome::NoMessageInQueue, -1, all((21, 0))),
+            (Outcome::OverflowBadly { next: at(9) }, 30, [PROVE, (21, 9), later(30), (21, 9)]),
+            (Outcome::TooSmall { min: at(4) }, 2, [(21, 4), (21, 4), (21, 4), ASK_LEADER]),
+            (Outcome::TooSmall { min: at(4) }, -1, all((21, 4))),
+            (Outcome::NoMatched { next: at(8) }, 3, all((20, 8))),
+            (Outcome::Removing, 3, all((20, 3))),
         ];
-        for (outcome, offset, claimed, proven, none) in rows {
-            let leads = [(Lead::Claimed, claimed), (Lead::Proven, proven), (Lead::None, none)];
-            for (lead, want) in leads {
-                let got = match verdict(outcome.clone(), &pull(offset), lead) {
+        let cases = [
+            (Proof::NotAsked, By::Leader),
+            (Proof::Given, By::Leader),
+            (Proof::Failed, By::Leader),
+            (Proof::Given, By::Follower),
+        ];
+        for (outcome, offset, told) in rows {
+            for ((proof, by), want) in cases.into_iter().zip(told) {
+                let pull = Pull { proof, ..pull(offset) };
+                let got = match verdict(outcome.clone(), &pull, by) {
                     Verdict::Nothing { code, next, .. } => (code.0, next),
                     Verdict::Later { wants, .. } => (19, as_i64(wants)),
                     Verdict::NeedsProof => PROVE,
+                    Verdict::AskLeader { .. } => ASK_LEADER,
                     Verdict::Messages { .. } => panic!("{outcome:?}"),
                 };
-                assert_eq!(got, want, "{outcome:?} at {offset}, {lead:?}");
+                assert_eq!(got, want, "{outcome:?} at {offset}, {proof:?} {by:?}");
             }
         }
     }
@@ -137,9 +155,9 @@ mod tests {
         let held = Pull { was_held: true, deadline: Some(clock::now()), ..pull(3) };
         let come = || Outcome::NoMatched { next: QueueOffset(8) };
         let later = Verdict::Later { wants: QueueOffset(8), status: "NO_MATCHED_MESSAGE" };
-        assert_eq!(verdict(come(), &held, Lead::Claimed), later);
+        assert_eq!(verdict(come(), &held, By::Leader), later);
         let expired = Pull { deadline: None, ..held };
-        let told = verdict(come(), &expired, Lead::Claimed);
+        let told = verdict(come(), &expired, By::Leader);
         assert!(matches!(told, Verdict::Nothing { next: 8, .. }));
     }
 }
