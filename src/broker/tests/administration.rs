@@ -149,6 +149,22 @@ async fn tools_find_the_numbers_that_they_read() {
     broker.stop().await;
 }
 
+#[tokio::test]
+async fn a_group_of_one_says_that_there_is_nobody_to_lead_it() {
+    let broker = deploy().await;
+    let refused = [
+        (None, 604, "nobody can take over: there is no other member; n0 goes on leading"),
+        (Some("n0"), 604, "n0 leads already"),
+        (Some("n1"), 29, "the group has no member n1; it has n0"),
+    ];
+    for (to, code, remark) in refused {
+        let fields: Vec<(&str, &str)> = to.map(|to| ("to", to)).into_iter().collect();
+        let answer = broker.ask(RequestCode::TRANSFER_LEADER, &fields).await;
+        assert_eq!((answer.code, answer.remark.as_deref()), (code, Some(remark)));
+    }
+    broker.stop().await;
+}
+
 fn beat_for(group: &str, topic: &str) -> RemotingCommand {
     let body = format!(
         "{{\"clientID\":\"c\",\"consumerDataSet\":[{{\"groupName\":\"{group}\",\

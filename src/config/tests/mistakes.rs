@@ -157,6 +157,10 @@ fn mistakes_of_a_group_are_named() {
             ":4: dLegerSelfId: n3 is not among the members n0, n1, n2 of dLegerPeers",
         ),
         (
+            with("preferredLeaderId=n3"),
+            ":5: preferredLeaderId: n3 is not among the members n0, n1, n2 of dLegerPeers",
+        ),
+        (
             with("brokerName=other"),
             ":2: dLegerGroup: differs from brokerName=other (line 5): the members of a group \
              share one name, which is both",
