@@ -411,6 +411,7 @@ mod tests {
             places: smallvec::SmallVec::new(),
             outcomes: Vec::new(),
             few: true,
+            repeats: false,
         };
         desk.told(Origin { life: 7, number }, receipt);
     }

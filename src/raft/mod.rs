@@ -23,6 +23,9 @@ mod crash_tests;
 mod dial;
 mod digest;
 mod doubt;
+mod duplicates;
+#[cfg(test)]
+mod duplicates_tests;
 mod error;
 mod forward;
 #[cfg(test)]
@@ -70,7 +73,9 @@ mod storage_tests;
 mod succession;
 pub mod tables;
 mod type_config;
+mod under_way;
 mod voice;
+mod waiting;
 mod wire;
 mod wire_codec;
 

@@ -208,7 +208,7 @@ impl Member {
         tasks.spawn(pacemaker::run(raft.clone(), Arc::clone(&heard), doubt.clone(), pace));
         let (proposer, inbox) =
             Proposer::new(options.limits.within(options.segment_bytes), desk.clone());
-        tasks.spawn(proposer::run(inbox, raft.clone()));
+        tasks.spawn(proposer::run(inbox, raft.clone(), machine.duplicates().clone()));
         pass_on(&desk, &network, &proposer, (&role, &room), &options.member, &mut tasks);
         if let Some(incoming) = incoming {
             let forwarded = Arc::new(Forwarded {
