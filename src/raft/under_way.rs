@@ -132,7 +132,11 @@ mod tests {
         let [a, b, c] = ["a", "b", "c"].map(|key| keyed(0, key, "x"));
         let one = begin(&under_way, &[a.clone(), b.clone()]);
         let two = begin(&under_way, &[keyed(0, "a", "other"), c.clone()]);
-        assert!(has(&[keyed(4, "a", "x")]) && has(&[a.clone(), b.clone()]) && has(&[c.clone()]));
+        assert!(
+            has(&[keyed(4, "a", "x")])
+                && has(&[a.clone(), b.clone()])
+                && has(std::slice::from_ref(&c))
+        );
         assert!(!has(&[keyed(0, "a", "other")]), "only the first of a key is known");
         assert!(!has(&[b.clone(), c.clone()]), "of two entries");
         assert!(!has(&[group_draft()]) && !has(&[]));
