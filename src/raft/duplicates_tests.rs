@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 
 use super::command::{Command, Origin};
 use super::duplicates::tests::{Log, keyed};
+use super::filling::PassedOn;
 use super::forward::Desk;
 use super::forward_tests::{answer, follower};
 use super::group_tests::{Cluster, bodies, propose};
@@ -73,7 +74,8 @@ impl Leader {
     /// The same, passed on by a member to the leader of `term`.
     fn pass(&self, draft: Draft, number: u64, term: u64) -> Told1 {
         let (proposal, told) = proposal(draft);
-        self.proposer.pass(proposal, Origin { life: 9, number }, Term(term));
+        let (origin, term) = (Origin { life: 9, number }, Term(term));
+        self.proposer.pass(proposal, PassedOn { origin, term, until: None });
         told
     }
 

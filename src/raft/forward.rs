@@ -21,6 +21,11 @@
 //! never appended in another ([`crate::raft::forwarded`]): so when the barrier is applied here,
 //! what was sent before and has not been read never will be, and goes again.
 //!
+//! A client gives up after some seconds, and goes on with what comes next, perhaps through another
+//! member: what is done for it after that would be done out of order. So a proposal is appended
+//! within [`Limits::patience`] after it came, or never: it goes to the leader with the time until
+//! when, by the leader's own clock ([`LeadersClock`]), however long the network keeps it.
+//!
 //! Cost of a message that comes to a follower, beside what it costs on its leader: it is encoded
 //! and decoded once more, its body copied into a socket and out; some 20 bytes in the log.
 
@@ -37,9 +42,28 @@ use crate::raft::ProposeError;
 use crate::raft::command::Origin;
 use crate::raft::proposal::{Done, Proposal, Receipt};
 use crate::raft::proposer::Limits;
+#[cfg(test)]
+use crate::raft::simulation::planted::{Bug, is_planted};
 
 /// Proposals that may wait here, sent or not; bytes are bounded by [`Limits::waiting_bytes`].
 const LINES_MAX: usize = 64 * 1024;
+
+/// What a leader's clock showed, and when this member heard it: not before that moment.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct LeadersClock {
+    /// As it said, ms.
+    pub showed_ms: u64,
+    /// By this member's clock.
+    pub heard: Instant,
+}
+
+impl LeadersClock {
+    /// What it shows at `at` at most; `None`: it was later already.
+    fn at(self, at: Instant) -> Option<u64> {
+        let since = at.checked_duration_since(self.heard)?;
+        Some(self.showed_ms + u64::try_from(since.as_millis()).ok()?)
+    }
+}
 
 /// A proposal that waits.
 pub(super) struct Line {
@@ -218,20 +242,30 @@ impl Desk {
     /// content, which has this number, and there is no [`Self::work`] until that is read.
     pub(super) fn begin(&self) -> Option<u64> {
         let mut lines = self.0.lines.lock();
+        #[cfg(test)]
+        if is_planted(Bug::IgnoresBarriers) {
+            lines.send_again(u64::MAX);
+        }
         let number = (!lines.sent.is_empty()).then(|| lines.number());
         lines.barrier = number;
         number
     }
 
-    /// What goes next, each once: as `write` makes it of a number and a proposal, until that says
-    /// that it is enough.
-    pub(super) fn send(&self, mut write: impl FnMut(u64, &Proposal) -> bool) {
+    /// What goes next to the leader that has this clock, each once: as `write` makes it of a number,
+    /// the time until when it may be appended, and a proposal, until that says that it is enough.
+    pub(super) fn send(
+        &self,
+        clock: LeadersClock,
+        mut write: impl FnMut((u64, u64), &Proposal) -> bool,
+    ) {
         let mut lines = self.0.lines.lock();
         while lines.barrier.is_none()
             && let Some(line) = lines.waiting.pop_front()
         {
             let number = lines.number();
-            let more = write(number, &line.proposal);
+            // What is late already is answered by the next sweep, as what may be in the log.
+            let until_ms = clock.at(line.since + self.0.limits.patience).unwrap_or(0);
+            let more = write((number, until_ms), &line.proposal);
             lines.sent.insert(number, line);
             if !more {
                 return;
@@ -398,7 +432,9 @@ mod tests {
 
     fn sent(desk: &Desk) -> Vec<(u64, String)> {
         let mut sent = Vec::new();
-        desk.send(|number, proposal| {
+        let clock = LeadersClock { showed_ms: 5_000, heard: Instant::now() };
+        desk.send(clock, |(number, until_ms), proposal| {
+            assert!((7_400..=7_500).contains(&until_ms), "{until_ms}");
             sent.push((number, name(proposal)));
             true
         });

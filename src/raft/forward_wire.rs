@@ -43,6 +43,8 @@ pub(super) enum Malformed {
 pub(super) struct Asked {
     /// Whose it is.
     pub origin: Origin,
+    /// By when it is appended, or never; by the clock of the member that is asked.
+    pub until_ms: u64,
     /// As in a proposal.
     pub messages: SmallVec<[Draft; 1]>,
     /// As in a proposal.
@@ -52,7 +54,7 @@ pub(super) struct Asked {
 /// Adds a proposal to `request`.
 pub(super) fn add(
     request: &mut proto::ProposeRequest,
-    number: u64,
+    (number, until_ms): (u64, u64),
     messages: &[Draft],
     commands: &[Command],
 ) {
@@ -60,8 +62,8 @@ pub(super) fn add(
         [] => Bytes::new(),
         list => codec::encode(&Commands { at_ms: 0, list: list.to_vec() }).into(),
     };
-    let proposed =
-        proto::Proposed { number, messages: messages.iter().map(draft).collect(), commands };
+    let messages_sent = messages.iter().map(draft).collect();
+    let proposed = proto::Proposed { number, messages: messages_sent, commands, until_ms };
     request.proposals.push(proposed);
     request.bodies.extend(messages.iter().map(|draft| draft.body.clone()));
 }
@@ -79,7 +81,8 @@ pub(super) fn to_asked(request: proto::ProposeRequest) -> Result<Vec<Asked>, Mal
             .collect::<Result<_, _>>()?;
         let commands = to_commands(&proposed.commands)?;
         let origin = Origin { life, number: proposed.number };
-        asked.push(Asked { origin, messages, commands });
+        let until_ms = proposed.until_ms;
+        asked.push(Asked { origin, until_ms, messages, commands });
     }
     if bodies.next().is_some() {
         return Err(Malformed::Bodies);
@@ -212,17 +215,17 @@ mod tests {
             unique_hash: Some(key_hash("U", "u")),
             ..group_tests::draft("U", 3, "two")
         };
-        add(&mut request, 4, &[group_tests::draft("T", 0, "one"), second], &[]);
-        add(&mut request, 5, &[], &[Command::DeleteTopic { topic: "T".to_owned() }]);
-        add(&mut request, 6, &[], &[]);
+        add(&mut request, (4, 90), &[group_tests::draft("T", 0, "one"), second], &[]);
+        add(&mut request, (5, 91), &[], &[Command::DeleteTopic { topic: "T".to_owned() }]);
+        add(&mut request, (6, 92), &[], &[]);
         request
     }
 
     #[test]
     fn proposals_come_as_they_were_sent() {
         let asked = to_asked(request()).unwrap();
-        let numbers: Vec<u64> = asked.iter().map(|asked| asked.origin.number).collect();
-        assert_eq!(numbers, [4, 5, 6]);
+        let numbers = asked.iter().map(|asked| (asked.origin.number, asked.until_ms));
+        assert_eq!(numbers.collect::<Vec<_>>(), [(4, 90), (5, 91), (6, 92)]);
         assert!(asked.iter().all(|asked| asked.origin.life == 7));
         assert_eq!(asked[0].messages[0], group_tests::draft("T", 0, "one"));
         assert_eq!(asked[0].messages[1].born_host.to_string(), "[2001:db8::1]:9876");

@@ -7,6 +7,9 @@
 //! - once something is taken from one stream of a life, nothing is from its earlier ones;
 //! - what was passed on to the leader of one term is appended in that term or never
 //!   ([`Proposer::pass`]).
+//!
+//! And nothing is appended after its client has given up: what comes says until when, by the clock
+//! that is told over each stream.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,6 +19,7 @@ use futures_util::{Stream, StreamExt};
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
@@ -23,6 +27,7 @@ use tonic::Status;
 use crate::ids::Term;
 use crate::raft::ProposeError;
 use crate::raft::commit_news::Eager;
+use crate::raft::filling::PassedOn;
 use crate::raft::forward_wire::{self, Asked};
 use crate::raft::proposal::Proposal;
 use crate::raft::proposer::Proposer;
@@ -33,6 +38,8 @@ use crate::raft::wire_codec::tell_damage;
 
 /// Refusals that may wait for the connection: beyond it the stream ends, and nothing is lost by it.
 const REFUSALS: usize = 1024;
+/// How often the clock is told: two clocks may differ by a thousandth meanwhile.
+const TELL_CLOCK: Duration = Duration::from_secs(10);
 /// How long a member that was just elected may take to be ready for what is passed on to it.
 const READY: Duration = Duration::from_secs(1);
 
@@ -48,6 +55,8 @@ pub(super) struct Forwarded {
     pub(super) eager: Eager,
     /// Which streams it takes from.
     pub(super) streams: Mutex<Streams>,
+    /// From when on the clock counts that others are told.
+    pub(super) started: Instant,
 }
 
 /// The last stream of each life in one term.
@@ -103,11 +112,20 @@ impl Forwarded {
         refusals: &mpsc::Sender<Result<proto::ProposeResponse, Status>>,
     ) -> Status {
         let over = CancellationToken::new();
+        let mut tell_clock = tokio::time::interval(TELL_CLOCK); // now, and then
         loop {
             let request = tokio::select! {
                 biased;
                 () = over.cancelled() => return Status::unavailable("this member does not lead"),
                 () = refusals.closed() => return Status::cancelled("nobody hears refusals"),
+                _ = tell_clock.tick() => {
+                    let clock_ms = u64::try_from(self.started.elapsed().as_millis()).ok();
+                    let told = proto::ProposeResponse { clock_ms, ..Default::default() };
+                    if refusals.try_send(Ok(told)).is_err() {
+                        return Status::cancelled("nobody hears refusals");
+                    }
+                    continue;
+                }
                 request = requests.next() => match request {
                     Some(Ok(request)) => request,
                     Some(Err(status)) => {
@@ -162,14 +180,15 @@ impl Forwarded {
         refusals: &mpsc::Sender<Result<proto::ProposeResponse, Status>>,
         over: &CancellationToken,
     ) {
-        let Asked { origin, messages, commands } = asked;
+        let Asked { origin, until_ms, messages, commands } = asked;
         let (refusals, over) = (refusals.clone(), over.clone());
         let done = move |result: Result<_, ProposeError>| {
             let Err(error) = result else { return };
             let is_refusal = !error.is_in_doubt();
             match forward_wire::refused(origin.number, error) {
                 Some(refused) => {
-                    let response = proto::ProposeResponse { refused: vec![refused] };
+                    let refused = vec![refused];
+                    let response = proto::ProposeResponse { refused, clock_ms: None };
                     if refusals.try_send(Ok(response)).is_err() {
                         over.cancel();
                     }
@@ -182,7 +201,10 @@ impl Forwarded {
         let proposal = Proposal { messages, commands, done: Box::new(done) };
         match self.room.refusal(&proposal, self.proposer.waiting_bytes()) {
             Some(why) => (proposal.done)(Err(ProposeError::DiskFull { why })),
-            None => self.proposer.pass(proposal, origin, term),
+            None => {
+                let until = self.started.checked_add(Duration::from_millis(until_ms));
+                self.proposer.pass(proposal, PassedOn { origin, term, until });
+            }
         }
     }
 }

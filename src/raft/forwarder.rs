@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
 use crate::ids::Term;
 use crate::raft::ProposeError;
-use crate::raft::forward::Desk;
+use crate::raft::forward::{Desk, LeadersClock};
 use crate::raft::forward_wire;
 use crate::raft::network::Network;
 use crate::raft::proposal::Proposal;
@@ -102,7 +103,7 @@ impl Forwarder {
         let mut first = request();
         let barrier = self.desk.begin();
         if let Some(number) = barrier {
-            forward_wire::add(&mut first, number, &[], &[]);
+            forward_wire::add(&mut first, (number, u64::MAX), &[], &[]);
         }
         // There is room: nothing was sent.
         let _ = send.try_send(first);
@@ -114,6 +115,7 @@ impl Forwarder {
             },
             _ = self.role.changed() => return End::Role,
         };
+        let mut clock = None;
         loop {
             let room = async {
                 self.desk.work().await;
@@ -123,15 +125,22 @@ impl Forwarder {
             tokio::select! {
                 biased;
                 _ = self.role.changed() => return End::Role,
-                refused = next(&mut refusals) => match refused {
-                    Ok(refused) => if !self.answer(refused) {
-                        return End::Lost(Status::unavailable("the leader refused a barrier"));
+                response = next(&mut refusals) => match response {
+                    Ok(response) => {
+                        let heard = Instant::now();
+                        let showed = response.clock_ms;
+                        clock = showed.map(|showed_ms| LeadersClock { showed_ms, heard }).or(clock);
+                        if !self.answer(response) {
+                            return End::Lost(Status::unavailable("the leader refused a barrier"));
+                        }
                     }
                     Err(status) => return End::Lost(status),
                 },
-                room = room => match room {
-                    Ok(room) => room.send(fill(&self.desk, request())),
-                    Err(_) => return End::Lost(Status::unavailable("the connection is gone")),
+                room = room, if clock.is_some() => match (room, clock) {
+                    (Ok(room), Some(clock)) => room.send(fill(&self.desk, clock, request())),
+                    (Err(_), _) | (_, None) => {
+                        return End::Lost(Status::unavailable("the connection is gone"));
+                    }
                 },
             }
         }
@@ -145,9 +154,13 @@ impl Forwarder {
 }
 
 /// A message of what goes next.
-fn fill(desk: &Desk, mut request: proto::ProposeRequest) -> proto::ProposeRequest {
+fn fill(
+    desk: &Desk,
+    clock: LeadersClock,
+    mut request: proto::ProposeRequest,
+) -> proto::ProposeRequest {
     let mut bytes = 0;
-    desk.send(|number, proposal: &Proposal| {
+    desk.send(clock, |number, proposal: &Proposal| {
         forward_wire::add(&mut request, number, &proposal.messages, &proposal.commands);
         bytes += proposal.bytes();
         bytes < MESSAGE_BYTES && request.proposals.len() < MESSAGE_PROPOSALS

@@ -27,6 +27,7 @@ mod duplicates;
 #[cfg(test)]
 mod duplicates_tests;
 mod error;
+mod filling;
 mod forward;
 #[cfg(test)]
 mod forward_tests;

@@ -28,16 +28,16 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
-use crate::ids::Term;
-use crate::protocol::message::Draft;
 use crate::raft::ProposeError;
-use crate::raft::command::{Command, FirstTry, Origin, Passed};
-use crate::raft::duplicates::{Duplicates, Looking};
+use crate::raft::duplicates::Duplicates;
+use crate::raft::filling::{Admitted, FEW, Filled, PassedOn, Verdict};
 use crate::raft::forward::{Desk, Line};
 use crate::raft::proposal::{Done, Proposal, Receipt};
+#[cfg(test)]
+use crate::raft::simulation::planted::{Bug, is_planted};
 use crate::raft::state_machine::StateMachine;
 use crate::raft::type_config::{Answer, Applied, Batch, CommittedLeaderId, TypeConfig};
-use crate::raft::under_way::{self, EntryUnderWay, UnderWay};
+use crate::raft::under_way::{EntryUnderWay, UnderWay};
 use crate::raft::waiting::{SWEEP, Share, Waiting, WaitingEntries, refuse, sweep};
 
 /// Bytes after which an entry is closed, at most.
@@ -52,8 +52,6 @@ const ENTRIES_UNDER_WAY: usize = 4;
 const INBOX: usize = 64 * 1024;
 /// Proposals that may wait for the outcome of their first try.
 const REPEATS: usize = 4096;
-/// Proposals of an entry that are answered one by one.
-const FEW: usize = 2;
 /// Before a postponed entry is tried again.
 const POSTPONED: Duration = Duration::from_millis(10);
 
@@ -88,54 +86,6 @@ impl Default for Limits {
             handover: Duration::from_secs(1),
             duplicates: Duration::from_secs(10),
         }
-    }
-}
-
-/// A proposal on its way, with its share of the byte budget.
-struct Admitted {
-    proposal: Proposal,
-    bytes: usize,
-    permit: OwnedSemaphorePermit,
-    since: Instant,
-    /// Who passed it on, to the leader of which term.
-    passed: Option<(Origin, Term)>,
-    /// It has waited for the outcome of its first try.
-    waited: bool,
-}
-
-/// What becomes of a proposal whose turn it is.
-enum Verdict {
-    New,
-    /// Its messages are stored.
-    Stored(FirstTry),
-    /// Its messages are in an entry that is not settled.
-    UnderWay,
-    /// What is known of its member's other proposals may have changed: that one passes it on again.
-    Stale,
-}
-
-impl Admitted {
-    fn judge(
-        &self,
-        known: &Looking<'_>,
-        under_way: &under_way::Entries,
-        forming: &[Draft],
-    ) -> Verdict {
-        let is_passed = self.passed.is_some();
-        if self.passed.is_some_and(|(_, term)| term != known.term()) {
-            return Verdict::Stale;
-        }
-        let Proposal { messages, commands, .. } = &self.proposal;
-        let is_keyed = messages.first().is_some_and(|draft| draft.unique_hash.is_some());
-        if is_keyed && commands.is_empty() && known.is_on() {
-            if under_way.has(messages, forming) {
-                return Verdict::UnderWay;
-            }
-            if let Some(first) = known.first_try(messages) {
-                return Verdict::Stored(first);
-            }
-        }
-        if is_passed && self.waited { Verdict::Stale } else { Verdict::New }
     }
 }
 
@@ -210,10 +160,9 @@ impl Proposer {
         }
     }
 
-    /// The same, of one that another member passed on: the entry names it, and is appended in
-    /// `term` or never.
-    pub(super) fn pass(&self, proposal: Proposal, origin: Origin, term: Term) {
-        if let Err((error, done)) = self.admit(proposal, Instant::now(), Some((origin, term))) {
+    /// The same, of one that another member passed on: the entry names it.
+    pub(super) fn pass(&self, proposal: Proposal, passed: PassedOn) {
+        if let Err((error, done)) = self.admit(proposal, Instant::now(), Some(passed)) {
             done(Err(error));
         }
     }
@@ -222,7 +171,7 @@ impl Proposer {
         &self,
         proposal: Proposal,
         since: Instant,
-        passed: Option<(Origin, Term)>,
+        passed: Option<PassedOn>,
     ) -> Result<(), (ProposeError, Done)> {
         if self.closed.load(Ordering::Acquire) {
             return Err((ProposeError::Stopping, proposal.done));
@@ -276,6 +225,27 @@ struct Entry {
     held: Held,
 }
 
+impl Entry {
+    /// Whether it must not be appended any more: somebody who waits for it has given up, or will
+    /// have when it is.
+    fn is_late(&self, now: Instant) -> bool {
+        let is_answered =
+            |waiting: &Waiting| waiting.shares.iter().any(|share| share.done.is_none());
+        self.held.batch.until.is_some_and(|until| until < now)
+            || self.waiting.lock().as_ref().is_none_or(is_answered)
+    }
+
+    /// Nothing of it was appended: what clients asked of this member goes where others' proposals
+    /// wait for a leader, and who passed something on is told.
+    fn give_back(self, leader: Option<String>, desk: &Desk) {
+        let batch = Arc::clone(&self.held.batch);
+        drop(self.held);
+        if let Some(waiting) = self.waiting.lock().take() {
+            give_back(waiting.shares, &batch, leader, desk);
+        }
+    }
+}
+
 /// Given back when the entry is settled, or nobody is left to settle it: then it gets no place.
 struct Held {
     _permits: Vec<OwnedSemaphorePermit>,
@@ -306,6 +276,10 @@ impl Core for Raft<TypeConfig, StateMachine> {
         batch: Arc<Batch>,
         answer: Answer<ClientWriteResult<TypeConfig>>,
     ) -> Result<(), Fatal<TypeConfig>> {
+        #[cfg(test)]
+        if is_planted(Bug::AppendsInAnyTerm) {
+            return self.client_write_ff(batch, Some(answer)).await;
+        }
         match batch.term {
             Some(term) => {
                 let leader = CommittedLeaderId::new(term.0);
@@ -323,7 +297,7 @@ pub(super) async fn run(mut inbox: Inbox, core: impl Core, duplicates: Duplicate
     let sweeper = tokio::spawn(sweep(Arc::clone(&waiting), inbox.limits.patience));
     // The entry that has no place yet, and the way back for it: there is never another one.
     let mut last: Option<Arc<Batch>> = None;
-    let (again, mut postponed) = mpsc::channel(1);
+    let (again, mut postponed) = mpsc::channel::<Entry>(1);
     let mut look = tokio::time::interval(SWEEP);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -337,6 +311,10 @@ pub(super) async fn run(mut inbox: Inbox, core: impl Core, duplicates: Duplicate
                 last = None;
                 if let Ok(entry) = postponed.try_recv() {
                     tokio::time::sleep(POSTPONED).await;
+                    if entry.is_late(Instant::now()) {
+                        entry.give_back(None, &inbox.desk);
+                        continue;
+                    }
                     last = Some(propose(&core, entry, (&again, &inbox.desk)).await);
                 }
             }
@@ -447,26 +425,16 @@ impl Inbox {
                     let bytes = admitted.bytes;
                     filled.refuse(admitted, ProposeError::Busy { bytes, limit });
                 }
+                Verdict::Late => {
+                    let waited = self.limits.patience;
+                    filled.refuse(admitted, ProposeError::NoQuorum { waited });
+                }
                 Verdict::Stale => filled.refuse(admitted, ProposeError::NotLeader { leader: None }),
             }
         }
         drop((known, under_way));
         filled.finish()
     }
-}
-
-/// One entry's content and everything that is settled when it is answered.
-struct Filled {
-    /// When its oldest proposal was admitted.
-    since: Instant,
-    batch: Batch,
-    shares: Vec<Share>,
-    permits: Vec<OwnedSemaphorePermit>,
-    /// What the entry says of others' proposals.
-    passed: Vec<Passed>,
-    /// Who is answered without it.
-    repeats: Vec<(Done, FirstTry)>,
-    refused: Vec<(Done, ProposeError)>,
 }
 
 fn entry(filled: Filled, slot: OwnedSemaphorePermit, under_way: &UnderWay) -> Entry {
@@ -476,81 +444,6 @@ fn entry(filled: Filled, slot: OwnedSemaphorePermit, under_way: &UnderWay) -> En
     Entry {
         waiting: Arc::new(Mutex::new(Some(Waiting { since, shares }))),
         held: Held { _permits: permits, _slot: slot, _under_way, batch },
-    }
-}
-
-impl Filled {
-    /// Nothing yet, of an entry that is appended in `term` or never.
-    fn new(term: Term) -> Self {
-        let (since, batch) = (Instant::now(), Batch { term: Some(term), ..Batch::default() });
-        let (shares, permits, passed, repeats, refused) = Default::default();
-        Self { since, batch, shares, permits, passed, repeats, refused }
-    }
-
-    /// Makes room for so many proposals of one message each.
-    fn reserve(&mut self, proposals: usize) {
-        self.batch.messages.reserve(proposals);
-        self.shares.reserve(proposals);
-        self.permits.reserve(proposals);
-    }
-
-    fn add(&mut self, admitted: Admitted) {
-        let Proposal { messages, commands, done } = admitted.proposal;
-        let (message_count, command_count) = (messages.len(), commands.len());
-        let origin = admitted.passed.map(|(origin, _)| origin);
-        self.passed.extend(origin.map(|origin| Passed {
-            origin,
-            first_message: self.batch.messages.len() as u32, // an entry has less than 4 GiB
-            messages: message_count as u32,
-            first_command: self.batch.commands.len() as u32,
-            commands: command_count as u32,
-            first_try: None,
-        }));
-        self.shares.push(Share {
-            messages: message_count,
-            commands: command_count,
-            since: admitted.since,
-            origin,
-            done: Some(done),
-        });
-        self.since = self.since.min(admitted.since);
-        self.batch.messages.extend::<smallvec::SmallVec<[Draft; 1]>>(messages);
-        self.batch.commands.extend(commands);
-        self.permits.push(admitted.permit);
-    }
-
-    /// Adds that a proposal repeats what is stored; only who passed it on hears of that by the
-    /// entry.
-    fn add_repeat(&mut self, admitted: Admitted, first: FirstTry) {
-        if admitted.passed.is_none() {
-            return self.repeats.push((admitted.proposal.done, first));
-        }
-        let passed = self.passed.len();
-        self.add(Admitted {
-            proposal: Proposal { messages: smallvec::SmallVec::new(), ..admitted.proposal },
-            ..admitted
-        });
-        self.passed[passed].first_try = Some(first);
-    }
-
-    fn refuse(&mut self, admitted: Admitted, error: ProposeError) {
-        self.refused.push((admitted.proposal.done, error));
-    }
-
-    /// Answers who is not of the entry. `None` if nobody is.
-    fn finish(mut self) -> Option<Self> {
-        let few = self.repeats.len() <= FEW;
-        for (done, first) in std::mem::take(&mut self.repeats) {
-            done(Ok(Receipt::of_repeat(&first, few)));
-        }
-        for (done, error) in std::mem::take(&mut self.refused) {
-            done(Err(error));
-        }
-        let passed = std::mem::take(&mut self.passed);
-        if !passed.is_empty() {
-            self.batch.commands.push(Command::Passed(passed));
-        }
-        (!self.shares.is_empty()).then_some(self)
     }
 }
 
@@ -604,15 +497,14 @@ fn settle(
         }
         false => entry,
     };
-    let batch = Arc::clone(&entry.held.batch);
+    if let Err(ClientWriteError::ForwardToLeader(forward)) = result {
+        let leader = forward.leader_node.map(|member| member.name);
+        return entry.give_back(leader, desk);
+    }
     drop(entry.held);
     let Some(Waiting { shares, .. }) = entry.waiting.lock().take() else { return };
     match result {
         Ok(written) => answer(shares, written.data),
-        Err(ClientWriteError::ForwardToLeader(forward)) => {
-            let leader = forward.leader_node.map(|member| member.name);
-            give_back(shares, &batch, leader, desk);
-        }
         Err(ClientWriteError::LogEntryDiscarded(_)) => {
             refuse(shares, &ProposeError::OutcomeUnknown);
         }
@@ -635,8 +527,6 @@ fn answer(shares: Vec<Share>, applied: Applied) {
     }
 }
 
-/// Nothing was appended: what clients asked of this member goes where others' proposals wait for a
-/// leader, and who passed something on is told.
 fn give_back(shares: Vec<Share>, batch: &Batch, leader: Option<String>, desk: &Desk) {
     let (mut message, mut command) = (0, 0);
     let mut back = Vec::new();
@@ -658,6 +548,7 @@ fn give_back(shares: Vec<Share>, batch: &Batch, leader: Option<String>, desk: &D
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ids::Term;
     use crate::raft::command::Command;
     use openraft::raft::responder::Responder as _;
     use std::sync::atomic::AtomicUsize;

@@ -217,6 +217,7 @@ impl Member {
                 role: role.clone(),
                 eager,
                 streams: Mutex::default(),
+                started: Instant::now(),
             });
             let (raft, log, room) = (raft.clone(), log.clone(), Arc::clone(&room));
             let (role, doubt, applied) = (role.clone(), doubt.clone(), state.clone());

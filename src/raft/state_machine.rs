@@ -196,7 +196,6 @@ impl StateMachine {
             bytes => Some(codec::decode::<Commands>(bytes).map_err(io::Error::other)?),
         };
         let passed = commands.as_mut().map(Commands::take_passed).unwrap_or_default();
-        let commands = commands.filter(|commands| !commands.list.is_empty());
         let unsettled = commands.as_ref().map(Commands::unsettled_topics).unwrap_or_default();
         self.duplicates.applied(header.term, digest.unique_keys());
         let outcomes = self.state.advance(|queues, progress| {

@@ -64,6 +64,8 @@ pub(super) struct Batch {
     pub commands: Vec<Command>,
     /// It is appended in this term or never.
     pub term: Option<Term>,
+    /// It is appended by then or never.
+    pub until: Option<tokio::time::Instant>,
     /// Told when it has its place in the log, or will have none.
     pub placed: Notify,
 }

@@ -21,6 +21,7 @@ PRODUCERS = ("sync-1", "sync-2", "sync-3", "async-1", "async-2", "ordered-1")
 KINDS = ("sync", "async", "ordered")
 QUEUES = 4
 STEADY_S = 90    # a stale client finds the new leader within 30 s
+POLL_S = 32      # the default pollNameServerInterval, and a little
 NET_ERRORS = (OSError, ValueError, EOFError)
 
 Send = namedtuple("Send", "uid kind key number sent done why")   # why: None when acknowledged
@@ -305,6 +306,25 @@ class Run:
                         self.account.offset((group, topic, q), asked, told, name)
             await asyncio.sleep(1)
 
+    async def retries_have_a_place(self):
+        """Waits until clients know of a member that takes what the leader does not, as they do in a group that has run for a while:
+        followers say that they do 40 s after their start, and clients ask for routes every 30 s."""
+        end = now() + 60
+        while now() < end:
+            slot, leader = await self.slot(), self.group.members[await self.leader()]
+            if slot and slot != leader:
+                self.tell("a follower takes retries; waits until all clients know")
+                await asyncio.sleep(POLL_S)
+                return
+            await asyncio.sleep(0.5)
+        self.tell("no follower takes retries: clients have the leader's address only")
+
+    async def slot(self):
+        """The address of the group's ingress slot, as the name server has it."""
+        r = await self.pool.call(self.group.names, wire.CLUSTER_INFO, timeout=2.0)
+        found = re.search(rb'"brokerAddrs":\{"?0"?:"([^"]+)"\},"brokerName":"[^"]*~1"', r.body)
+        return found and found[1].decode()
+
     async def steady(self, since):
         """Waits until all is well. Returns the seconds since then, None when it never was."""
         if await self.until(STEADY_S, lambda: now() > since + 3 and self.account.steady(now())):
@@ -351,6 +371,7 @@ class Run:
         self.tasks += [asyncio.create_task(self.ask_offsets(*member)) for member in self.group.members.items()]
         if not await self.until(90, lambda: self.account.steady(now())):
             raise RuntimeError(f"the clients do not work even before a fault; see {self.work}")
+        await self.retries_have_a_place()
         before, rows, bad = len([s for s in self.account.sends if s.why]), [], []
         if before:
             self.tell(f"{before} sends failed before the first fault")

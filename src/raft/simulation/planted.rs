@@ -31,11 +31,15 @@ pub(in crate::raft) enum Bug {
     AppliesWhatWasCut,
     /// Purges what a start would need, because its checkpoint could not be written.
     PurgesTooMuch,
+    /// Passes on again, after a loss, what may be in the log.
+    IgnoresBarriers,
+    /// Appends what was passed on to it as the leader of another term.
+    AppendsInAnyTerm,
 }
 
 impl Bug {
     /// All of them, by the name that a plan has for them.
-    pub(super) const ALL: [(&'static str, Self); 13] = [
+    pub(super) const ALL: [(&'static str, Self); 15] = [
         ("acknowledges-unsynced", Self::AcknowledgesUnsynced),
         ("forgets-votes", Self::ForgetsVotes),
         ("counts-what-was-cut", Self::CountsWhatWasCut),
@@ -49,6 +53,8 @@ impl Bug {
         ("trusts-the-page-cache", Self::TrustsThePageCache),
         ("applies-what-was-cut", Self::AppliesWhatWasCut),
         ("purges-too-much", Self::PurgesTooMuch),
+        ("ignores-barriers", Self::IgnoresBarriers),
+        ("appends-in-any-term", Self::AppendsInAnyTerm),
     ];
 
     /// The bug of this name.

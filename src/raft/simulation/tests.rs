@@ -151,6 +151,8 @@ fn bugs_that_are_put_back_are_found() {
         ("trusts-the-page-cache", "disk cut", 10),
         ("applies-what-was-cut", "cut pause", 10),
         ("purges-too-much", "purge disk", 0),
+        ("ignores-barriers", "cut", 0),
+        ("appends-in-any-term", "cut pause", 0),
     ];
     assert_eq!(rows.len(), Bug::ALL.len());
     for (bug, faults, first) in rows {
