@@ -45,23 +45,18 @@ const READY: Duration = Duration::from_secs(1);
 
 /// Takes what is passed on.
 pub(super) struct Forwarded {
-    /// Where it goes.
-    pub(super) proposer: Proposer,
-    /// What fits.
-    pub(super) room: Arc<Room>,
-    /// Whether this member leads.
-    pub(super) role: watch::Receiver<Role>,
-    /// Whom to tell at once what is committed.
-    pub(super) eager: Eager,
-    /// Which streams it takes from.
-    pub(super) streams: Mutex<Streams>,
+    proposer: Proposer,
+    role: watch::Receiver<Role>,
+    room: Arc<Room>,
+    eager: Eager,
+    streams: Mutex<Streams>,
     /// From when on the clock counts that others are told.
-    pub(super) started: Instant,
+    started: Instant,
 }
 
 /// The last stream of each life in one term.
 #[derive(Default)]
-pub(super) struct Streams {
+struct Streams {
     term: Term,
     last: BTreeMap<u64, u64>,
 }
@@ -88,6 +83,18 @@ impl Streams {
 type Requests<S> = Result<S, Status>;
 
 impl Forwarded {
+    /// Proposes to `proposer` what has `room`, while this member leads; `eager` hears whom to tell
+    /// at once what is committed.
+    pub(super) fn new(
+        proposer: Proposer,
+        role: watch::Receiver<Role>,
+        room: Arc<Room>,
+        eager: Eager,
+    ) -> Arc<Self> {
+        let (streams, started) = (Mutex::default(), Instant::now());
+        Arc::new(Self { proposer, role, room, eager, streams, started })
+    }
+
     /// Takes what `requests` brings from the member `from`; the answers are refusals, and end with
     /// the stream.
     pub(super) fn serve(

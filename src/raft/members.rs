@@ -182,21 +182,27 @@ pub(super) fn replacement(recorded: &Recorded<'_>, name: &str, found: StoreId) -
 
 /// Starts the group if it was never started, and replaces lost stores while this member leads.
 pub(super) struct MemberKeeper {
-    /// This member.
-    pub own: (String, StoreId),
-    /// All members as configured.
-    pub peers: Peers,
-    /// How to ask them.
-    pub network: Network,
-    /// The group.
-    pub raft: Raft<TypeConfig, StateMachine>,
-    /// This member's part in it.
-    pub role: watch::Receiver<Role>,
-    /// Told what this member waits for, if it does.
-    pub waits_for: watch::Sender<Option<String>>,
+    own: (String, StoreId),
+    peers: Peers,
+    network: Network,
+    raft: Raft<TypeConfig, StateMachine>,
+    role: watch::Receiver<Role>,
+    waits_for: watch::Sender<Option<String>>,
 }
 
 impl MemberKeeper {
+    /// Keeps the group of `own`, whose members are configured as `peers` and asked by `network`;
+    /// `waits_for` is told what this member waits for, if it does.
+    pub(super) fn new(
+        own: (String, StoreId),
+        peers: Peers,
+        network: Network,
+        (raft, role): (Raft<TypeConfig, StateMachine>, watch::Receiver<Role>),
+        waits_for: watch::Sender<Option<String>>,
+    ) -> Self {
+        Self { own, peers, network, raft, role, waits_for }
+    }
+
     /// Runs until the group ends.
     pub(super) async fn run(mut self) {
         while let Ok(false) = self.raft.is_initialized().await {

@@ -180,17 +180,20 @@ async fn within<T>(
 
 /// Makes openraft's connections, which hear whether others have room, and whether they doubt.
 pub(super) struct Connecting {
-    /// How.
-    pub(super) network: Network,
-    /// What is known about room.
-    pub(super) room: Arc<Room>,
-    /// What is known about doubt.
-    pub(super) doubt: Doubt,
+    network: Network,
+    room: Arc<Room>,
+    doubt: Doubt,
     /// Who waits for news.
-    pub(super) eager: Eager,
+    eager: Eager,
 }
 
 impl Connecting {
+    /// Calls by `network`; what is heard goes to the others.
+    pub(super) fn new(network: &Network, room: &Arc<Room>, doubt: &Doubt, eager: &Eager) -> Self {
+        let (network, room) = (network.clone(), Arc::clone(room));
+        Self { network, room, doubt: doubt.clone(), eager: eager.clone() }
+    }
+
     fn connection(&self, target: u64, member: &Member, purpose: Purpose) -> Connection {
         let network = &self.network;
         let address = network.address(&member.name, &member.address);

@@ -33,8 +33,6 @@ use crate::raft::duplicates::Duplicates;
 use crate::raft::filling::{Admitted, FEW, Filled, PassedOn, Verdict};
 use crate::raft::forward::{Desk, Line};
 use crate::raft::proposal::{Done, Proposal, Receipt};
-#[cfg(test)]
-use crate::raft::simulation::planted::{Bug, is_planted};
 use crate::raft::state_machine::StateMachine;
 use crate::raft::type_config::{Answer, Applied, Batch, CommittedLeaderId, TypeConfig};
 use crate::raft::under_way::{EntryUnderWay, UnderWay};
@@ -237,7 +235,7 @@ impl Entry {
 
     /// Nothing of it was appended: what clients asked of this member goes where others' proposals
     /// wait for a leader, and who passed something on is told.
-    fn give_back(self, leader: Option<String>, desk: &Desk) {
+    fn give_back(self, leader: Option<&String>, desk: &Desk) {
         let batch = Arc::clone(&self.held.batch);
         drop(self.held);
         if let Some(waiting) = self.waiting.lock().take() {
@@ -276,10 +274,6 @@ impl Core for Raft<TypeConfig, StateMachine> {
         batch: Arc<Batch>,
         answer: Answer<ClientWriteResult<TypeConfig>>,
     ) -> Result<(), Fatal<TypeConfig>> {
-        #[cfg(test)]
-        if is_planted(Bug::AppendsInAnyTerm) {
-            return self.client_write_ff(batch, Some(answer)).await;
-        }
         match batch.term {
             Some(term) => {
                 let leader = CommittedLeaderId::new(term.0);
@@ -499,7 +493,7 @@ fn settle(
     };
     if let Err(ClientWriteError::ForwardToLeader(forward)) = result {
         let leader = forward.leader_node.map(|member| member.name);
-        return entry.give_back(leader, desk);
+        return entry.give_back(leader.as_ref(), desk);
     }
     drop(entry.held);
     let Some(Waiting { shares, .. }) = entry.waiting.lock().take() else { return };
@@ -527,7 +521,7 @@ fn answer(shares: Vec<Share>, applied: Applied) {
     }
 }
 
-fn give_back(shares: Vec<Share>, batch: &Batch, leader: Option<String>, desk: &Desk) {
+fn give_back(shares: Vec<Share>, batch: &Batch, leader: Option<&String>, desk: &Desk) {
     let (mut message, mut command) = (0, 0);
     let mut back = Vec::new();
     for mut share in shares {
@@ -535,7 +529,7 @@ fn give_back(shares: Vec<Share>, batch: &Batch, leader: Option<String>, desk: &D
         let commands = command..command + share.commands;
         (message, command) = (messages.end, commands.end);
         if share.origin.is_some() {
-            share.answer(Err(ProposeError::NotLeader { leader: leader.clone() }));
+            share.answer(Err(ProposeError::NotLeader { leader: leader.cloned() }));
         } else if let Some(done) = share.done {
             let messages = batch.messages[messages].iter().cloned().collect();
             let commands = batch.commands[commands].to_vec();
@@ -549,7 +543,7 @@ fn give_back(shares: Vec<Share>, batch: &Batch, leader: Option<String>, desk: &D
 mod tests {
     use super::*;
     use crate::ids::Term;
-    use crate::raft::command::Command;
+    use crate::raft::command::{Command, Origin};
     use openraft::raft::responder::Responder as _;
     use std::sync::atomic::AtomicUsize;
 
@@ -572,8 +566,9 @@ mod tests {
         Desk::new(1, Limits::default())
     }
 
+    /// Of a leader of term 4 that looks for nothing.
     fn nothing_known() -> Duplicates {
-        Duplicates::new(Duration::ZERO, Term(0), |_, _| None)
+        Duplicates::new(Duration::ZERO, Term(4), |_, _| None)
     }
 
     fn propose(proposer: &Proposer, name: &str) {
@@ -642,6 +637,50 @@ mod tests {
         let a = a.await.unwrap();
         assert!(matches!(a, Err(ProposeError::OutcomeUnknown)), "{a:?}");
         running.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_passed_on_is_for_one_term_and_until_its_client_gives_up() {
+        let (proposer, inbox) = Proposer::new(Limits::default(), desk());
+        let (core, mut calls) = mpsc::channel(8);
+        let pass = |number, term, until| {
+            let (tell, told) = tokio::sync::oneshot::channel();
+            let name = Command::DeleteTopic { topic: "T".to_owned() };
+            let proposal = Proposal::of_commands(vec![name], |result| {
+                tell.send(result.map(drop)).unwrap();
+            });
+            let origin = Origin { life: 9, number };
+            proposer.pass(proposal, PassedOn { origin, term: Term(term), until: Some(until) });
+            told
+        };
+        let soon = Instant::now() + Duration::from_millis(100);
+        let late = Instant::now();
+        tokio::time::advance(Duration::from_millis(1)).await;
+        let (_first, second) = (pass(1, 4, soon), pass(2, 4, late));
+        let third = pass(3, 3, soon);
+        let running = tokio::spawn(run(inbox, Told(core), nothing_known()));
+        let (batch, mut answer) = calls.recv().await.unwrap();
+        assert_eq!((batch.term, batch.until), (Some(Term(4)), Some(soon)));
+        let origins = |batch: &Batch| match &batch.commands[..] {
+            [_, Command::Passed(passed)] => passed.iter().map(|p| p.origin.number).collect(),
+            _ => vec![],
+        };
+        assert_eq!(origins(&batch), [1], "of another term, or late");
+        assert!(matches!(second.await.unwrap(), Err(ProposeError::NoQuorum { .. })));
+        assert!(matches!(third.await.unwrap(), Err(ProposeError::NotLeader { .. })));
+        answer.on_complete(lease_expired());
+        let (again, next) = calls.recv().await.unwrap();
+        assert!(Arc::ptr_eq(&batch, &again));
+        answer = next;
+        tokio::time::advance(Duration::from_millis(200)).await;
+        answer.on_complete(lease_expired());
+        // The first is late by now.
+        for _ in 0..100 {
+            tokio::time::advance(Duration::from_millis(1)).await;
+            tokio::task::yield_now().await;
+        }
+        assert!(calls.try_recv().is_err());
+        running.abort();
     }
 
     #[test]

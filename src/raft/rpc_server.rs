@@ -48,33 +48,41 @@ const REPAIR_BYTES: u64 = 4 * 1024 * 1024;
 
 /// The peer service of one group.
 pub(super) struct PeerService {
-    /// Answers.
-    pub(super) raft: Raft<TypeConfig, StateMachine>,
-    /// How far this member is.
-    pub(super) log: CommitLog,
-    /// What it has applied.
-    pub(super) applied: AppliedState,
-    /// Who this member is.
-    pub(super) own: Arc<Introduction>,
-    /// What it is.
-    pub(super) role: watch::Receiver<Role>,
+    raft: Raft<TypeConfig, StateMachine>,
+    role: watch::Receiver<Role>,
+    own: Arc<Introduction>,
+    log: CommitLog,
+    applied: AppliedState,
+    doubt: Doubt,
+    room: Arc<Room>,
+    heard: Arc<Heard>,
+    gone: Arc<Notify>,
+    forwarded: Arc<Forwarded>,
     /// Refusals that were told lately.
-    pub(super) told: Mutex<Told>,
-    /// Hears that there is a leader, or an election.
-    pub(super) heard: Arc<Heard>,
-    /// Whether it may vote.
-    pub(super) doubt: Doubt,
-    /// Whether entries fit.
-    pub(super) room: Arc<Room>,
-    /// Learns that a leader's stream has ended.
-    pub(super) gone: Arc<Notify>,
-    /// Takes what others pass on.
-    pub(super) forwarded: Arc<Forwarded>,
+    told: Mutex<Told>,
     /// Held while a snapshot comes in: one at a time, for each may be large.
-    pub(super) turn: tokio::sync::Mutex<()>,
+    turn: tokio::sync::Mutex<()>,
 }
 
 impl PeerService {
+    /// Answers as `own`. `core` takes part in the group and says what this member is; `stored` is how
+    /// far it is, `fitness` whether it may vote and whether entries fit; `news` hear that there is
+    /// a leader, or an election, and that a leader's stream has ended; `forwarded` takes what others
+    /// pass on.
+    pub(super) fn new(
+        own: Introduction,
+        core: (Raft<TypeConfig, StateMachine>, watch::Receiver<Role>),
+        stored: (CommitLog, AppliedState),
+        fitness: (Doubt, Arc<Room>),
+        news: (Arc<Heard>, Arc<Notify>),
+        forwarded: Arc<Forwarded>,
+    ) -> Self {
+        let ((raft, role), (log, applied), own) = (core, stored, Arc::new(own));
+        let ((doubt, room), (heard, gone)) = (fitness, news);
+        let (told, turn) = (Mutex::default(), tokio::sync::Mutex::default());
+        Self { raft, role, own, log, applied, doubt, room, heard, gone, forwarded, told, turn }
+    }
+
     fn check<T>(&self, request: &Request<T>) -> Result<Introduction, Status> {
         let Some(introduced) = request.extensions().get::<Introduced>() else {
             return Err(Status::internal("a call that came by no connection"));

@@ -190,12 +190,7 @@ impl Member {
             LogStore::new(log.clone(), votes, state.clone(), Arc::clone(&room), repairs.clone());
         let doubt = Doubt::new(store.stamp.in_doubt());
         let (eager, desk) = (Eager::default(), machine.desk().clone());
-        let connecting = Connecting {
-            network: network.clone(),
-            room: Arc::clone(&room),
-            doubt: doubt.clone(),
-            eager: eager.clone(),
-        };
+        let connecting = Connecting::new(&network, &room, &doubt, &eager);
         let config = config(options, &doubt).map_err(|why| StartError::Core { why })?;
         let raft = Raft::new(store_id.0, config, connecting, log_store.clone(), machine.clone())
             .await
@@ -206,37 +201,18 @@ impl Member {
         let role = watch_role(&raft, &machine, options, Arc::clone(&heard), beats, &mut tasks);
         let pace = beats.each(options.timing.heartbeat);
         tasks.spawn(pacemaker::run(raft.clone(), Arc::clone(&heard), doubt.clone(), pace));
-        let (proposer, inbox) =
-            Proposer::new(options.limits.within(options.segment_bytes), desk.clone());
+        let limits = options.limits.within(options.segment_bytes);
+        let (proposer, inbox) = Proposer::new(limits, desk.clone());
         tasks.spawn(proposer::run(inbox, raft.clone(), machine.duplicates().clone()));
         pass_on(&desk, &network, &proposer, (&role, &room), &options.member, &mut tasks);
         if let Some(incoming) = incoming {
-            let forwarded = Arc::new(Forwarded {
-                proposer: proposer.clone(),
-                room: Arc::clone(&room),
-                role: role.clone(),
-                eager,
-                streams: Mutex::default(),
-                started: Instant::now(),
-            });
-            let (raft, log, room) = (raft.clone(), log.clone(), Arc::clone(&room));
-            let (role, doubt, applied) = (role.clone(), doubt.clone(), state.clone());
-            let (own, heard, gone) = (Arc::new(own), Arc::clone(&heard), Arc::clone(&gone));
-            let (told, turn) = (Mutex::default(), tokio::sync::Mutex::default());
-            let service = PeerService {
-                raft,
-                log,
-                applied,
-                own,
-                role,
-                told,
-                heard,
-                doubt,
-                room,
-                gone,
-                forwarded,
-                turn,
-            };
+            let forwarded =
+                Forwarded::new(proposer.clone(), role.clone(), Arc::clone(&room), eager);
+            let stored = (log.clone(), state.clone());
+            let fitness = (doubt.clone(), Arc::clone(&room));
+            let news = (Arc::clone(&heard), Arc::clone(&gone));
+            let core = (raft.clone(), role.clone());
+            let service = PeerService::new(own, core, stored, fitness, news, forwarded);
             tasks.spawn(serve_peers(incoming, service, ending.clone().cancelled_owned()));
         }
         let (wanted_repairs, wanted) = repair::requests();
@@ -254,11 +230,8 @@ impl Member {
             tasks.spawn(Succession { own, network, raft, log, gone, heard, doubt }.run());
         }
         let (tell, waits_for) = watch::channel(None);
-        {
-            let (own, raft, role) = ((name, store_id), raft.clone(), role.clone());
-            let network = network.clone();
-            tasks.spawn(MemberKeeper { own, peers, network, raft, role, waits_for: tell }.run());
-        }
+        let (own, core) = ((name, store_id), (raft.clone(), role.clone()));
+        tasks.spawn(MemberKeeper::new(own, peers, network.clone(), core, tell).run());
         let (state, group) = (machine.clone(), (raft.clone(), network));
         let fitness = (Arc::clone(&room), doubt.clone());
         let housekeeping = Housekeeping::start(parts, state, group, store, fitness, options)?;

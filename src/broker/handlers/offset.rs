@@ -123,7 +123,6 @@ fn first_offset(broker: &Broker, header: &QueryConsumerOffset) -> Result<i64, Re
 }
 
 /// UPDATE_CONSUMER_OFFSET. Answered when it is committed.
-#[expect(clippy::needless_pass_by_value, reason = "the signature of handlers that answer later")]
 pub(in crate::broker) fn update(
     broker: &Arc<Broker>,
     reply: ReplyTo,

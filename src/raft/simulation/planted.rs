@@ -33,8 +33,8 @@ pub(in crate::raft) enum Bug {
     PurgesTooMuch,
     /// Passes on again, after a loss, what may be in the log.
     IgnoresBarriers,
-    /// Appends what was passed on to it as the leader of another term.
-    AppendsInAnyTerm,
+    /// Appends what was passed on to it although its client has given up.
+    AppendsLate,
 }
 
 impl Bug {
@@ -54,7 +54,7 @@ impl Bug {
         ("applies-what-was-cut", Self::AppliesWhatWasCut),
         ("purges-too-much", Self::PurgesTooMuch),
         ("ignores-barriers", Self::IgnoresBarriers),
-        ("appends-in-any-term", Self::AppendsInAnyTerm),
+        ("appends-late", Self::AppendsLate),
     ];
 
     /// The bug of this name.

@@ -152,7 +152,7 @@ fn bugs_that_are_put_back_are_found() {
         ("applies-what-was-cut", "cut pause", 10),
         ("purges-too-much", "purge disk", 0),
         ("ignores-barriers", "cut", 0),
-        ("appends-in-any-term", "cut pause", 0),
+        ("appends-late", "cut", 0),
     ];
     assert_eq!(rows.len(), Bug::ALL.len());
     for (bug, faults, first) in rows {
