@@ -104,6 +104,7 @@ impl Script {
             body: request.body.clone(),
             body_crc: message::body_crc(&request.body),
             properties: Bytes::copy_from_slice(header.properties.as_bytes()),
+            unique_hash: None,
         };
         let place = RecordPlace { queue_offset, physical: 64, store_timestamp: 1_795_264_393_667 };
         let mut record = vec![0; draft.stored_bytes()];

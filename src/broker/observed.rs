@@ -74,6 +74,7 @@ impl Observer {
         samples.put(Metric::MessagesIn, totals.put);
         samples.put(Metric::BytesIn, totals.put_bytes);
         samples.put(Metric::SendsFailed, totals.put_failed);
+        samples.put(Metric::SendsRepeated, totals.put_repeated);
         samples.put(Metric::MessagesOut, totals.got);
         samples.put(Metric::BytesOut, totals.got_bytes);
         samples.put_of(Metric::Pulls, ("result", "found"), totals.found);

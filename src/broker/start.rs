@@ -266,6 +266,7 @@ fn group_options(config: &BrokerConfig) -> GroupOptions {
         },
         limits: Limits {
             waiting_bytes: usize::try_from(config.in_flight_bytes_max).unwrap_or(usize::MAX),
+            duplicates: config.duplicate_window,
             ..Limits::default()
         },
         retention: retention_rules(&config.policy.retention),

@@ -31,6 +31,7 @@ pub struct Stats {
     put: Total,
     put_bytes: AtomicU64,
     put_failed: AtomicU64,
+    put_repeated: AtomicU64,
     got: Total,
     got_bytes: AtomicU64,
     found: Total,
@@ -87,6 +88,8 @@ pub struct Totals {
     pub put_bytes: u64,
     /// Sends that stored nothing.
     pub put_failed: u64,
+    /// Sends that were answered with what an earlier try stored.
+    pub put_repeated: u64,
     /// Messages given to consumers.
     pub got: u64,
     /// Their bytes.
@@ -111,6 +114,7 @@ impl Default for Stats {
             put: Total::new(),
             put_bytes: AtomicU64::new(0),
             put_failed: AtomicU64::new(0),
+            put_repeated: AtomicU64::new(0),
             got: Total::new(),
             got_bytes: AtomicU64::new(0),
             found: Total::new(),
@@ -137,6 +141,11 @@ impl Stats {
     /// Counts a send that stored nothing.
     pub fn refused(&self) {
         self.put_failed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a send of what is stored already.
+    pub fn repeated(&self) {
+        self.put_repeated.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Counts a pull that was answered with messages.
@@ -174,6 +183,7 @@ impl Stats {
             put: self.put.sum(),
             put_bytes: self.put_bytes.load(Ordering::Relaxed),
             put_failed: self.put_failed.load(Ordering::Relaxed),
+            put_repeated: self.put_repeated.load(Ordering::Relaxed),
             got: self.got.sum(),
             got_bytes: self.got_bytes.load(Ordering::Relaxed),
             found: self.found.sum(),

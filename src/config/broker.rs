@@ -45,6 +45,9 @@ pub struct BrokerConfig {
     pub logging: Logging,
     /// `inFlightBytesMax`: messages taken from producers and not yet stored by a majority.
     pub in_flight_bytes_max: u64,
+    /// `duplicateWindowSeconds`: how long what a producer sends again is answered with the first
+    /// result; zero: never.
+    pub duplicate_window: Duration,
     /// What can be changed while the broker runs.
     pub policy: Arc<BrokerPolicy>,
     /// What all this was made from.
@@ -246,6 +249,7 @@ impl BrokerConfig {
             },
             logging: Logging::of(s),
             in_flight_bytes_max: s.number("inFlightBytesMax"),
+            duplicate_window: Duration::from_secs(s.number("duplicateWindowSeconds")),
             policy: Arc::new(BrokerPolicy::of(s)),
             settings,
         }

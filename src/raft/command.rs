@@ -150,7 +150,7 @@ pub struct Origin {
 }
 
 /// A proposal that another member passed on, and its part of the entry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct Passed {
     /// Whose it is.
     pub origin: Origin,
@@ -162,6 +162,21 @@ pub struct Passed {
     pub first_command: u32,
     /// How many are its own.
     pub commands: u32,
+    /// It repeats messages of an earlier entry: nothing of this one is its own.
+    pub first_try: Option<FirstTry>,
+}
+
+/// Messages that lie one behind the other in one queue and were sent once more.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct FirstTry {
+    /// When they were stored, ms.
+    pub store_timestamp: i64,
+    /// Their queue, which the repeat need not name.
+    pub queue_id: u32,
+    /// Of the first of them.
+    pub queue_offset: u64,
+    /// Of the record of each, in the log.
+    pub positions: Vec<u64>,
 }
 
 /// Milliseconds after which an unrenewed queue lock is free (RocketMQ's

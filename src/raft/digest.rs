@@ -42,6 +42,8 @@ struct Message {
     store_timestamp: i64,
     /// In [`Digest::keys`].
     keys: Range<u32>,
+    /// The first of these is that of its unique key.
+    has_unique_key: bool,
 }
 
 impl Digest {
@@ -84,6 +86,7 @@ impl Digest {
             },
             store_timestamp: record.store_timestamp(),
             keys: from..self.keys.len() as u32,
+            has_unique_key: indexed.uniq_key.is_some_and(|key| !key.is_empty()),
         };
         self.messages.push(message);
     }
@@ -108,10 +111,17 @@ impl Digest {
         })
     }
 
+    /// The messages that have unique keys, by the hashes of these, in order.
+    pub(super) fn unique_keys(&self) -> impl Iterator<Item = (u64, &Unit)> {
+        let keyed = self.messages.iter().filter(|message| message.has_unique_key);
+        keyed.map(|message| (self.keys[message.keys.start as usize], &message.unit))
+    }
+
     /// Where the messages are, in order.
     pub(super) fn places(&self) -> Vec<Place> {
         let place = |message: &Message| Place {
             physical: message.unit.physical,
+            queue_id: message.queue_id,
             queue_offset: message.queue_offset,
         };
         self.messages.iter().map(place).collect()
@@ -211,6 +221,7 @@ mod tests {
             unit: Unit::default(),
             store_timestamp: 0,
             keys: 0..0,
+            has_unique_key: false,
         };
         Digest {
             header,

@@ -489,6 +489,7 @@ mod tests {
             places: smallvec::SmallVec::new(),
             outcomes: Vec::new(),
             few: true,
+            repeats: false,
         };
         desk.told(Origin { life: 7, number }, receipt);
     }

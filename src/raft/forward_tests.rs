@@ -13,12 +13,12 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 type Waiting = Receiver<Result<Receipt, ProposeError>>;
 
-fn answer(waiting: &Waiting) -> Receipt {
+pub(super) fn answer(waiting: &Waiting) -> Receipt {
     waiting.recv_timeout(PATIENCE).unwrap().unwrap()
 }
 
 /// A member that does not lead, and knows who does.
-fn follower(cluster: &Cluster) -> Group {
+pub(super) fn follower(cluster: &Cluster) -> Group {
     until("a follower that knows its leader", || {
         let (_, leader) = cluster.leader();
         let term = leader.role().term();

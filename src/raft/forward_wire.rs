@@ -6,7 +6,8 @@ use std::sync::Arc;
 use bytes::{BufMut as _, Bytes, BytesMut};
 use smallvec::SmallVec;
 
-use crate::protocol::message::{self, Draft};
+use crate::protocol::message::properties::Indexed;
+use crate::protocol::message::{self, Draft, key_hash};
 use crate::raft::ProposeError;
 use crate::raft::codec;
 use crate::raft::command::{Command, Commands, Origin};
@@ -122,7 +123,9 @@ fn to_draft(draft: proto::Draft, body: Bytes) -> Result<Draft, Malformed> {
     if found != draft.body_crc {
         return Err(Malformed::Damaged { found, said: draft.body_crc });
     }
+    let unique_key = Indexed::of(&draft.properties).uniq_key;
     let draft = Draft {
+        unique_hash: unique_key.map(|key| key_hash(&draft.topic, key)),
         topic: Arc::from(draft.topic),
         queue_id: draft.queue_id,
         flag: draft.flag,
@@ -208,7 +211,8 @@ mod tests {
             flag: -1,
             sys_flag: i32::MIN,
             born_timestamp: -5,
-            properties: Bytes::from_static(b"KEYS\x01k\x02"),
+            properties: Bytes::from_static(b"KEYS\x01k\x02UNIQ_KEY\x01u\x02"),
+            unique_hash: Some(key_hash("U", "u")),
             ..group_tests::draft("U", 3, "two")
         };
         add(&mut request, (4, 90), &[group_tests::draft("T", 0, "one"), second], &[]);
@@ -226,6 +230,7 @@ mod tests {
         assert_eq!(asked[0].messages[0], group_tests::draft("T", 0, "one"));
         assert_eq!(asked[0].messages[1].born_host.to_string(), "[2001:db8::1]:9876");
         assert_eq!(asked[0].messages[1].sys_flag, i32::MIN);
+        assert_eq!(asked[0].messages[1].unique_hash, Some(key_hash("U", "u")), "as it was");
         assert_eq!(asked[1].commands, [Command::DeleteTopic { topic: "T".to_owned() }]);
         assert!(asked[2].messages.is_empty() && asked[2].commands.is_empty());
     }

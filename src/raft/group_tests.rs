@@ -71,6 +71,7 @@ pub(super) fn draft(topic: &str, queue_id: u32, body: impl AsRef<[u8]>) -> Draft
         body_crc: message::body_crc(&body),
         body,
         properties: Bytes::new(),
+        unique_hash: None,
     }
 }
 

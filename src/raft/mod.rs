@@ -23,7 +23,11 @@ mod crash_tests;
 mod dial;
 mod digest;
 mod doubt;
+mod duplicates;
+#[cfg(test)]
+mod duplicates_tests;
 mod error;
+mod filling;
 mod forward;
 #[cfg(test)]
 mod forward_tests;
@@ -75,7 +79,9 @@ mod transfer;
 #[cfg(test)]
 mod transfer_tests;
 mod type_config;
+mod under_way;
 mod voice;
+mod waiting;
 mod wire;
 mod wire_codec;
 

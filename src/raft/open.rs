@@ -12,6 +12,7 @@ use crate::raft::checkpointer::{Settled, StoreParts};
 use crate::raft::dial::Links;
 #[cfg(test)]
 use crate::raft::dial::Tcp;
+use crate::raft::duplicates::Duplicates;
 use crate::raft::error::StorageError;
 use crate::raft::forward::Desk;
 use crate::raft::group::GroupOptions;
@@ -140,8 +141,12 @@ async fn open_store(
     let life =
         parts.files.draw_id().map_err(|error| StartError::Core { why: error.to_string() })?;
     let desk = Desk::new(life, limits);
+    let records = log.clone();
+    let read = move |at, bytes| Some(records.slice(at, bytes)?.into_bytes());
+    let duplicates = Duplicates::new(limits.duplicates, state.term(), read);
+    let segment_bytes = options.segment_bytes;
     let machine =
-        StateMachine::new(state, parts.clone(), options.segment_bytes, Arc::clone(&room), desk);
+        StateMachine::new(state, parts.clone(), segment_bytes, Arc::clone(&room), desk, duplicates);
     offer_snapshot(&parts.snapshots, &machine, &log);
     let store = HeldStore { stamp: store, _lock: Arc::clone(lock) };
     Ok(Opened { store, log, votes, machine, parts, room, own, network, repairs })

@@ -81,7 +81,8 @@ mod tests {
     #[test]
     fn leadership_goes_to_a_preferred_member_that_could_lead_for_a_while() {
         use Seen::{Elsewhere, Leads, Ready, Unfit};
-        let rows: &[(&str, &[(u64, Seen)], &[u64])] = &[
+        type Row<'a> = (&'a str, &'a [(u64, Seen)], &'a [u64]);
+        let rows: &[Row<'_>] = &[
             ("ready for a while", &[(11, Ready)], &[10]),
             ("not long enough", &[(10, Ready), (60, Unfit)], &[]),
             ("not for long enough at a time", &[(9, Ready), (1, Unfit), (9, Ready)], &[]),

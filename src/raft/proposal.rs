@@ -6,7 +6,7 @@ use crate::ids::{PhysicalOffset, QueueOffset};
 use crate::protocol::message::Draft;
 use crate::raft::ProposeError;
 use crate::raft::codec;
-use crate::raft::command::{Command, Outcome};
+use crate::raft::command::{Command, FirstTry, Outcome};
 
 /// Messages and commands that become durable together or not at all: they end up in one log entry.
 pub struct Proposal {
@@ -54,6 +54,27 @@ pub struct Receipt {
     /// Whether few share its log entry: then a client is answered sooner and for less by this
     /// thread than by another that must be woken.
     pub few: bool,
+    /// Nothing was stored for it: it repeats what was stored before, and these are the places of
+    /// that.
+    pub repeats: bool,
+}
+
+impl Receipt {
+    /// Of a proposal whose messages are stored already.
+    pub(super) fn of_repeat(first: &FirstTry, few: bool) -> Self {
+        let place = |(position, n): (&u64, u64)| Place {
+            physical: PhysicalOffset(*position),
+            queue_id: first.queue_id,
+            queue_offset: QueueOffset(first.queue_offset + n),
+        };
+        Self {
+            store_timestamp: first.store_timestamp,
+            places: first.positions.iter().zip(0..).map(place).collect(),
+            outcomes: Vec::new(),
+            few,
+            repeats: true,
+        }
+    }
 }
 
 /// Where a message lies.
@@ -61,6 +82,8 @@ pub struct Receipt {
 pub struct Place {
     /// Of its record.
     pub physical: PhysicalOffset,
+    /// Its queue: of a repeat not always the one that was asked for.
+    pub queue_id: u32,
     /// In its queue.
     pub queue_offset: QueueOffset,
 }

@@ -5,6 +5,11 @@
 //! Entries keep the order of their proposals: each is proposed when the one before it has its place
 //! in the log, which openraft may refuse for a moment (`LeaseExpired`) and then grant to the next.
 //!
+//! What repeats a message is no part of an entry: it is answered with the place of its first try
+//! ([`crate::raft::duplicates`]), after that has its outcome. So an entry is meant for the term of
+//! the last applied one: if this member leads that, all that was stored before is applied or under
+//! way here. In another term nothing is appended, and looked at again.
+//!
 //! Admission counts bytes: a proposal holds its permits from [`Proposer::propose`] until openraft
 //! has answered for the entry that carries it, so what waits for a quorum is bounded.
 
@@ -19,20 +24,19 @@ use openraft::errors::{ClientWriteError, Fatal, ForwardReason, ForwardToLeader};
 use openraft::raft::ClientWriteResult;
 use parking_lot::Mutex;
 use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
-use crate::ids::Term;
-use crate::protocol::message::Draft;
 use crate::raft::ProposeError;
-use crate::raft::command::{Command, Origin, Passed};
+use crate::raft::duplicates::Duplicates;
+use crate::raft::filling::{Admitted, FEW, Filled, PassedOn, Verdict};
 use crate::raft::forward::{Desk, Line};
 use crate::raft::proposal::{Done, Proposal, Receipt};
-#[cfg(test)]
-use crate::raft::simulation::planted::{Bug, is_planted};
 use crate::raft::state_machine::StateMachine;
 use crate::raft::type_config::{Answer, Applied, Batch, CommittedLeaderId, TypeConfig};
+use crate::raft::under_way::{EntryUnderWay, UnderWay};
+use crate::raft::waiting::{SWEEP, Share, Waiting, WaitingEntries, refuse, sweep};
 
 /// Bytes after which an entry is closed, at most.
 const ENTRY_BYTES: usize = 1024 * 1024;
@@ -44,12 +48,10 @@ const ENTRIES_UNDER_WAY: usize = 4;
 /// Proposals that may wait for the proposer, and as many again that it has taken out to see how
 /// late they are; bytes are bounded by [`Limits::waiting_bytes`].
 const INBOX: usize = 64 * 1024;
-/// Proposals of an entry that are answered one by one.
-const FEW: usize = 2;
+/// Proposals that may wait for the outcome of their first try.
+const REPEATS: usize = 4096;
 /// Before a postponed entry is tried again.
 const POSTPONED: Duration = Duration::from_millis(10);
-/// How often unanswered proposals are looked at.
-const SWEEP: Duration = Duration::from_millis(100);
 
 /// How long it may take to answer all that waits.
 const GIVE_UP: Duration = Duration::from_secs(1);
@@ -68,6 +70,8 @@ pub struct Limits {
     pub patience: Duration,
     /// How long a leader that proposes nothing any more lets an heir catch up, campaign and win.
     pub handover: Duration,
+    /// How old a message may be that is not stored again when it is sent again; zero: all are.
+    pub duplicates: Duration,
 }
 
 impl Default for Limits {
@@ -78,28 +82,9 @@ impl Default for Limits {
             unwritten_bytes: 256 * 1024 * 1024,
             patience: Duration::from_millis(2500),
             handover: Duration::from_secs(1),
+            duplicates: Duration::from_secs(10),
         }
     }
-}
-
-/// A proposal on its way, with its share of the byte budget.
-struct Admitted {
-    proposal: Proposal,
-    bytes: usize,
-    permit: OwnedSemaphorePermit,
-    since: Instant,
-    passed: Option<PassedOn>,
-}
-
-/// What is known of a proposal that another member passed on.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct PassedOn {
-    /// Whose it is.
-    pub origin: Origin,
-    /// It is appended in this term or never.
-    pub term: Term,
-    /// It is appended by then or never; `None`: whenever it is.
-    pub until: Option<Instant>,
 }
 
 impl Limits {
@@ -142,8 +127,9 @@ impl Proposer {
         let (inbox, receiver) = mpsc::channel(INBOX);
         let budget = Arc::new(Semaphore::new(limits.waiting_bytes));
         let (closed, ending) = (Arc::default(), Ending::default());
-        let answered = Inbox { receiver, limits, desk, ending: ending.clone() };
-        (Self { inbox, closed, ending, budget, limits }, answered)
+        let (backlog, repeats) = Default::default();
+        let emptied = Inbox { receiver, limits, desk, ending: ending.clone(), backlog, repeats };
+        (Self { inbox, closed, ending, budget, limits }, emptied)
     }
 
     /// Answers whatever waits, with what is known of it: nobody is left without an answer because
@@ -198,7 +184,8 @@ impl Proposer {
         let Ok(permit) = Arc::clone(&self.budget).try_acquire_many_owned(permits) else {
             return Err((busy, proposal.done));
         };
-        match self.inbox.try_send(Admitted { proposal, bytes, permit, since, passed }) {
+        let admitted = Admitted { proposal, bytes, permit, since, passed, waited: false };
+        match self.inbox.try_send(admitted) {
             Ok(()) => Ok(()),
             Err(TrySendError::Full(admitted)) => Err((busy, admitted.proposal.done)),
             Err(TrySendError::Closed(admitted)) => {
@@ -224,48 +211,10 @@ pub(super) struct Inbox {
     limits: Limits,
     desk: Desk,
     ending: Ending,
-}
-
-/// Who waits for an entry: each proposal's answer and how many messages and commands are its own.
-struct Waiting {
-    /// When the oldest of those that are not answered came.
-    since: Instant,
-    shares: Vec<Share>,
-}
-
-struct Share {
-    messages: usize,
-    commands: usize,
-    since: Instant,
-    origin: Option<Origin>,
-    /// `None` once answered.
-    done: Option<Done>,
-}
-
-impl Share {
-    fn answer(&mut self, result: Result<Receipt, ProposeError>) {
-        if let Some(done) = self.done.take() {
-            done(result);
-        }
-    }
-}
-
-/// Waiting entries, oldest first; `None` once answered.
-#[derive(Default)]
-struct WaitingEntries {
-    entries: Mutex<Vec<Arc<Mutex<Option<Waiting>>>>>,
-    /// There is one after there was none.
-    first: Notify,
-}
-
-impl WaitingEntries {
-    fn push(&self, entry: &Arc<Mutex<Option<Waiting>>>) {
-        let mut entries = self.entries.lock();
-        entries.push(Arc::clone(entry));
-        if entries.len() == 1 {
-            self.first.notify_one();
-        }
-    }
+    /// Taken out, oldest first.
+    backlog: VecDeque<Admitted>,
+    /// Taken out, and wait until their first tries are settled.
+    repeats: Vec<Admitted>,
 }
 
 /// An entry on its way: its content, who waits for it, and its share of the budgets.
@@ -295,20 +244,11 @@ impl Entry {
     }
 }
 
-impl Admitted {
-    /// Whether its client has given up.
-    fn is_late(&self) -> bool {
-        let until = self.passed.and_then(|passed| passed.until);
-        #[cfg(test)]
-        let until = until.filter(|_| !is_planted(Bug::AppendsLate));
-        until.is_some_and(|until| until < Instant::now())
-    }
-}
-
 /// Given back when the entry is settled, or nobody is left to settle it: then it gets no place.
 struct Held {
     _permits: Vec<OwnedSemaphorePermit>,
     _slot: OwnedSemaphorePermit,
+    _under_way: EntryUnderWay,
     batch: Arc<Batch>,
 }
 
@@ -345,14 +285,13 @@ impl Core for Raft<TypeConfig, StateMachine> {
 }
 
 /// Turns proposals into entries until all [`Proposer`]s are gone, or one of them gives up.
-pub(super) async fn run(mut inbox: Inbox, core: impl Core) {
+pub(super) async fn run(mut inbox: Inbox, core: impl Core, duplicates: Duplicates) {
     let slots = Arc::new(Semaphore::new(ENTRIES_UNDER_WAY));
-    let waiting = Arc::new(WaitingEntries::default());
+    let (waiting, under_way) = (Arc::new(WaitingEntries::default()), UnderWay::default());
     let sweeper = tokio::spawn(sweep(Arc::clone(&waiting), inbox.limits.patience));
     // The entry that has no place yet, and the way back for it: there is never another one.
     let mut last: Option<Arc<Batch>> = None;
     let (again, mut postponed) = mpsc::channel::<Entry>(1);
-    let mut backlog = VecDeque::new();
     let mut look = tokio::time::interval(SWEEP);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -360,7 +299,8 @@ pub(super) async fn run(mut inbox: Inbox, core: impl Core) {
         tokio::select! {
             biased;
             () = inbox.ending.asked.cancelled() => break,
-            _ = look.tick(), if !backlog.is_empty() => expire(&mut backlog, &mut inbox),
+            _ = look.tick(), if !inbox.is_empty() => inbox.expire(),
+            () = under_way.settled(), if !inbox.repeats.is_empty() => inbox.judge_again(),
             () = placed(last.as_ref()), if last.is_some() => {
                 last = None;
                 if let Ok(entry) = postponed.try_recv() {
@@ -372,147 +312,132 @@ pub(super) async fn run(mut inbox: Inbox, core: impl Core) {
                     last = Some(propose(&core, entry, (&again, &inbox.desk)).await);
                 }
             }
-            admitted = inbox.receiver.recv(), if backlog.is_empty() => match admitted {
-                Some(admitted) => backlog.push_back(admitted),
+            admitted = inbox.receiver.recv(), if inbox.backlog.is_empty() => match admitted {
+                Some(admitted) => inbox.backlog.push_back(admitted),
                 None => break,
             },
-            slot = Arc::clone(&slots).acquire_owned(), if last.is_none() && !backlog.is_empty() => {
+            slot = Arc::clone(&slots).acquire_owned(),
+                if last.is_none() && !inbox.backlog.is_empty() =>
+            {
                 let Ok(slot) = slot else { break };
-                let entry = entry(fill(&mut backlog, &mut inbox), slot);
+                let Some(filled) = inbox.fill(&duplicates, &under_way) else { continue };
+                let entry = entry(filled, slot, &under_way);
                 waiting.push(&entry.waiting);
                 last = Some(propose(&core, entry, (&again, &inbox.desk)).await);
             }
         }
     }
     sweeper.abort();
-    inbox.receiver.close();
-    while let Some(admitted) = inbox.receiver.recv().await {
-        backlog.push_back(admitted);
+    let postponed = postponed.try_recv().ok();
+    inbox.end(postponed, &waiting).await;
+}
+
+impl Inbox {
+    /// Answers whatever is left.
+    async fn end(mut self, postponed: Option<Entry>, waiting: &WaitingEntries) {
+        self.receiver.close();
+        while let Some(admitted) = self.receiver.recv().await {
+            self.backlog.push_back(admitted);
+        }
+        for admitted in self.backlog {
+            (admitted.proposal.done)(Err(ProposeError::Stopping)); // nothing of it was appended
+        }
+        // Nor of what is postponed. Of others nobody knows.
+        if let Some(waiting) = postponed.and_then(|entry| entry.waiting.lock().take()) {
+            refuse(waiting.shares, &ProposeError::Stopping);
+        }
+        for admitted in self.repeats {
+            (admitted.proposal.done)(Err(ProposeError::OutcomeUnknown));
+        }
+        let left = std::mem::take(&mut *waiting.entries.lock());
+        for entry in left {
+            if let Some(entry) = entry.lock().take() {
+                refuse(entry.shares, &ProposeError::OutcomeUnknown);
+            }
+        }
+        self.ending.done.cancel();
     }
-    for admitted in backlog {
-        (admitted.proposal.done)(Err(ProposeError::Stopping)); // nothing of it was appended
+
+    /// Nothing is taken out and not proposed.
+    fn is_empty(&self) -> bool {
+        self.backlog.is_empty() && self.repeats.is_empty()
     }
-    // Nor of what is postponed. Of others nobody knows.
-    let postponed = postponed.try_recv().ok().and_then(|entry| entry.waiting.lock().take());
-    if let Some(waiting) = postponed {
-        refuse(waiting.shares, &ProposeError::Stopping);
-    }
-    let left = std::mem::take(&mut *waiting.entries.lock());
-    for entry in left {
-        if let Some(entry) = entry.lock().take() {
-            refuse(entry.shares, &ProposeError::OutcomeUnknown);
+
+    /// Those that wait for their first tries have their turn.
+    fn judge_again(&mut self) {
+        for admitted in self.repeats.drain(..).rev() {
+            self.backlog.push_front(admitted);
         }
     }
-    inbox.ending.done.cancel();
-}
 
-/// Refuses what has waited too long for its turn: nothing of it was appended.
-fn expire(backlog: &mut VecDeque<Admitted>, inbox: &mut Inbox) {
-    while backlog.len() < INBOX
-        && let Ok(admitted) = inbox.receiver.try_recv()
-    {
-        backlog.push_back(admitted);
-    }
-    let now = Instant::now();
-    let is_late = |admitted: &Admitted| now.duration_since(admitted.since) >= inbox.limits.patience;
-    while backlog.front().is_some_and(is_late) {
-        let Some(late) = backlog.pop_front() else { return };
-        (late.proposal.done)(Err(ProposeError::NotLeader { leader: None }));
-    }
-}
-
-/// One entry's content and everything that is settled when it is answered.
-struct Filled {
-    /// When its oldest proposal was admitted.
-    since: Instant,
-    batch: Batch,
-    shares: Vec<Share>,
-    permits: Vec<OwnedSemaphorePermit>,
-}
-
-/// Everything that waits, up to the bounds of an entry; at least one proposal if there is one.
-fn fill(backlog: &mut VecDeque<Admitted>, inbox: &mut Inbox) -> Filled {
-    let since = backlog.front().map_or_else(Instant::now, |oldest| oldest.since);
-    let (batch, shares, permits) = Default::default();
-    let mut filled = Filled { since, batch, shares, permits };
-    let mut passed = Vec::new();
-    filled.reserve((backlog.len() + inbox.receiver.len()).min(ENTRY_PROPOSALS));
-    let (mut bytes, limit) = (0, inbox.limits.entry_bytes());
-    while filled.shares.len() < ENTRY_PROPOSALS {
-        let Some(admitted) = backlog.pop_front().or_else(|| inbox.receiver.try_recv().ok()) else {
-            break;
-        };
-        if admitted.is_late() {
-            let waited = inbox.limits.patience;
-            (admitted.proposal.done)(Err(ProposeError::NoQuorum { waited }));
-            continue;
+    /// Refuses what has waited too long for its turn: nothing of it was appended. What waits for
+    /// its first try is perhaps stored.
+    fn expire(&mut self) {
+        while self.backlog.len() < INBOX
+            && let Ok(admitted) = self.receiver.try_recv()
+        {
+            self.backlog.push_back(admitted);
         }
-        bytes += admitted.bytes;
-        let is_full = bytes > limit && !filled.shares.is_empty();
-        if is_full || !filled.is_of_term(&admitted) {
-            backlog.push_front(admitted);
-            break;
+        let (now, patience) = (Instant::now(), self.limits.patience);
+        let is_late = |admitted: &Admitted| now.duration_since(admitted.since) >= patience;
+        while let Some(late) = self.backlog.pop_front_if(|first| is_late(first)) {
+            (late.proposal.done)(Err(ProposeError::NotLeader { leader: None }));
         }
-        passed.extend(filled.add(admitted));
+        for late in self.repeats.extract_if(.., |repeat| is_late(repeat)) {
+            (late.proposal.done)(Err(ProposeError::NoQuorum { waited: patience }));
+        }
     }
-    if !passed.is_empty() {
-        filled.batch.commands.push(Command::Passed(passed));
+
+    /// Everything that waits, up to the bounds of an entry. What repeats something goes its own way;
+    /// `None` if nothing else waits.
+    fn fill(&mut self, duplicates: &Duplicates, under_way: &UnderWay) -> Option<Filled> {
+        let (known, mut under_way) = (duplicates.look(), under_way.look());
+        let mut filled = Filled::new(known.term());
+        filled.reserve((self.backlog.len() + self.receiver.len()).min(ENTRY_PROPOSALS));
+        let (mut bytes, limit) = (0, self.limits.entry_bytes());
+        for _ in 0..ENTRY_PROPOSALS {
+            let next = self.backlog.pop_front().or_else(|| self.receiver.try_recv().ok());
+            let Some(admitted) = next else { break };
+            match admitted.judge(&known, &under_way, &filled.batch.messages) {
+                Verdict::New => {
+                    bytes += admitted.bytes;
+                    if bytes > limit && !filled.shares.is_empty() {
+                        self.backlog.push_front(admitted);
+                        break;
+                    }
+                    if known.is_on() {
+                        under_way.add(filled.batch.messages.len(), &admitted.proposal.messages);
+                    }
+                    filled.add(admitted);
+                }
+                Verdict::Stored(first) => filled.add_repeat(admitted, first),
+                Verdict::UnderWay if self.repeats.len() < REPEATS => {
+                    self.repeats.push(Admitted { waited: true, ..admitted });
+                }
+                Verdict::UnderWay => {
+                    let limit = self.limits.waiting_bytes;
+                    let bytes = admitted.bytes;
+                    filled.refuse(admitted, ProposeError::Busy { bytes, limit });
+                }
+                Verdict::Late => {
+                    let waited = self.limits.patience;
+                    filled.refuse(admitted, ProposeError::NoQuorum { waited });
+                }
+                Verdict::Stale => filled.refuse(admitted, ProposeError::NotLeader { leader: None }),
+            }
+        }
+        drop((known, under_way));
+        filled.finish()
     }
-    filled
 }
 
-fn entry(filled: Filled, slot: OwnedSemaphorePermit) -> Entry {
-    let Filled { since, batch, shares, permits } = filled;
+fn entry(filled: Filled, slot: OwnedSemaphorePermit, under_way: &UnderWay) -> Entry {
+    let Filled { since, batch, shares, permits, .. } = filled;
     let batch = Arc::new(batch);
+    let _under_way = under_way.begin(&batch);
     Entry {
         waiting: Arc::new(Mutex::new(Some(Waiting { since, shares }))),
-        held: Held { _permits: permits, _slot: slot, batch },
-    }
-}
-
-impl Filled {
-    /// Makes room for so many proposals of one message each.
-    fn reserve(&mut self, proposals: usize) {
-        self.batch.messages.reserve(proposals);
-        self.shares.reserve(proposals);
-        self.permits.reserve(proposals);
-    }
-
-    /// Whether it may be in this entry: an entry is meant for one term at most.
-    fn is_of_term(&self, admitted: &Admitted) -> bool {
-        match (self.batch.term, admitted.passed) {
-            (Some(term), Some(passed)) => term == passed.term,
-            (None, _) | (_, None) => true,
-        }
-    }
-
-    /// What the entry says of it if another member passed it on.
-    fn add(&mut self, admitted: Admitted) -> Option<Passed> {
-        let Proposal { messages, commands, done } = admitted.proposal;
-        let (message_count, command_count) = (messages.len(), commands.len());
-        let passed = admitted.passed.map(|passed| {
-            self.batch.term = Some(passed.term);
-            self.batch.until = self.batch.until.into_iter().chain(passed.until).min();
-            Passed {
-                origin: passed.origin,
-                first_message: self.batch.messages.len() as u32, // an entry has less than 4 GiB
-                messages: message_count as u32,
-                first_command: self.batch.commands.len() as u32,
-                commands: command_count as u32,
-            }
-        });
-        self.shares.push(Share {
-            messages: message_count,
-            commands: command_count,
-            since: admitted.since,
-            origin: passed.map(|passed| passed.origin),
-            done: Some(done),
-        });
-        self.since = self.since.min(admitted.since);
-        self.batch.messages.extend::<smallvec::SmallVec<[Draft; 1]>>(messages);
-        self.batch.commands.extend(commands);
-        self.permits.push(admitted.permit);
-        passed
+        held: Held { _permits: permits, _slot: slot, _under_way, batch },
     }
 }
 
@@ -591,13 +516,8 @@ fn answer(shares: Vec<Share>, applied: Applied) {
             places: places.by_ref().take(share.messages).collect(),
             outcomes: outcomes.by_ref().take(share.commands).collect(),
             few,
+            repeats: false,
         }));
-    }
-}
-
-fn refuse(shares: Vec<Share>, error: &ProposeError) {
-    for mut share in shares {
-        share.answer(Err(error.clone()));
     }
 }
 
@@ -619,50 +539,11 @@ fn give_back(shares: Vec<Share>, batch: &Batch, leader: Option<&String>, desk: &
     desk.take_back(back);
 }
 
-/// Tells proposers that have waited for `patience` that nobody knows. Their bytes stay counted
-/// until openraft knows. Sleeps while nobody waits.
-async fn sweep(waiting: Arc<WaitingEntries>, patience: Duration) {
-    loop {
-        if waiting.entries.lock().is_empty() {
-            waiting.first.notified().await;
-        }
-        tokio::time::sleep(SWEEP).await;
-        let now = Instant::now();
-        let mut late = Vec::new();
-        waiting.entries.lock().retain(|entry| {
-            let mut entry = entry.lock();
-            if let Some(waiting) = entry.as_mut() {
-                late.extend(waiting.take_late(now, patience));
-            }
-            let waits = |waiting: &mut Waiting| waiting.shares.iter().any(|s| s.done.is_some());
-            entry.take_if(|waiting| !waits(waiting));
-            entry.is_some()
-        });
-        for done in late {
-            done(Err(ProposeError::NoQuorum { waited: patience }));
-        }
-    }
-}
-
-impl Waiting {
-    /// Those that have waited for `patience`.
-    fn take_late(&mut self, now: Instant, patience: Duration) -> Vec<Done> {
-        if now.duration_since(self.since) < patience {
-            return Vec::new();
-        }
-        let is_late = |share: &&mut Share| now.duration_since(share.since) >= patience;
-        let late = self.shares.iter_mut().filter(is_late);
-        let late = late.filter_map(|share| share.done.take()).collect();
-        let left = self.shares.iter().filter(|share| share.done.is_some());
-        self.since = left.map(|share| share.since).min().unwrap_or(now + patience);
-        late
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::raft::command::Command;
+    use crate::ids::Term;
+    use crate::raft::command::{Command, Origin};
     use openraft::raft::responder::Responder as _;
     use std::sync::atomic::AtomicUsize;
 
@@ -685,6 +566,11 @@ mod tests {
         Desk::new(1, Limits::default())
     }
 
+    /// Of a leader of term 4 that looks for nothing.
+    fn nothing_known() -> Duplicates {
+        Duplicates::new(Duration::ZERO, Term(4), |_, _| None)
+    }
+
     fn propose(proposer: &Proposer, name: &str) {
         let name = Command::DeleteTopic { topic: name.to_owned() };
         proposer.propose(Proposal::of_commands(vec![name], |_| {}));
@@ -704,7 +590,7 @@ mod tests {
     async fn nothing_overtakes_an_entry_that_is_postponed() {
         let (proposer, inbox) = Proposer::new(Limits::default(), desk());
         let (core, mut calls) = mpsc::channel(8);
-        let running = tokio::spawn(run(inbox, Told(core)));
+        let running = tokio::spawn(run(inbox, Told(core), nothing_known()));
         propose(&proposer, "a");
         let (a, mut answer) = calls.recv().await.unwrap();
         assert!(is_of(&a, "a"));
@@ -733,7 +619,7 @@ mod tests {
     async fn only_what_a_core_did_not_take_was_surely_not_stored() {
         let (proposer, inbox) = Proposer::new(Limits::default(), desk());
         let (core, mut calls) = mpsc::channel(8);
-        let running = tokio::spawn(run(inbox, Told(core)));
+        let running = tokio::spawn(run(inbox, Told(core), nothing_known()));
         let asked = |name: &str| {
             let (tell, told) = tokio::sync::oneshot::channel();
             let name = Command::DeleteTopic { topic: name.to_owned() };
@@ -771,8 +657,8 @@ mod tests {
         let late = Instant::now();
         tokio::time::advance(Duration::from_millis(1)).await;
         let (_first, second) = (pass(1, 4, soon), pass(2, 4, late));
-        let _third = pass(3, 5, soon);
-        let running = tokio::spawn(run(inbox, Told(core)));
+        let third = pass(3, 3, soon);
+        let running = tokio::spawn(run(inbox, Told(core), nothing_known()));
         let (batch, mut answer) = calls.recv().await.unwrap();
         assert_eq!((batch.term, batch.until), (Some(Term(4)), Some(soon)));
         let origins = |batch: &Batch| match &batch.commands[..] {
@@ -781,13 +667,14 @@ mod tests {
         };
         assert_eq!(origins(&batch), [1], "of another term, or late");
         assert!(matches!(second.await.unwrap(), Err(ProposeError::NoQuorum { .. })));
+        assert!(matches!(third.await.unwrap(), Err(ProposeError::NotLeader { .. })));
         answer.on_complete(lease_expired());
         let (again, next) = calls.recv().await.unwrap();
         assert!(Arc::ptr_eq(&batch, &again));
         answer = next;
         tokio::time::advance(Duration::from_millis(200)).await;
         answer.on_complete(lease_expired());
-        // The first is late by now; so is the third.
+        // The first is late by now.
         for _ in 0..100 {
             tokio::time::advance(Duration::from_millis(1)).await;
             tokio::task::yield_now().await;
@@ -801,17 +688,16 @@ mod tests {
         let limits = Limits { patience: Duration::from_secs(3600), ..Limits::default() };
         let (proposer, mut inbox) = Proposer::new(limits, desk());
         let refused = Arc::new(AtomicUsize::new(0));
-        let mut backlog = VecDeque::new();
         for _ in 0..4 * INBOX {
             if inbox.receiver.len() == INBOX {
-                expire(&mut backlog, &mut inbox);
+                inbox.expire();
             }
             let refused = Arc::clone(&refused);
             proposer.propose(Proposal::of_commands(Vec::new(), move |_| {
                 refused.fetch_add(1, Ordering::Relaxed);
             }));
         }
-        assert!(backlog.len() <= INBOX, "{}", backlog.len());
+        assert!(inbox.backlog.len() <= INBOX, "{}", inbox.backlog.len());
         assert_eq!(refused.load(Ordering::Relaxed), 2 * INBOX);
     }
 }

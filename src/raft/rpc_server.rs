@@ -70,21 +70,21 @@ pub(super) struct PeerService {
 }
 
 impl PeerService {
-    /// Answers as `own`. `core` takes part in the group and says what this member is; `stored` is how
+    /// Answers as `own`. `core` takes part in the group, and says what this member is and whether it
+    /// handed leadership over on request; `stored` is how
     /// far it is, `fitness` whether it may vote, whether entries fit, and whether it offers to serve
-    /// readers; `yields` that it handed leadership over on request; `news` hear that there is a
+    /// readers; `news` hear that there is a
     /// leader, or an election, and that a leader's stream has ended; `forwarded` takes what others
     /// pass on.
     pub(super) fn new(
         own: Introduction,
-        core: (Raft<TypeConfig, StateMachine>, watch::Receiver<Role>),
+        core: (Raft<TypeConfig, StateMachine>, watch::Receiver<Role>, Arc<AtomicBool>),
         stored: (CommitLog, AppliedState),
         fitness: (Doubt, Arc<Room>, Offers),
-        yields: Arc<AtomicBool>,
         news: (Arc<Heard>, Arc<Notify>),
         forwarded: Arc<Forwarded>,
     ) -> Self {
-        let ((raft, role), (log, applied), own) = (core, stored, Arc::new(own));
+        let ((raft, role, yields), (log, applied), own) = (core, stored, Arc::new(own));
         let ((doubt, room, offers), (heard, gone)) = (fitness, news);
         let (told, turn) = (Mutex::default(), tokio::sync::Mutex::default());
         Self {

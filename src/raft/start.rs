@@ -1,6 +1,5 @@
 //! Starting and stopping a member, step by step.
 
-use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, mpsc::sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -23,6 +22,7 @@ use tonic::transport::server::{Connected, TcpIncoming};
 use crate::clock;
 use crate::ids::{StoreId, Term};
 use crate::raft::StartError;
+use crate::raft::applied::AppliedState;
 use crate::raft::commit_news::Eager;
 use crate::raft::dial::{Link, Tcp};
 use crate::raft::doubt::{Doubt, Resolver};
@@ -40,6 +40,7 @@ use crate::raft::network::{Connecting, FRAME_BYTES, MESSAGE_BYTES_MAX, Network, 
 use crate::raft::offers::Offers;
 use crate::raft::open::{self, Opened};
 use crate::raft::pacemaker;
+use crate::raft::peers::Peers;
 use crate::raft::proposer::{self, Proposer};
 use crate::raft::repair::{self, Wanted};
 use crate::raft::role::{Role, Seen, role_of};
@@ -51,7 +52,7 @@ use crate::raft::transfer::{self, Transfers};
 use crate::raft::type_config::TypeConfig;
 use crate::raft::voice::Voice;
 use crate::raft::wire::proto::peer_server::PeerServer;
-use crate::store::Files;
+use crate::store::{CommitLog, Files, StoreFile};
 
 type Core = Raft<TypeConfig, StateMachine>;
 
@@ -88,8 +89,8 @@ pub(super) struct Parts {
     raft: Core,
     proposer: Proposer,
     desk: Desk,
-    state: crate::raft::applied::AppliedState,
-    log: crate::store::CommitLog,
+    state: AppliedState,
+    log: CommitLog,
     log_store: LogStore,
     role: watch::Receiver<Role>,
     waits_for: watch::Receiver<Option<String>>,
@@ -170,7 +171,7 @@ pub(super) struct Member {
     raft: Core,
     proposer: Proposer,
     machine: StateMachine,
-    log: crate::store::CommitLog,
+    log: CommitLog,
     log_store: LogStore,
     role: watch::Receiver<Role>,
     waits_for: watch::Receiver<Option<String>>,
@@ -212,37 +213,30 @@ impl Member {
         tasks.spawn(pacemaker::run(raft.clone(), Arc::clone(&heard), doubt.clone(), pace));
         let limits = options.limits.within(options.segment_bytes);
         let (proposer, inbox) = Proposer::new(limits, desk.clone());
-        tasks.spawn(proposer::run(inbox, raft.clone()));
+        tasks.spawn(proposer::run(inbox, raft.clone(), machine.duplicates().clone()));
         pass_on(&desk, &network, &proposer, (&role, &room), &options.member, &mut tasks);
         let (transfers, asked) = transfer::requests();
-        let yields = Arc::new(AtomicBool::new(false));
-        let core = (&raft, &role);
-        let asked_of =
-            transferring(options, core, &network, (&proposer, &desk), (&doubt, &room), &yields);
-        tasks.spawn(asked_of.run(asked, beats.each(transfer::LOOK)));
+        let moving =
+            transferring(options, (&raft, &role), &network, (&proposer, &desk), (&doubt, &room));
+        let yields = Arc::clone(&moving.yields);
+        tasks.spawn(moving.run(asked, beats.each(transfer::LOOK)));
         if let Some(incoming) = incoming {
             let forwarded =
                 Forwarded::new((proposer.clone(), desk), role.clone(), Arc::clone(&room), eager);
             let fitness = (doubt.clone(), Arc::clone(&room), offers.clone());
             let news = (Arc::clone(&heard), Arc::clone(&gone));
-            let (core, stored) = ((raft.clone(), role.clone()), (log.clone(), state.clone()));
-            let service = PeerService::new(own, core, stored, fitness, yields, news, forwarded);
+            let stored = (log.clone(), state.clone());
+            let core = (raft.clone(), role.clone(), yields);
+            let service = PeerService::new(own, core, stored, fitness, news, forwarded);
             tasks.spawn(serve_peers(incoming, service, ending.clone().cancelled_owned()));
         }
         let (wanted_repairs, wanted) = repair::requests();
         tasks.spawn(repairs.serve(log.clone(), state, wanted));
         let (peers, name) = (options.peers.clone(), options.member.clone());
-        if !doubt.is_over() {
-            let (own, peers, network) = (name.clone(), peers.clone(), network.clone());
-            let (raft, log, stamp) = (raft.clone(), log.clone(), Arc::clone(&store.stamp));
-            let (files, doubt) = (Arc::clone(&parts.files), doubt.clone());
-            tasks.spawn(Resolver { own, peers, network, raft, log, stamp, files, doubt }.run());
-        }
-        {
-            let (own, network) = (name.clone(), network.clone());
-            let (raft, log, doubt) = (raft.clone(), log.clone(), doubt.clone());
-            tasks.spawn(Succession { own, network, raft, log, gone, heard, doubt }.run());
-        }
+        let stamp = (&store.stamp, &parts.files);
+        resolve(&doubt, (&name, &peers), (&network, &raft, &log), stamp, &mut tasks);
+        let core = (raft.clone(), log.clone(), doubt.clone());
+        tasks.spawn(Succession::new(name.clone(), network.clone(), core, (gone, heard)).run());
         let (tell, waits_for) = watch::channel(None);
         let (own, core) = ((name, store_id), (raft.clone(), role.clone()));
         tasks.spawn(MemberKeeper::new(own, peers, network.clone(), core, tell).run());
@@ -337,7 +331,6 @@ fn transferring(
     network: &Network,
     (proposer, desk): (&Proposer, &Desk),
     (doubt, room): (&Doubt, &Arc<Room>),
-    yields: &Arc<AtomicBool>,
 ) -> Transfers {
     Transfers {
         own: options.member.clone(),
@@ -350,8 +343,32 @@ fn transferring(
         doubt: doubt.clone(),
         room: Arc::clone(room),
         role: role.clone(),
-        yields: Arc::clone(yields),
+        yields: Arc::default(),
     }
+}
+
+/// Asks the others for what this member may have forgotten, if it doubts.
+fn resolve(
+    doubt: &Doubt,
+    (own, peers): (&str, &Peers),
+    (network, raft, log): (&Network, &Core, &CommitLog),
+    (stamp, files): (&Arc<StoreFile>, &Arc<dyn Files>),
+    tasks: &mut JoinSet<()>,
+) {
+    if doubt.is_over() {
+        return;
+    }
+    let resolver = Resolver {
+        own: own.to_owned(),
+        peers: peers.clone(),
+        network: network.clone(),
+        raft: raft.clone(),
+        log: log.clone(),
+        stamp: Arc::clone(stamp),
+        files: Arc::clone(files),
+        doubt: doubt.clone(),
+    };
+    tasks.spawn(resolver.run());
 }
 
 /// Passes on what waits at `desk`, or answers it in time.

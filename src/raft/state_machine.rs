@@ -17,12 +17,13 @@ use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::ids::{EntryIndex, PhysicalOffset};
+use crate::ids::{EntryIndex, PhysicalOffset, Term};
 use crate::raft::applied::{AppliedState, Captured};
 use crate::raft::checkpointer::{self, StoreParts};
 use crate::raft::codec;
 use crate::raft::command::{Command, Commands, Outcome, Passed};
 use crate::raft::digest::Digest;
+use crate::raft::duplicates::Duplicates;
 use crate::raft::error::StorageError;
 use crate::raft::forward::Desk;
 use crate::raft::proposal::{Place, Receipt};
@@ -49,6 +50,8 @@ pub(super) struct StateMachine {
     room: Arc<Room>,
     /// Where those wait who hear of their proposals here.
     desk: Desk,
+    /// What a leader finds repeated. Decides nothing here.
+    duplicates: Duplicates,
 }
 
 /// Segment boundaries that apply has crossed and nobody has stored yet, and what is offered to
@@ -69,9 +72,15 @@ impl StateMachine {
         segment_bytes: u64,
         room: Arc<Room>,
         desk: Desk,
+        duplicates: Duplicates,
     ) -> Self {
-        let snapshots = parts.snapshots.clone();
-        Self { state, snapshots, boundaries: Arc::default(), segment_bytes, parts, room, desk }
+        let (snapshots, boundaries) = (parts.snapshots.clone(), Arc::default());
+        Self { state, snapshots, boundaries, segment_bytes, parts, room, desk, duplicates }
+    }
+
+    /// What was stored lately.
+    pub(super) fn duplicates(&self) -> &Duplicates {
+        &self.duplicates
     }
 
     /// Where those wait who hear of their proposals here.
@@ -150,6 +159,7 @@ impl StateMachine {
 
     /// An entry without messages.
     fn step(&self, header: &Header, membership: Option<StoredMembership>) -> io::Result<Applied> {
+        self.duplicates.applied(header.term, []);
         let applied = self.state.advance(|queues, progress| {
             queues.apply(header.position..header.end(), [])?;
             progress.last = Some(header.id());
@@ -187,6 +197,7 @@ impl StateMachine {
         };
         let passed = commands.as_mut().map(Commands::take_passed).unwrap_or_default();
         let unsettled = commands.as_ref().map(Commands::unsettled_topics).unwrap_or_default();
+        self.duplicates.applied(header.term, digest.unique_keys());
         let outcomes = self.state.advance(|queues, progress| {
             queues.apply(header.position..header.end(), digest.messages())?;
             let outcomes = match commands {
@@ -216,11 +227,15 @@ impl StateMachine {
         let few = own().count() <= FEW;
         let places = if own().any(|own| own.messages > 0) { digest.places() } else { Vec::new() };
         for own in own() {
-            self.desk.told(own.origin, || Receipt {
-                store_timestamp: digest.store_timestamp(),
-                places: part::<Place>(&places, own.first_message, own.messages).into(),
-                outcomes: part(outcomes, own.first_command, own.commands).to_vec(),
-                few,
+            self.desk.told(own.origin, || match &own.first_try {
+                Some(first) => Receipt::of_repeat(first, few),
+                None => Receipt {
+                    store_timestamp: digest.store_timestamp(),
+                    places: part::<Place>(&places, own.first_message, own.messages).into(),
+                    outcomes: part(outcomes, own.first_command, own.commands).to_vec(),
+                    few,
+                    repeats: false,
+                },
             });
         }
     }
@@ -239,6 +254,7 @@ impl StateMachine {
             .map(|command| {
                 if let Command::DeleteTopic { topic } = &command {
                     self.state.queues().forget_topic(topic, header.end());
+                    self.duplicates.forget();
                 }
                 tables.apply(command, commands.at_ms)
             })
@@ -392,6 +408,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             boundaries.wanted = None;
             boundaries.current = Some(Whole { position, meta: meta.clone(), bytes });
         }
+        self.duplicates.replaced(last.map_or(Term(0), |last| last.term));
         self.state.install(captured);
         self.desk.skipped();
         Ok(())

@@ -83,23 +83,28 @@ impl Followed {
 
 /// Watches the leader that this member follows.
 pub(super) struct Succession {
-    /// This member's name.
-    pub own: String,
-    /// How to ask them.
-    pub network: Network,
-    /// The group.
-    pub raft: Raft<TypeConfig, StateMachine>,
-    /// What this member has.
-    pub log: CommitLog,
-    /// Told when a leader's stream has ended.
-    pub gone: Arc<Notify>,
-    /// Keeps what was found, until a leader is heard.
-    pub heard: Arc<Heard>,
-    /// Whether this member may campaign.
-    pub doubt: Doubt,
+    own: String,
+    network: Network,
+    raft: Raft<TypeConfig, StateMachine>,
+    log: CommitLog,
+    doubt: Doubt,
+    gone: Arc<Notify>,
+    heard: Arc<Heard>,
 }
 
 impl Succession {
+    /// For the member `own`, which asks others by `network`, has `log`, and may campaign unless it
+    /// doubts. `gone` is told when a leader's stream has ended; `heard` keeps what was found, until
+    /// a leader is heard.
+    pub(super) fn new(
+        own: String,
+        network: Network,
+        (raft, log, doubt): (Raft<TypeConfig, StateMachine>, CommitLog, Doubt),
+        (gone, heard): (Arc<Notify>, Arc<Heard>),
+    ) -> Self {
+        Self { own, network, raft, log, doubt, gone, heard }
+    }
+
     /// Runs as long as the member.
     pub(super) async fn run(self) {
         loop {

@@ -324,7 +324,6 @@ impl Transfers {
         let known = role.wait_for(|role| role.leader(&self.own).is_some());
         // An error: it is not, in time.
         let _ = timeout(self.proposer.handover(), known).await;
-        let role = self.role.borrow().clone();
-        role
+        self.role.borrow().clone()
     }
 }

@@ -239,6 +239,7 @@ mod tests {
             body_crc: body_crc(&body),
             body,
             properties: Bytes::copy_from_slice(properties.as_bytes()),
+            unique_hash: None,
         }
     }
 

@@ -76,6 +76,8 @@ metrics! {
     MessagesIn, Counter, "rmq_messages_in_total", "Messages stored.";
     BytesIn, Counter, "rmq_messages_in_bytes_total", "Bytes of those.";
     SendsFailed, Counter, "rmq_sends_failed_total", "Sends that stored nothing.";
+    SendsRepeated, Counter, "rmq_sends_repeated_total",
+        "Sends that were answered with what an earlier try had stored.";
     SendSeconds, Histogram, "rmq_send_duration_seconds", "From the arrival of a send to its answer.";
     InFlightBytes, Gauge, "rmq_in_flight_bytes",
         "Taken from producers and not yet stored by a majority.";

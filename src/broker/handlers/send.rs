@@ -149,7 +149,6 @@ fn propose(broker: &Arc<Broker>, reply: ReplyTo, drafts: Drafts, started: Instan
         unique_key,
         started,
         topic: Arc::clone(&first.topic),
-        queue_id: first.queue_id,
         bytes: messages.iter().map(Draft::stored_bytes).sum(),
     };
     broker.group.propose(Proposal {
@@ -167,7 +166,6 @@ struct Answer {
     unique_key: Option<String>,
     started: Instant,
     topic: Arc<str>,
-    queue_id: u32,
     bytes: usize,
 }
 
@@ -182,12 +180,16 @@ impl Answer {
             return refuse(&self.broker, self.reply, &error);
         };
         let stats = &self.broker.stats;
-        let system = names::is_system_topic(&self.topic);
-        stats.stored(&self.topic, system, receipt.places.len() as u64, self.bytes as u64);
+        if receipt.repeats {
+            stats.repeated();
+        } else {
+            let system = names::is_system_topic(&self.topic);
+            stats.stored(&self.topic, system, receipt.places.len() as u64, self.bytes as u64);
+        }
         stats.put_times.add(clock::now().saturating_duration_since(self.started));
         let response = SendResponse {
             code: ResponseCode::SUCCESS,
-            queue_id: self.queue_id,
+            queue_id: first.queue_id,
             queue_offset: first.queue_offset.0,
             msg_id: MsgIds {
                 store_host: self.broker.identity.store_host,

@@ -189,6 +189,15 @@ const STORE: &[Key] = &[
         "messages taken from producers and not yet stored by a majority; beyond it sends are \
          answered SYSTEM_BUSY (not in RocketMQ)",
     ),
+    key(
+        "duplicateWindowSeconds",
+        int(0, 120),
+        "10",
+        "s",
+        "for how long after a message was stored the same one with the same unique key, as a \
+         producer's own retry sends it, is answered with the first result and not stored again; \
+         of the last 131,072 messages; 0: never; equal on all members (not in RocketMQ)",
+    ),
 ];
 
 const REQUESTS: &[Key] = &[

@@ -40,6 +40,9 @@ pub struct Draft {
     pub body_crc: u32,
     /// Property string, see [`super::properties`].
     pub properties: Bytes,
+    /// [`super::key_hash`] of topic and unique key, if the producer made one: it may send the
+    /// message again. Not stored.
+    pub unique_hash: Option<u64>,
 }
 
 /// Why a message cannot be stored. Answered with MESSAGE_ILLEGAL.

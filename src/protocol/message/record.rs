@@ -220,6 +220,7 @@ impl<'a> Record<'a> {
             body: Bytes::copy_from_slice(self.body),
             body_crc: self.body_crc,
             properties: Bytes::copy_from_slice(self.properties),
+            unique_hash: None,
         }
     }
 }
@@ -328,6 +329,7 @@ mod tests {
                 body_crc: body_crc(&body),
                 body: body.into(),
                 properties: properties.into(),
+                unique_hash: None,
             },
         )
     }
@@ -396,6 +398,7 @@ mod tests {
             body: Bytes::from_static(b"body"),
             body_crc: body_crc(b"body"),
             properties: Bytes::new(),
+            unique_hash: None,
         };
         let good = encoded(&draft);
         let changed = |at: usize, byte: u8| {

@@ -346,6 +346,7 @@ impl Oracle {
             self.stored_ms = now;
             let place = Place {
                 physical: PhysicalOffset(record.physical()),
+                queue_id,
                 queue_offset: QueueOffset(record.queue_offset()),
             };
             let body = String::from_utf8_lossy(record.body()).into_owned();

@@ -164,6 +164,7 @@ fn draft(queue_id: u32, body: Vec<u8>) -> Draft {
         body_crc: body_crc(&body),
         body: Bytes::from(body),
         properties: Bytes::from_static(b"TAGS\x01TagA\x02"),
+        unique_hash: None,
     }
 }
 

@@ -175,6 +175,7 @@ mod tests {
             body: Bytes::copy_from_slice(body),
             body_crc: body_crc(body),
             properties: Bytes::from_static(b"UNIQ_KEY\x01FD00\x02TAGS\x01TagM\x02"),
+            unique_hash: None,
         };
         let place =
             RecordPlace { queue_offset: 3, physical: 48, store_timestamp: 1_795_264_393_667 };

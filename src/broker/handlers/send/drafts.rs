@@ -6,7 +6,7 @@ use bytes::Bytes;
 use smallvec::{SmallVec, smallvec};
 
 use crate::clock;
-use crate::protocol::message::{Draft, PROPERTIES_BYTES_MAX, batch, body_crc, sys_flag};
+use crate::protocol::message::{Draft, PROPERTIES_BYTES_MAX, batch, body_crc, key_hash, sys_flag};
 use crate::protocol::names;
 
 use super::properties::{Sent, unsupported};
@@ -46,7 +46,8 @@ impl Sending<'_> {
         let properties = sent.stored(added, &unique_key, target.is_dead_letter);
         self.check_sizes(body.len(), properties.len())?;
         let draft = self.draft(target, self.request.flag, body.clone(), properties.into())?;
-        Ok((draft, unique_key))
+        let unique_hash = sent.unique_key.map(|key| key_hash(&target.topic, key));
+        Ok((Draft { unique_hash, ..draft }, unique_key))
     }
 
     fn batch(&self, target: &Target) -> Result<SmallVec<[Draft; 1]>, RequestError> {
@@ -67,8 +68,11 @@ impl Sending<'_> {
         for item in items {
             let sent = Sent::of(&item.properties);
             sent.check(false)?;
-            let properties = sent.of_item().map_or(item.properties, Bytes::from);
-            drafts.push(self.draft(target, item.flag, item.body, properties)?);
+            let unique_hash = sent.unique_key.map(|key| key_hash(&target.topic, key));
+            let stored = sent.of_item().map(Bytes::from);
+            let properties = stored.unwrap_or_else(|| item.properties.clone());
+            let draft = self.draft(target, item.flag, item.body, properties)?;
+            drafts.push(Draft { unique_hash, ..draft });
         }
         Ok(drafts)
     }
@@ -107,6 +111,7 @@ impl Sending<'_> {
             body_crc: body_crc(&body),
             body,
             properties,
+            unique_hash: None,
         };
         draft.check().map_err(|error| RequestError::MessageIllegal(error.to_string()))?;
         Ok(draft)

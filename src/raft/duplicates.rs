@@ -1,0 +1,532 @@
+//! Finds the first try of what a producer sends once more.
+//!
+//! A stock producer that got no answer sends the same message again, with the same unique key, to
+//! whichever queue, member or broker name comes next. What is stored by then is answered with the
+//! place of the first try and not stored again.
+//!
+//! ```text
+//!  apply ── hash, place ──► window ──► candidates ── read in the log, compared ──► first try
+//! ```
+//!
+//! The window is derived from what is applied, on every member, and nothing of it is replicated or
+//! stored. It decides nothing at apply: only a leader that forms an entry asks it, on the thread
+//! that applies, and what it decides is in the entry like everything else. Members whose windows
+//! differ, after a start or a snapshot, differ in what they find once they lead, and in nothing
+//! else. A hash is a hint: whoever has it is read and compared with all that producers say.
+//!
+//! Cost: one entry of 32 bytes for each message with a unique key, in a ring of 4 MiB with heads of
+//! 0.5 MiB that fill as messages come; at apply a write to each of the two, when an entry is formed
+//! a look at a head, and at the ring where that has something. Nothing is allocated.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use parking_lot::{Mutex, MutexGuard};
+
+use crate::clock;
+use crate::ids::{PhysicalOffset, Term};
+use crate::protocol::message::sys_flag::{BORN_HOST_V6, STORE_HOST_V6};
+use crate::protocol::message::{Draft, Record, properties};
+use crate::raft::command::FirstTry;
+use crate::store::entry::crc32c;
+use crate::store::queues::Unit;
+
+/// Messages with unique keys that are remembered, a power of two: 1.3 s of the fastest producers,
+/// a minute of 2,000 a second. What was not answered when a leader died is among the last.
+const MESSAGES: usize = 128 * 1024;
+/// Slots that a look goes through at most: keys may be chosen so that their hashes collide.
+const STEPS_MAX: usize = 32;
+/// Records that a look reads at most: a producer may have one key for all its messages.
+const CANDIDATES_MAX: usize = 4;
+/// How far the wall clocks of two leaders may be apart. Age is counted by this member's steady
+/// clock since it applied a message; only what it applied late, after a start or a pause, is older
+/// by more than this.
+const CLOCKS_APART_MS: i64 = 60_000;
+
+/// Where a message lies, by its hash.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Slot {
+    hash: u64,
+    physical: PhysicalOffset,
+    bytes: u32,
+    crc: u32,
+    /// When it was applied, ms of the owner's clock, wrapping.
+    at_ms: u32,
+    /// Number of the message before it whose hash begins with the same head.
+    before: u32,
+}
+
+/// The last messages with unique keys: a ring, and for each head of hashes the chain of those that
+/// have it, newest first. What leaves the ring is in no chain by its number, so nothing is deleted.
+struct Window {
+    /// A power of two.
+    messages: usize,
+    /// Numbers; empty until the first message comes.
+    heads: Vec<u32>,
+    /// Number `n` is at `(n - 1) % messages`.
+    slots: Vec<Slot>,
+    /// Of the next message, wrapping; the first one is 1.
+    next: u32,
+}
+
+impl Window {
+    fn new(messages: usize) -> Self {
+        assert!(messages.is_power_of_two(), "numbers wrap");
+        Self { messages, heads: Vec::new(), slots: Vec::new(), next: 1 }
+    }
+
+    fn head(&self, hash: u64) -> usize {
+        hash as usize & (self.messages - 1)
+    }
+
+    fn add(&mut self, hash: u64, unit: &Unit, at_ms: u32) {
+        if self.heads.is_empty() {
+            self.heads = vec![0; self.messages];
+        }
+        let head = self.head(hash);
+        let before = std::mem::replace(&mut self.heads[head], self.next);
+        let Unit { physical, bytes, crc, .. } = *unit;
+        let slot = Slot { hash, physical, bytes, crc, at_ms, before };
+        match self.slots.len() < self.messages {
+            true => self.slots.push(slot),
+            false => {
+                let at = self.index(self.next);
+                self.slots[at] = slot;
+            }
+        }
+        self.next = self.next.wrapping_add(1);
+    }
+
+    fn index(&self, number: u32) -> usize {
+        number.wrapping_sub(1) as usize & (self.messages - 1)
+    }
+
+    /// Those of `hash` that are not older than `age_ms` at `now_ms`, newest first.
+    fn of(&self, hash: u64, now_ms: u32, age_ms: u32) -> impl Iterator<Item = &Slot> {
+        let mut number = self.heads.get(self.head(hash)).copied().unwrap_or(self.next);
+        let mut back = 0; // how many messages the last one lies back
+        let chain = std::iter::from_fn(move || {
+            let distance = self.next.wrapping_sub(number);
+            let is_known = distance > back && distance as usize <= self.slots.len();
+            let slot = is_known.then(|| &self.slots[self.index(number)])?;
+            (number, back) = (slot.before, distance);
+            Some(slot)
+        });
+        chain
+            .take(STEPS_MAX)
+            .take_while(move |slot| now_ms.wrapping_sub(slot.at_ms) <= age_ms)
+            .filter(move |slot| slot.hash == hash)
+    }
+
+    fn forget(&mut self) {
+        *self = Self::new(self.messages);
+    }
+}
+
+/// Reads a record of the log.
+type Read = dyn Fn(PhysicalOffset, u32) -> Option<Bytes> + Send + Sync;
+
+/// What was stored lately. Cloning shares it.
+#[derive(Clone)]
+pub(super) struct Duplicates(Arc<Shared>);
+
+struct Shared {
+    lately: Mutex<Lately>,
+    read: Box<Read>,
+    /// How old a first try may be; zero: nobody looks.
+    age: Duration,
+    since: Instant,
+}
+
+struct Lately {
+    /// Of the last applied entry.
+    term: Term,
+    window: Window,
+}
+
+impl Duplicates {
+    /// Nothing yet, of a member that has applied up to `term`; finds what is not older than `age`,
+    /// and reads it by `read`.
+    pub(super) fn new(
+        age: Duration,
+        term: Term,
+        read: impl Fn(PhysicalOffset, u32) -> Option<Bytes> + Send + Sync + 'static,
+    ) -> Self {
+        let lately = Mutex::new(Lately { term, window: Window::new(MESSAGES) });
+        Self(Arc::new(Shared { lately, read: Box::new(read), age, since: clock::now() }))
+    }
+
+    /// An entry of `term` is applied, and in it messages with these hashes of their unique keys.
+    pub(super) fn applied<'m>(
+        &self,
+        term: Term,
+        messages: impl IntoIterator<Item = (u64, &'m Unit)>,
+    ) {
+        let mut lately = self.0.lately.lock();
+        lately.term = term;
+        if self.0.age.is_zero() {
+            return;
+        }
+        let now_ms = self.0.now_ms();
+        messages.into_iter().for_each(|(hash, unit)| lately.window.add(hash, unit, now_ms));
+    }
+
+    /// What is there is void: a topic is gone, and its messages with it.
+    pub(super) fn forget(&self) {
+        self.0.lately.lock().window.forget();
+    }
+
+    /// A snapshot took the place of all entries up to one of `term`.
+    pub(super) fn replaced(&self, term: Term) {
+        let mut lately = self.0.lately.lock();
+        lately.term = term;
+        lately.window.forget();
+    }
+
+    /// For the time in which an entry is formed.
+    pub(super) fn look(&self) -> Looking<'_> {
+        Looking {
+            lately: self.0.lately.lock(),
+            shared: &self.0,
+            now_ms: self.0.now_ms(),
+            wall_ms: clock::wall_ms(),
+        }
+    }
+}
+
+impl Shared {
+    /// Wraps after 49 days: what is that old by the wall clock is no candidate either.
+    fn now_ms(&self) -> u32 {
+        clock::now().saturating_duration_since(self.since).as_millis() as u32
+    }
+
+    fn age_ms(&self) -> u32 {
+        u32::try_from(self.age.as_millis()).unwrap_or(u32::MAX)
+    }
+}
+
+/// What was stored lately, as it is now: nothing is applied meanwhile.
+pub(super) struct Looking<'a> {
+    lately: MutexGuard<'a, Lately>,
+    shared: &'a Shared,
+    now_ms: u32,
+    wall_ms: i64,
+}
+
+impl Looking<'_> {
+    /// Of the last applied entry. If this member leads that term, all that any leader before it
+    /// stored is applied.
+    pub(super) fn term(&self) -> Term {
+        self.lately.term
+    }
+
+    /// Whether anybody looks.
+    pub(super) fn is_on(&self) -> bool {
+        !self.shared.age.is_zero()
+    }
+
+    /// Where these messages were stored together before.
+    pub(super) fn first_try(&self, drafts: &[Draft]) -> Option<FirstTry> {
+        let candidates = self.of(drafts.first()?.unique_hash?).take(CANDIDATES_MAX);
+        candidates.copied().find_map(|first| self.compare(first, drafts))
+    }
+
+    fn of(&self, hash: u64) -> impl Iterator<Item = &Slot> {
+        self.lately.window.of(hash, self.now_ms, self.shared.age_ms())
+    }
+
+    /// The messages that begin at `first`, one behind the other in one queue, if they are these.
+    fn compare(&self, first: Slot, drafts: &[Draft]) -> Option<FirstTry> {
+        let mut found: Option<FirstTry> = None;
+        let mut at = first.physical;
+        for draft in drafts {
+            let slot = self.of(draft.unique_hash?).find(|slot| slot.physical == at)?;
+            let bytes = (self.shared.read)(slot.physical, slot.bytes)?;
+            let record = Record::parse(&bytes).ok().filter(|_| crc32c(&bytes) == slot.crc)?;
+            if Content::of_record(&record) != Content::of(draft) {
+                return None;
+            }
+            let place = (record.queue_id(), record.queue_offset());
+            let found = match &mut found {
+                None if self.is_too_old(&record) => return None,
+                None => found.insert(FirstTry {
+                    store_timestamp: record.store_timestamp(),
+                    queue_id: place.0,
+                    queue_offset: place.1,
+                    positions: Vec::with_capacity(drafts.len()),
+                }),
+                Some(found) => found,
+            };
+            if place != (found.queue_id, found.queue_offset + found.positions.len() as u64) {
+                return None;
+            }
+            found.positions.push(at.0);
+            at = PhysicalOffset(at.0 + u64::from(slot.bytes));
+        }
+        found
+    }
+
+    fn is_too_old(&self, record: &Record<'_>) -> bool {
+        let age_ms = i64::from(self.shared.age_ms()).saturating_add(CLOCKS_APART_MS);
+        self.wall_ms.saturating_sub(record.store_timestamp()) > age_ms
+    }
+}
+
+/// What a producer says of a message in each try alike. Others are the queue, the time at which it
+/// was made, and its hosts.
+#[derive(Debug)]
+struct Content<'a> {
+    topic: &'a str,
+    body: &'a [u8],
+    numbers: [i64; 4],
+    properties: &'a [u8],
+}
+
+impl<'a> Content<'a> {
+    fn of(draft: &'a Draft) -> Self {
+        let flags = draft.sys_flag & !(BORN_HOST_V6 | STORE_HOST_V6);
+        let Draft { flag, reconsume_times, prepared_transaction_offset: prepared, .. } = *draft;
+        Self {
+            topic: &draft.topic,
+            body: &draft.body,
+            numbers: [flags.into(), flag.into(), reconsume_times.into(), prepared],
+            properties: &draft.properties,
+        }
+    }
+
+    fn of_record(record: &'a Record<'_>) -> Self {
+        let flags = record.sys_flag() & !(BORN_HOST_V6 | STORE_HOST_V6);
+        let (flag, reconsume_times) = (record.flag(), record.reconsume_times());
+        let prepared = record.prepared_transaction_offset();
+        Self {
+            topic: record.topic(),
+            body: record.body(),
+            numbers: [flags.into(), flag.into(), reconsume_times.into(), prepared],
+            properties: record.properties(),
+        }
+    }
+}
+
+impl PartialEq for Content<'_> {
+    /// Some clients write the properties of a message in another order each time.
+    fn eq(&self, other: &Self) -> bool {
+        let of = |content: &Self| -> BTreeMap<String, String> {
+            let own = |text: &str| text.to_owned();
+            properties::iter(content.properties).map(|(n, v)| (own(n), own(v))).collect()
+        };
+        (self.topic, self.numbers, self.body) == (other.topic, other.numbers, other.body)
+            && (self.properties == other.properties
+                || (self.properties.len() == other.properties.len() && of(self) == of(other)))
+    }
+}
+
+/// Whether two messages are tries of one.
+pub(super) fn is_same(one: &Draft, other: &Draft) -> bool {
+    one.unique_hash == other.unique_hash && Content::of(one) == Content::of(other)
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::protocol::message::{RecordPlace, key_hash};
+    use crate::raft::group_tests;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap as Map;
+
+    /// A message of topic T with a unique key.
+    pub(in crate::raft) fn keyed(queue_id: u32, key: &str, body: &str) -> Draft {
+        Draft {
+            properties: format!("UNIQ_KEY\u{1}{key}\u{2}TAGS\u{1}t\u{2}").into(),
+            unique_hash: Some(key_hash("T", key)),
+            ..group_tests::draft("T", queue_id, body)
+        }
+    }
+
+    type Records = Arc<Mutex<Map<u64, Bytes>>>;
+
+    /// A log in memory, and what was stored there lately.
+    pub(in crate::raft) struct Log {
+        records: Records,
+        pub(in crate::raft) duplicates: Duplicates,
+        next: (u64, u64),
+    }
+
+    impl Log {
+        pub(in crate::raft) fn new() -> Self {
+            Self::of_age(Duration::from_secs(10))
+        }
+
+        fn of_age(age: Duration) -> Self {
+            let records = Records::default();
+            let read = Arc::clone(&records);
+            let duplicates =
+                Duplicates::new(age, Term(1), move |at, _| read.lock().get(&at.0).cloned());
+            Self { records, duplicates, next: (64, 0) }
+        }
+
+        /// Stores and applies messages, as one entry; the places of the first one.
+        pub(in crate::raft) fn store(&mut self, drafts: &[Draft]) -> (u64, u64) {
+            self.store_at(drafts, clock::wall_ms())
+        }
+
+        fn store_at(&mut self, drafts: &[Draft], store_timestamp: i64) -> (u64, u64) {
+            let first = self.next;
+            for draft in drafts {
+                let (physical, queue_offset) = self.next;
+                let mut bytes = vec![0; draft.stored_bytes()];
+                draft.encode(RecordPlace { queue_offset, physical, store_timestamp }, &mut bytes);
+                let unit = Unit {
+                    physical: PhysicalOffset(physical),
+                    bytes: bytes.len() as u32,
+                    tags_code: 0,
+                    crc: crc32c(&bytes),
+                };
+                self.next = (physical + bytes.len() as u64, queue_offset + 1);
+                self.records.lock().insert(physical, bytes.into());
+                self.duplicates.applied(Term(1), draft.unique_hash.map(|hash| (hash, &unit)));
+            }
+            self.next.0 += 64;
+            first
+        }
+
+        fn first_try(&self, drafts: &[Draft]) -> Option<(u64, u64)> {
+            let found = self.duplicates.look().first_try(drafts)?;
+            assert_eq!(found.positions.len(), drafts.len());
+            Some((found.positions[0], found.queue_offset))
+        }
+    }
+
+    #[test]
+    fn a_message_that_comes_again_is_found_whatever_its_queue_hosts_and_time() {
+        let mut log = Log::new();
+        let first = log.store(&[keyed(0, "a", "x")]);
+        log.store(&[keyed(0, "b", "y")]);
+        let again = Draft {
+            born_timestamp: 99,
+            born_host: "[::1]:5".parse().unwrap(),
+            properties: "TAGS\u{1}t\u{2}UNIQ_KEY\u{1}a\u{2}".into(),
+            ..keyed(3, "a", "x")
+        };
+        assert_eq!(log.first_try(&[again]), Some(first));
+    }
+
+    #[test]
+    fn what_differs_is_no_repeat_though_it_has_the_same_key() {
+        let mut log = Log::new();
+        let stored = keyed(0, "a", "x");
+        log.store(std::slice::from_ref(&stored));
+        let others = [
+            keyed(0, "a", "y"),
+            keyed(0, "a", "xx"),
+            Draft { flag: 1, ..stored.clone() },
+            Draft { sys_flag: 1, ..stored.clone() },
+            Draft { reconsume_times: 1, ..stored.clone() },
+            Draft { topic: "U".into(), ..stored.clone() },
+            Draft { properties: "UNIQ_KEY\u{1}b\u{2}TAGS\u{1}t\u{2}".into(), ..stored.clone() },
+            Draft { properties: "UNIQ_KEY\u{1}a\u{2}TAGS\u{1}u\u{2}".into(), ..stored.clone() },
+            Draft { unique_hash: None, ..stored.clone() },
+            Draft { unique_hash: Some(1), ..stored.clone() },
+        ];
+        for other in others {
+            assert_eq!(log.first_try(std::slice::from_ref(&other)), None, "{other:?}");
+        }
+        assert!(log.first_try(&[stored]).is_some());
+    }
+
+    #[test]
+    fn a_batch_is_a_repeat_if_all_of_it_lies_together() {
+        let mut log = Log::new();
+        let of = |names: &str| -> Vec<Draft> {
+            names.chars().map(|name| keyed(0, &name.to_string(), "x")).collect()
+        };
+        let first = log.store(&of("abcd"));
+        log.store(&of("e"));
+        assert_eq!(log.first_try(&of("abcd")), Some(first));
+        assert_eq!(log.first_try(&of("abc")), Some(first));
+        for other in ["abd", "abcde", "ba", "de", "abcdx"] {
+            assert_eq!(log.first_try(&of(other)), None, "{other}");
+        }
+        let mut unkeyed = of("ab");
+        unkeyed[1].unique_hash = None;
+        assert_eq!(log.first_try(&unkeyed), None);
+        log.store(&[keyed(0, "f", "x"), keyed(1, "g", "x")]);
+        assert_eq!(log.first_try(&of("fg")), None, "of two queues");
+    }
+
+    #[test]
+    fn what_is_gone_damaged_or_old_is_not_found() {
+        let mut log = Log::new();
+        let message = [keyed(0, "a", "x")];
+        let (at, _) = log.store(&message);
+        let mut bytes = log.records.lock()[&at].to_vec();
+        bytes[15] ^= 1; // its queue
+        let whole = log.records.lock().insert(at, bytes.into()).unwrap();
+        assert_eq!(log.first_try(&message), None, "damaged");
+        log.records.lock().remove(&at);
+        assert_eq!(log.first_try(&message), None, "purged");
+        log.records.lock().insert(at, whole);
+        assert!(log.first_try(&message).is_some());
+        log.duplicates.forget();
+        assert_eq!(log.first_try(&message), None, "its topic is gone");
+        let minutes_ago = clock::wall_ms() - 2 * CLOCKS_APART_MS;
+        log.store_at(&message, minutes_ago);
+        assert_eq!(log.first_try(&message), None, "stored long ago, and applied late");
+        log.store_at(&message, clock::wall_ms() + 2 * CLOCKS_APART_MS);
+        assert!(log.first_try(&message).is_some(), "by a clock that is ahead");
+        let mut off = Log::of_age(Duration::ZERO);
+        off.store(&message);
+        assert!(off.first_try(&message).is_none() && !off.duplicates.look().is_on());
+        assert_eq!(off.duplicates.0.lately.lock().window.slots.len(), 0, "and costs nothing");
+    }
+
+    #[test]
+    fn one_key_for_all_messages_costs_a_bounded_look() {
+        let mut log = Log::new();
+        let messages: Vec<Draft> = (0..100).map(|n| keyed(0, "a", &n.to_string())).collect();
+        for message in &messages {
+            log.store(std::slice::from_ref(message));
+        }
+        let found = |n: usize| log.first_try(&messages[n..=n]).is_some();
+        assert!(found(99) && found(96) && !found(95) && !found(0));
+    }
+
+    fn unit(physical: u64) -> Unit {
+        Unit { physical: PhysicalOffset(physical), ..Unit::default() }
+    }
+
+    proptest! {
+        #[test]
+        fn the_window_has_the_last_messages_that_are_young_and_no_others(
+            first in prop_oneof![Just(1_u32), any::<u32>()],
+            added in prop::collection::vec((0_u64..40, 0_u32..30), 0..60),
+        ) {
+            const AGE: u32 = 100;
+            let mut window = Window::new(16);
+            window.next = first;
+            // A ring that has been full before: number n is at its index from the start.
+            if first != 1 {
+                (0..16).for_each(|_| window.add(u64::MAX, &unit(u64::MAX), 0));
+                let at = window.next.wrapping_sub(first) as usize;
+                assert_eq!(at, 16);
+                let index = window.index(first);
+                window.slots.rotate_right(index);
+            }
+            let (mut model, mut now) = (Vec::new(), 0_u32);
+            for (n, (hash, passed)) in added.into_iter().enumerate() {
+                now += passed;
+                window.add(hash, &unit(n as u64), now);
+                model.push((hash, n as u64, now));
+                prop_assert!(window.slots.len() <= 16 && window.heads.len() == 16);
+            }
+            for hash in 0..40 {
+                let found: Vec<u64> = window.of(hash, now, AGE).map(|s| s.physical.0).collect();
+                let last = model.iter().rev().take(16);
+                let is_one = |(one, _, at): &&(u64, u64, u32)| *one == hash && now - at <= AGE;
+                let want: Vec<u64> = last.filter(is_one).map(|(_, n, _)| *n).collect();
+                prop_assert_eq!(found, want, "{}", hash);
+            }
+        }
+    }
+}

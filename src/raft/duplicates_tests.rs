@@ -1,0 +1,303 @@
+//! What producers send again: at the proposer, with a core that does what the test says, and in
+//! groups over real sockets and files.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use openraft::errors::{ClientWriteError, Fatal, ForwardReason, ForwardToLeader};
+use openraft::raft::responder::Responder as _;
+use openraft::raft::{ClientWriteResponse, ClientWriteResult};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+use super::command::{Command, Origin};
+use super::duplicates::tests::{Log, keyed};
+use super::filling::PassedOn;
+use super::forward::Desk;
+use super::forward_tests::{answer, follower};
+use super::group_tests::{Cluster, bodies, propose};
+use super::proposer::{Core, Limits, Proposer, run};
+use super::type_config::{Answer, Applied, Batch, TypeConfig, log_id};
+use super::{Place, Proposal, ProposeError, Receipt};
+use crate::ids::{EntryIndex, PhysicalOffset, QueueOffset, Term};
+use crate::protocol::message::Draft;
+use crate::store::entry::EntryId;
+
+type Call = (Arc<Batch>, Answer<ClientWriteResult<TypeConfig>>);
+
+struct Told(mpsc::Sender<Call>);
+
+impl Core for Told {
+    async fn write(
+        &self,
+        batch: Arc<Batch>,
+        answer: Answer<ClientWriteResult<TypeConfig>>,
+    ) -> Result<(), Fatal<TypeConfig>> {
+        batch.placed.notify_one();
+        self.0.try_send((batch, answer)).map_err(|_| Fatal::Stopped)
+    }
+}
+
+/// A proposer, and the log that its entries get into when the test says so.
+struct Leader {
+    proposer: Proposer,
+    calls: mpsc::Receiver<Call>,
+    log: Log,
+    desk: Desk,
+    running: JoinHandle<()>,
+}
+
+type Told1 = oneshot::Receiver<Result<Receipt, ProposeError>>;
+
+fn proposal(draft: Draft) -> (Proposal, Told1) {
+    let (tell, told) = oneshot::channel();
+    let done = Box::new(|result| tell.send(result).unwrap());
+    (Proposal { messages: smallvec::smallvec![draft], commands: vec![], done }, told)
+}
+
+impl Leader {
+    fn new() -> Self {
+        let limits = Limits { patience: Duration::from_secs(3600), ..Limits::default() };
+        let (log, desk) = (Log::new(), Desk::new(1, limits));
+        let (proposer, inbox) = Proposer::new(limits, desk.clone());
+        let (core, calls) = mpsc::channel(8);
+        let running = tokio::spawn(run(inbox, Told(core), log.duplicates.clone()));
+        Self { proposer, calls, log, desk, running }
+    }
+
+    fn send(&self, draft: Draft) -> Told1 {
+        let (proposal, told) = proposal(draft);
+        self.proposer.propose(proposal);
+        told
+    }
+
+    /// The same, passed on by a member to the leader of `term`.
+    fn pass(&self, draft: Draft, number: u64, term: u64) -> Told1 {
+        let (proposal, told) = proposal(draft);
+        let (origin, term) = (Origin { life: 9, number }, Term(term));
+        self.proposer.pass(proposal, PassedOn { origin, term, until: None });
+        told
+    }
+
+    async fn entry(&mut self) -> Call {
+        self.calls.recv().await.unwrap()
+    }
+
+    /// Nothing is proposed, however often everything else has its turn.
+    async fn proposes_nothing(&mut self) {
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        assert!(self.calls.try_recv().is_err());
+    }
+
+    /// Applies an entry and answers for it; the place of its first message.
+    fn apply(&mut self, (batch, answer): Call) -> (u64, u64) {
+        let (physical, queue_offset) = self.log.store(&batch.messages);
+        let place = |draft: &Draft| Place {
+            physical: PhysicalOffset(physical),
+            queue_id: draft.queue_id,
+            queue_offset: QueueOffset(queue_offset),
+        };
+        let places = batch.messages.iter().map(place).collect();
+        let outcomes = batch.commands.iter().map(|_| super::command::Outcome::Done).collect();
+        let data = Applied { store_timestamp: 5, places, outcomes };
+        let log_id = log_id(EntryId { index: EntryIndex(1), term: Term(1) });
+        answer.on_complete(Ok(ClientWriteResponse { log_id, data, membership: None }));
+        (physical, queue_offset)
+    }
+}
+
+impl Drop for Leader {
+    fn drop(&mut self) {
+        self.running.abort();
+    }
+}
+
+fn refused() -> ClientWriteResult<TypeConfig> {
+    let reason = ForwardReason::NotLeader;
+    Err(ClientWriteError::ForwardToLeader(ForwardToLeader {
+        leader_id: None,
+        leader_node: None,
+        reason,
+    }))
+}
+
+fn place(receipt: &Receipt) -> (u32, u64, u64) {
+    let [place] = receipt.places[..] else { panic!("{receipt:?}") };
+    (place.queue_id, place.physical.0, place.queue_offset.0)
+}
+
+#[tokio::test]
+async fn what_is_stored_is_answered_with_the_first_place_and_proposed_no_more() {
+    let mut leader = Leader::new();
+    let first = leader.send(keyed(3, "a", "x"));
+    let entry = leader.entry().await;
+    assert_eq!(entry.0.term, Some(Term(1)), "of the last applied entry");
+    let (at, offset) = leader.apply(entry);
+    assert_eq!(place(&first.await.unwrap().unwrap()), (3, at, offset));
+    let again = leader.send(keyed(5, "a", "x")).await.unwrap().unwrap();
+    assert_eq!((place(&again), again.repeats), ((3, at, offset), true));
+    leader.proposes_nothing().await;
+    let other = leader.send(keyed(5, "a", "y"));
+    let entry = leader.entry().await;
+    leader.apply(entry);
+    assert!(!other.await.unwrap().unwrap().repeats);
+}
+
+#[tokio::test]
+async fn what_is_under_way_is_waited_for_and_answered_from_one_entry() {
+    let mut leader = Leader::new();
+    let first = leader.send(keyed(0, "a", "x"));
+    let in_one = leader.send(keyed(1, "a", "x"));
+    let entry = leader.entry().await;
+    assert_eq!(entry.0.messages.len(), 1);
+    let mut later = leader.send(keyed(2, "a", "x"));
+    leader.proposes_nothing().await;
+    assert!(later.try_recv().is_err(), "nobody knows yet");
+    let (at, offset) = leader.apply(entry);
+    for told in [first, in_one, later] {
+        assert_eq!(place(&told.await.unwrap().unwrap()), (0, at, offset));
+    }
+    leader.proposes_nothing().await;
+}
+
+#[tokio::test]
+async fn a_try_whose_first_one_was_not_stored_is_proposed() {
+    let mut leader = Leader::new();
+    let _first = leader.send(keyed(0, "a", "x"));
+    let (_, refusal) = leader.entry().await;
+    let again = leader.send(keyed(1, "a", "x"));
+    leader.proposes_nothing().await;
+    refusal.on_complete(refused());
+    let entry = leader.entry().await;
+    assert_eq!(entry.0.messages[0].queue_id, 1);
+    leader.apply(entry);
+    assert_eq!(place(&again.await.unwrap().unwrap()).0, 1);
+    assert_eq!(leader.desk.empty().len(), 1, "the first one waits for a leader");
+}
+
+#[tokio::test]
+async fn a_try_that_was_passed_on_is_named_by_an_entry_with_the_first_place() {
+    let mut leader = Leader::new();
+    let first = leader.pass(keyed(0, "a", "x"), 1, 1);
+    let entry = leader.entry().await;
+    let mut under_way = leader.pass(keyed(1, "a", "x"), 2, 1);
+    leader.proposes_nothing().await;
+    let (at, offset) = leader.apply(entry);
+    let stored = leader.pass(keyed(2, "a", "x"), 3, 1);
+    let (batch, answer) = leader.entry().await;
+    assert!(batch.messages.is_empty() && under_way.try_recv().is_err());
+    let [Command::Passed(passed)] = &batch.commands[..] else { panic!("{:?}", batch.commands) };
+    let mut numbers: Vec<u64> = passed.iter().map(|passed| passed.origin.number).collect();
+    numbers.sort_unstable();
+    assert_eq!(numbers, [2, 3]);
+    for passed in passed {
+        assert_eq!((passed.messages, passed.commands), (0, 0));
+        let first = passed.first_try.as_ref().unwrap();
+        assert_eq!(
+            (first.queue_id, first.queue_offset, &first.positions[..]),
+            (0, offset, &[at][..])
+        );
+    }
+    leader.apply((batch, answer));
+    for told in [first, under_way, stored] {
+        assert!(told.await.unwrap().is_ok());
+    }
+}
+
+#[tokio::test]
+async fn what_was_passed_on_is_never_appended_behind_what_came_later() {
+    let mut leader = Leader::new();
+    let _first = leader.send(keyed(0, "a", "x"));
+    let (_, refusal) = leader.entry().await;
+    let waited = leader.pass(keyed(1, "a", "x"), 1, 1);
+    leader.proposes_nothing().await;
+    refusal.on_complete(refused());
+    let waited = waited.await.unwrap();
+    assert!(matches!(waited, Err(ProposeError::NotLeader { .. })), "its member sends it again");
+    let stale = leader.pass(keyed(1, "b", "x"), 2, 0).await.unwrap();
+    assert!(matches!(stale, Err(ProposeError::NotLeader { .. })), "meant for a former leader");
+    leader.proposes_nothing().await;
+}
+
+#[tokio::test]
+async fn who_waits_for_a_first_try_is_told_at_the_end_that_nobody_knows() {
+    let mut leader = Leader::new();
+    let first = leader.send(keyed(0, "a", "x"));
+    let _entry = leader.entry().await;
+    let again = leader.send(keyed(0, "a", "x"));
+    leader.proposes_nothing().await;
+    leader.proposer.give_up().await;
+    for told in [first, again] {
+        assert!(matches!(told.await.unwrap(), Err(ProposeError::OutcomeUnknown)));
+    }
+}
+
+#[test]
+fn a_try_after_the_death_of_the_leader_gets_what_that_one_stored() {
+    let mut cluster = Cluster::patient(3);
+    let (at, group) = cluster.leader();
+    let first = answer(&propose(&group, vec![keyed(0, "a", "x")], vec![]));
+    let batch = || ["b", "c"].map(|key| keyed(2, key, "y")).to_vec();
+    let of_batch = answer(&propose(&group, batch(), vec![]));
+    group.0.proposer.close(); // or the leader hands over when it stops
+    drop(group);
+    cluster.stop(at);
+    let (_, next) = cluster.leader();
+    let follower = follower(&cluster);
+    for member in [&follower, &next] {
+        let again = answer(&propose(member, vec![keyed(1, "a", "x")], vec![]));
+        assert!(again.repeats);
+        assert_eq!(
+            (again.places, again.store_timestamp),
+            (first.places.clone(), first.store_timestamp)
+        );
+        let again = answer(&propose(member, batch(), vec![]));
+        assert_eq!(again.places, of_batch.places);
+        let other = answer(&propose(member, vec![keyed(1, "a", "y")], vec![]));
+        assert_eq!(
+            (other.repeats, other.places[0].queue_id),
+            (member.store_id() == next.store_id(), 1)
+        );
+    }
+    assert_eq!(bodies(&next, "T", 0), ["x"]);
+    assert_eq!(bodies(&next, "T", 1), ["y"], "another message with the same key, once");
+    assert_eq!(bodies(&next, "T", 2), ["y", "y"]);
+}
+
+#[test]
+fn all_members_are_asked_at_once_for_one_message_and_it_is_stored_once() {
+    let cluster = Cluster::patient(3);
+    follower(&cluster);
+    for round in 0..20 {
+        let key = round.to_string();
+        let asked: Vec<_> = (0..9)
+            .map(|n| {
+                let group = cluster.members[n as usize % 3].as_ref().unwrap();
+                propose(group, vec![keyed(n, &key, &key)], vec![])
+            })
+            .collect();
+        let places: Vec<_> = asked.iter().map(|asked| place(&answer(asked))).collect();
+        assert!(places.iter().all(|place| *place == places[0]), "{places:?}");
+    }
+    let (_, leader) = cluster.leader();
+    let stored: usize = (0..9).map(|queue_id| stored(&leader, queue_id)).sum();
+    assert_eq!(stored, 20);
+}
+
+fn stored(group: &super::Group, queue_id: u32) -> usize {
+    group.queues().next("T", queue_id).0 as usize
+}
+
+#[test]
+fn a_topic_that_was_deleted_has_no_first_tries() {
+    let cluster = Cluster::patient(1);
+    let (_, group) = cluster.leader();
+    let first = answer(&propose(&group, vec![keyed(0, "a", "x")], vec![]));
+    let delete = Command::DeleteTopic { topic: "T".to_owned() };
+    answer(&propose(&group, vec![], vec![delete]));
+    let again = answer(&propose(&group, vec![keyed(0, "a", "x")], vec![]));
+    assert!(!again.repeats && again.places[0].physical > first.places[0].physical);
+    assert_eq!(bodies(&group, "T", 0), ["x"]);
+}
