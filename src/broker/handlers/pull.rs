@@ -68,6 +68,9 @@ struct Pull {
     group_sys_flag: i32,
     /// Where it met damage that was repaired for it.
     repaired: Option<PhysicalOffset>,
+    /// It is of a push consumer, which asks again whatever it is told. Applications that pull
+    /// themselves (with a subscription in each request) are not told early that there is nothing.
+    by_push: bool,
     /// It has been held: what does not match its filter is no reason to answer.
     was_held: bool,
     /// Whether this member knows all that was told before the pull came, or was held last.
@@ -296,7 +299,8 @@ impl Pull {
     fn is_sent_away(&self, broker: &Broker, consumer: &ReplyTo) -> bool {
         let now = clock::now();
         let left = self.deadline.map(|at| at.saturating_duration_since(now));
-        left.is_some_and(|left| left > HELD_ANYWAY)
+        self.by_push
+            && left.is_some_and(|left| left > HELD_ANYWAY)
             && broker.steering.sends_away(self.consumer(consumer), now)
     }
 

@@ -71,6 +71,7 @@ pub(super) fn check(
             when_behind: group.which_broker_when_consume_slowly,
             group_sys_flag: group.sys_flag,
             repaired: None,
+            by_push: !request.has_subscription(),
             was_held: false,
             proof: Proof::NotAsked,
         },

@@ -104,6 +104,7 @@ mod tests {
             when_behind: 1,
             group_sys_flag: 0,
             repaired: None,
+            by_push: true,
             was_held: false,
             proof: Proof::NotAsked,
         }
