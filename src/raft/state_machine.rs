@@ -197,7 +197,9 @@ impl StateMachine {
         };
         let passed = commands.as_mut().map(Commands::take_passed).unwrap_or_default();
         let unsettled = commands.as_ref().map(Commands::unsettled_topics).unwrap_or_default();
-        self.duplicates.applied(header.term, digest.unique_keys());
+        // What this leader stored, it answers: who sends that again wants it twice, as in Java.
+        let first_tries = (!wanted).then(|| digest.unique_keys()).into_iter().flatten();
+        self.duplicates.applied(header.term, first_tries);
         let outcomes = self.state.advance(|queues, progress| {
             queues.apply(header.position..header.end(), digest.messages())?;
             let outcomes = match commands {
