@@ -1,7 +1,7 @@
 use super::*;
 use crate::protocol::bodies::{self, ConsumerList, LockBatch, LockedQueues, MessageQueue};
 
-fn heartbeat(client: &str, topic: &str, version: i64) -> RemotingCommand {
+pub(super) fn heartbeat(client: &str, topic: &str, version: i64) -> RemotingCommand {
     let body = format!(
         "{{\"clientID\":\"{client}\",\"producerDataSet\":[{{\"groupName\":\"p\"}}],\
          \"consumerDataSet\":[{{\"groupName\":\"g\",\"consumeType\":\"CONSUME_PASSIVELY\",\

@@ -1,5 +1,6 @@
 //! A group of three in one process, registered with a name server that says yes to everything.
 
+use super::clients::heartbeat;
 use std::collections::BTreeSet;
 
 use super::*;
@@ -99,11 +100,19 @@ fn suggested(answer: &RemotingCommand) -> u64 {
     answer.ext.required("suggestWhichBrokerId").unwrap()
 }
 
-/// A pull that may be held for a minute.
+/// Push consumers say what they subscribe to with heartbeats, to every member.
+async fn beat(trio: &Trio) {
+    for (_, member) in trio.running() {
+        until(|| member.running.broker().tables().topic("T").is_some()).await;
+        assert_eq!(member.call(heartbeat("c", "T", 0)).await.code, 0);
+    }
+}
+
+/// A pull of a push consumer that may be held for a minute.
 fn holding(queue_id: i32, offset: i64) -> RemotingCommand {
     PullRequest {
         queue_id,
-        sys_flag: flag::SUBSCRIPTION | flag::SUSPEND,
+        sys_flag: flag::SUSPEND,
         suspend_timeout_millis: 60_000,
         ..pull_header("T", offset, "*")
     }
@@ -115,6 +124,7 @@ async fn a_leader_sends_consumers_to_followers_evenly_and_those_keep_them() {
     let trio = Trio::deploy().await;
     let leader = trio.leader();
     leader.create_topic("T", 4).await;
+    beat(&trio).await;
     let ids: Vec<u64> = trio.followers().iter().map(|(id, _)| *id).collect();
     let mut told = Vec::new();
     for queue_id in 0..4 {
@@ -156,9 +166,7 @@ async fn when_the_leader_goes_consumers_of_followers_read_on_and_its_own_move() 
     let mut trio = Trio::deploy_where(Duration::from_secs(2)).await;
     trio.leader().create_topic("T", 1).await;
     let followers = trio.followers();
-    for (_, follower) in &followers {
-        until(|| follower.running.broker().tables().topic("T").is_some()).await;
-    }
+    beat(&trio).await;
     let call = |to: &Deployed, pull: RemotingCommand| {
         let (client, address) = (to.client.clone(), to.address.clone());
         tokio::spawn(async move { client.call(&address, pull, WITHIN).await.unwrap() })
@@ -199,6 +207,7 @@ async fn followers_send_consumers_back_and_tell_resets_once_by_what_everybody_wa
     let trio = Trio::deploy().await;
     let leader = trio.leader();
     leader.create_topic("T", 1).await;
+    beat(&trio).await;
     for body in ["m0", "m1", "m2"] {
         leader.send("T", 0, "x", body).await;
     }
