@@ -4,6 +4,9 @@
 //! whichever queue, member or broker name comes next. What is stored by then is answered with the
 //! place of the first try and not stored again.
 //!
+//! That is for what another member led. What a leader stored itself, it has answered: the same
+//! message once more is an application's wish, and is stored again, as in Java.
+//!
 //! ```text
 //!  apply ── hash, place ──► window ──► candidates ── read in the log, compared ──► first try
 //! ```
