@@ -59,29 +59,33 @@ pub(super) fn unfit(last: Option<u64>, voter: &Voter, near: u64) -> Option<Unfit
     (behind > near).then_some(Unfit::Behind { entries: behind })
 }
 
+/// Whether waiting for a voter is in vain: it did answer this leader, and does no more. One that was
+/// not heard yet may answer in a moment.
+pub(super) fn is_gone(why: Option<&Unfit>) -> bool {
+    matches!(why, Some(Unfit::Silent { since: Some(_) }))
+}
+
 /// Who takes over.
 #[derive(Debug, PartialEq, Eq)]
 enum Heir {
     /// This voter has everything and answers.
     Ready(u64),
-    /// Somebody answers, and lacks entries or is in doubt, which ends as it catches up.
+    /// Somebody lacks entries or is in doubt, which ends as it catches up, or has yet to be heard.
     CatchingUp,
-    /// Nobody answers.
+    /// Nobody answers any more.
     None,
 }
 
 /// Decides by the leader's last index. Room is not needed to lead, but wanted. Of several the one
 /// heard last is the surest to be there. Pure.
 fn heir(last: Option<u64>, voters: &[Voter]) -> Heir {
-    let why_not = |voter: &Voter| unfit(last, voter, 0);
-    let answers = |voter: &&Voter| !matches!(why_not(voter), Some(Unfit::Silent { .. }));
     let is_ready =
         |voter: &&Voter| unfit(last, &Voter { shortage: None, ..(*voter).clone() }, 0).is_none();
     let ready = voters.iter().filter(is_ready);
     match ready.max_by_key(|voter| (voter.shortage.is_none(), Reverse(voter.silence))) {
         Some(voter) => Heir::Ready(voter.id),
-        None if voters.iter().any(|voter| answers(&voter)) => Heir::CatchingUp,
-        None => Heir::None,
+        None if voters.iter().all(|voter| is_gone(unfit(last, voter, 0).as_ref())) => Heir::None,
+        None => Heir::CatchingUp,
     }
 }
 
@@ -164,16 +168,17 @@ pub(super) fn is_cut_off(raft: &Raft<TypeConfig, StateMachine>) -> bool {
     leads && !is_alone && silence.is_some_and(|silence| silence >= QUORUM_SILENCE)
 }
 
-/// The name of the new leader, or of the one that was to be if somebody else was faster.
+/// The name of the new leader, or of the one that was to be if somebody else was faster. Returns
+/// when another member is known to lead: until then the heir may need this member's vote.
 async fn hand_over(
     raft: &Raft<TypeConfig, StateMachine>,
     (doubt, room): (&Doubt, &Room),
     may_lead: impl Fn(u64) -> bool,
 ) -> Option<String> {
     let mut chosen = None;
-    while chosen.is_none() || raft.is_leader() {
+    while raft.is_leader() || (chosen.is_some() && !is_succeeded(raft)) {
         // It may have said so in answer to the call: then it is somebody else's turn.
-        if chosen.is_none_or(|id| doubt.is_of(id)) {
+        if raft.is_leader() && chosen.is_none_or(|id| doubt.is_of(id)) {
             let metrics = raft.metrics().borrow_watched().clone();
             let voters = voters(&metrics, doubt, room).filter(|voter| may_lead(voter.id));
             match heir(metrics.last_log_index, &voters.collect::<Vec<_>>()) {
@@ -194,6 +199,11 @@ async fn hand_over(
     let membership = raft.metrics().borrow_watched().membership_config.clone();
     let heir = membership.membership().get_node(&chosen);
     Some(heir.map_or_else(|| StoreId(chosen).to_string(), |member| member.name.clone()))
+}
+
+fn is_succeeded(raft: &Raft<TypeConfig, StateMachine>) -> bool {
+    let metrics = raft.metrics().borrow_watched().clone();
+    metrics.current_leader.is_some_and(|leader| leader != metrics.id)
 }
 
 fn others(metrics: &RaftMetrics<TypeConfig>) -> impl Iterator<Item = u64> {
@@ -294,7 +304,8 @@ mod tests {
             ("the other is silent", [(Some(9), ms(1000)), (Some(8), ms(10))], Heir::CatchingUp),
             ("one never answered", [(Some(9), None), (Some(9), ms(10))], Heir::Ready(2)),
             ("one has nothing", [(None, ms(10)), (Some(9), ms(900))], Heir::Ready(2)),
-            ("nobody answers", [(Some(9), ms(1000)), (Some(9), None)], Heir::None),
+            ("one is not heard yet", [(Some(9), ms(1000)), (Some(9), None)], Heir::CatchingUp),
+            ("nobody answers", [(Some(9), ms(1000)), (Some(9), ms(4000))], Heir::None),
         ];
         for (what, [first, second], want) in rows {
             let voters = [voter(1, first.0, first.1), voter(2, second.0, second.1)];
