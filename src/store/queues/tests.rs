@@ -411,13 +411,15 @@ fn readers_see_a_dense_queue_whatever_is_flushed_merged_and_dropped_meanwhile() 
             assert!(min <= next);
             let mut out = Vec::new();
             queues.units("T", 0, min, 7, &mut out).unwrap(); // may be gone by now
-            queues.units("T", 0, QueueOffset(next.0.saturating_sub(3)), 7, &mut out).unwrap();
+            let last = QueueOffset(next.0.saturating_sub(3));
+            queues.units("T", 0, last, 7, &mut out).unwrap();
             for unit in &out {
                 assert_eq!(unit.physical.0 % 256, 64);
                 assert_eq!(u64::try_from(unit.tags_code).unwrap() * 256 + 64, unit.physical.0);
             }
-            assert!(next.0 < 1000 || !out.is_empty());
             let later = queues.bounds("T", 0).unwrap();
+            // A reader that did not run for long finds the last ones dropped, too.
+            assert!(next.0 < 1000 || !out.is_empty() || later.min > last);
             assert!(min <= later.min && next <= later.next, "{min} {next} {later:?}");
             read += out.len();
         }
