@@ -18,6 +18,9 @@ use rustix::process::Signal;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info, warn};
 
+/// A broker that hangs ends itself: EX_SOFTWARE of sysexits.h.
+const EXIT_HUNG: i32 = 70;
+
 fn main() -> ExitCode {
     let loaded = match cli::prepare_broker(&BrokerArgs::parse()) {
         Prepared::Run(loaded) => *loaded,
@@ -64,7 +67,11 @@ async fn serve(config: BrokerConfig, notices: &[String]) -> anyhow::Result<()> {
     // With a handler, a write beyond `ulimit -f` is an error with a text; without, it is the end.
     let beyond_limit = SignalKind::from_raw(Signal::XFSZ.as_raw());
     let _handled = signal(beyond_limit).context("cannot watch for SIGXFSZ")?;
-    let running = start::start(config).await?;
+    let end = |why: &str| {
+        error!("{why}: ending the process, so that clients and members go elsewhere");
+        std::process::exit(EXIT_HUNG)
+    };
+    let running = start::start(config, Box::new(end)).await?;
     // After what may fail: whoever's server does not start has one line to read.
     notices.iter().for_each(|line| info!("{line}"));
     // Both are cancel-safe: a signal is kept until somebody receives it.

@@ -103,7 +103,8 @@ pub async fn run(broker: Arc<Broker>, place: Place, mut steering: steering::Watc
         let role = roles.borrow_and_update().clone();
         let tables = broker.tables();
         let version = (tables.topics_version(), tables.settings_version());
-        let ingress = ingress_watch.look(&role, clock::now());
+        let is_slow = broker.group.has_slow_disk();
+        let ingress = ingress_watch.look(&role, is_slow, clock::now());
         steer(&broker, &mut steering, place, &role);
         if ingress_seen != ingress {
             debug!(?ingress, "writes of clients that do not find the leader");

@@ -30,6 +30,9 @@ pub enum Lead {
     Own,
     /// Another one, or this one, was it so long ago.
     Known(Duration),
+    /// It is another one, but what it stores is long in coming here, by which answers come: this
+    /// member's disk is slow.
+    Slow,
     /// There was none since the start.
     Unknown,
 }
@@ -40,7 +43,7 @@ pub fn ingress(members: usize, lead: Lead, up: Duration) -> Ingress {
     let open = match lead {
         Lead::Own => true,
         Lead::Known(ago) => ago <= LEADERLESS_MAX && up >= CONSUMERS_KNOWN_AFTER,
-        Lead::Unknown => false,
+        Lead::Slow | Lead::Unknown => false,
     };
     if members > 1 && open { Ingress::Open } else { Ingress::Closed }
 }
@@ -59,13 +62,14 @@ impl IngressWatch {
         Self { members, started, led_at: None }
     }
 
-    /// Whether to take writes at `now`, when the role is this.
-    pub fn look(&mut self, role: &Role, now: Instant) -> Ingress {
+    /// Whether to take writes at `now`, when the role is this, and the disk slow or not.
+    pub fn look(&mut self, role: &Role, is_slow: bool, now: Instant) -> Ingress {
         if !matches!(role, Role::Follower { leader: None, .. }) {
             self.led_at = Some(now);
         }
         let lead = match (role, self.led_at) {
             (Role::Leader { .. }, _) => Lead::Own,
+            (Role::Follower { .. }, _) if is_slow => Lead::Slow,
             (Role::Follower { .. }, Some(at)) => Lead::Known(now.duration_since(at)),
             (Role::Follower { .. }, None) => Lead::Unknown,
         };
@@ -92,6 +96,7 @@ mod tests {
             (3, Lead::Known(ms(3_001)), s(90), false),
             (1, Lead::Known(s(0)), s(90), false),
             (3, Lead::Unknown, s(90), false),
+            (3, Lead::Slow, s(90), false),
             (2, Lead::Known(s(0)), s(90), true),
         ];
         for (members, lead, up, open) in rows {
@@ -126,7 +131,7 @@ mod tests {
         ];
         for (ms, role, open) in rows {
             let want = if open { Ingress::Open } else { Ingress::Closed };
-            assert_eq!(watch.look(role, start + Duration::from_millis(ms)), want, "{ms}");
+            assert_eq!(watch.look(role, false, start + Duration::from_millis(ms)), want, "{ms}");
         }
     }
 }

@@ -40,6 +40,7 @@ mod tests;
 pub mod topics;
 pub mod unique_ids;
 pub mod wakeup;
+pub mod watchdog;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;

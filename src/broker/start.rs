@@ -18,7 +18,7 @@ use crate::clock;
 use crate::config::broker::Retention;
 use crate::config::{BrokerConfig, Endpoint, advertise};
 use crate::net::{self, BindError, Server, ServerOptions};
-use crate::raft::{Group, GroupOptions, Limits, PeerAddress, Peers, Timing};
+use crate::raft::{Group, GroupOptions, Limits, PULSE, PeerAddress, Peers, Pulse, Timing};
 use crate::store::Durability;
 use crate::store::disk_space::Ratios;
 use crate::store::retention::{DeleteWhen, Rules};
@@ -43,6 +43,7 @@ use super::steering::{self, Steering};
 use super::system_topics::SystemTopics;
 use super::unique_ids::UniqueIds;
 use super::wakeup::{self, HELD_BYTES_MAX, HELD_MAX, Wakeups};
+use super::watchdog::{End, Watchdog};
 use super::{Broker, Identity, role_change};
 
 /// Between samples for rates.
@@ -97,15 +98,17 @@ pub struct Running {
     server: Arc<Server>,
     tasks: JoinSet<()>,
     registration: Registration,
+    watchdog: Watchdog,
     grace: Duration,
     /// There is no other member.
     is_alone: bool,
 }
 
-/// Starts a broker. Must be called on the runtime that shall run its connections.
-pub async fn start(config: BrokerConfig) -> Result<Running, StartError> {
+/// Starts a broker. Must be called on the runtime that shall run its connections. `end` ends the
+/// process when the broker hangs.
+pub async fn start(config: BrokerConfig, end: End) -> Result<Running, StartError> {
     let (memory_bytes, routes_known_after) = (machine_memory_bytes(), steering::ROUTES_KNOWN_AFTER);
-    start_in(config, Surroundings { memory_bytes, routes_known_after }).await
+    start_in(config, Surroundings { memory_bytes, routes_known_after, end }).await
 }
 
 /// What a broker runs in.
@@ -114,6 +117,8 @@ pub(super) struct Surroundings {
     pub memory_bytes: u64,
     /// How long clients need at most to know who is in routes.
     pub routes_known_after: Duration,
+    /// Ends the process.
+    pub end: End,
 }
 
 /// Starts a broker in these surroundings.
@@ -156,7 +161,12 @@ pub(super) async fn start_in(
     );
     let grace = config.connections.stop_grace.min(GRACE_MAX);
     let is_alone = config.peers.len() < 2;
-    Ok(Running { broker, server, tasks, registration, grace, is_alone })
+    let pulse = Pulse::default();
+    tasks.spawn(pulse.clone().beat(tokio::time::interval(PULSE)));
+    let group = broker.group.clone();
+    let watchdog = Watchdog::start(group, (&server, pulse), is_alone, surroundings.end)
+        .map_err(|error| StartError::System { what: "starting", why: error.to_string() })?;
+    Ok(Running { broker, server, tasks, registration, watchdog, grace, is_alone })
 }
 
 impl Running {
@@ -172,6 +182,8 @@ impl Running {
 
     /// Hands leadership over, answers what is under way, writes a checkpoint.
     pub async fn stop(mut self) {
+        // An end that takes its time is no hang.
+        drop(self.watchdog);
         // Who is answered from now on reads elsewhere.
         self.broker.steering.stop(&self.broker.group);
         // Before anything else: until another member leads, producers have nowhere to go.

@@ -145,7 +145,8 @@ pub fn look(
     now: Instant,
 ) {
     let status = group.status();
-    let seen = Seen { role, lag: status.lag, peers: &status.peers, is_on, is_registered };
+    let (lag, peers, is_slow) = (status.lag, &status.peers, status.slow_disk.is_some());
+    let seen = Seen { role, lag, peers, is_slow, is_on, is_registered };
     let (course, offers) = watch.look(&seen, now);
     steering.set(group, course, offers);
 }

@@ -167,6 +167,11 @@ impl Server {
         self.gate.shared.watchdog.len()
     }
 
+    /// Closes all connections that are open now; others are accepted as before.
+    pub fn close_connections(&self) {
+        self.gate.shared.watchdog.for_each(|connection| connection.close());
+    }
+
     /// Stops accepting and reading requests, waits up to `grace` for the answers of those taken,
     /// and closes everything. Whoever holds requests back (waiting pulls) should answer them
     /// first. A second stop returns at once.

@@ -90,6 +90,12 @@ pub enum Unfit {
         /// In its words.
         why: String,
     },
+    /// Its disk takes seconds for a sync.
+    #[error("has a slow disk: {why}")]
+    Slow {
+        /// In its words.
+        why: String,
+    },
     /// It lacks entries.
     #[error("is {entries} entries behind")]
     Behind {

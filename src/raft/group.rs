@@ -28,6 +28,7 @@ use crate::raft::offers::Offers;
 use crate::raft::peers::Peers;
 use crate::raft::proposal::Proposal;
 use crate::raft::proposer::{Limits, Proposer};
+use crate::raft::pulse::Pulse;
 use crate::raft::repair::{READER_PATIENCE, RepairDone, Wanted};
 use crate::raft::role::{QUORUM_SILENCE, Role};
 use crate::raft::room::Room;
@@ -127,6 +128,8 @@ pub struct Status {
     /// On the leader: the other members, each once. Of one whose lost store is being replaced,
     /// the store that has more.
     pub peers: Vec<PeerStatus>,
+    /// Why this member's disk counts as slow, if it does: it leads no longer than it must.
+    pub slow_disk: Option<Arc<String>>,
     /// Why the group does not run any more, if so.
     pub stopped: Option<String>,
 }
@@ -167,6 +170,7 @@ pub(super) struct Shared {
     pub(super) offers: Offers,
     pub(super) repairs: mpsc::Sender<Wanted>,
     pub(super) transfers: mpsc::Sender<transfer::Wanted>,
+    pub(super) pulse: Pulse,
     pub(super) stop: Mutex<Option<oneshot::Sender<()>>>,
     pub(super) thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -336,6 +340,7 @@ impl Group {
             durable: self.0.log.durable(),
             waiting_bytes: self.0.proposer.waiting_bytes() + self.0.desk.waiting_bytes(),
             peers: peers.into_values().collect(),
+            slow_disk: self.0.room.slowness(),
             stopped: metrics.running_state.err().map(|fatal| fatal.to_string()),
         }
     }
@@ -351,6 +356,23 @@ impl Group {
             Err(TrySendError::Full(_)) => Err(TransferError::Busy),
             Err(TrySendError::Closed(_)) => Err(TransferError::Stopping),
         }
+    }
+
+    /// Whether this member's disk takes seconds for a sync, or did lately.
+    pub fn has_slow_disk(&self) -> bool {
+        self.0.room.slowness().is_some()
+    }
+
+    /// Asks for a transfer to whoever is nearest, if this member leads, and does not wait for it.
+    pub fn give_way(&self) {
+        let (done, _) = oneshot::channel();
+        // Who is being asked already does it.
+        let _ = self.0.transfers.try_send(transfer::Wanted { to: None, done });
+    }
+
+    /// Beats while the raft thread turns, until [`Group::stop`].
+    pub fn pulse(&self) -> &Pulse {
+        &self.0.pulse
     }
 
     /// Proposes nothing any more, lets what is under way finish, and hands leadership to a

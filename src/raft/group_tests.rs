@@ -29,7 +29,7 @@ use crate::protocol::message::{self, Draft};
 use crate::store::retention::Rules;
 use crate::store::{Durability, Files, RealFiles};
 
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(super) fn until<T>(what: &str, mut check: impl FnMut() -> Option<T>) -> T {
     let start = crate::clock::now();
@@ -154,6 +154,7 @@ pub(super) struct Cluster {
     pub(super) timing: Timing,
     limits: Limits,
     preferred: Option<String>,
+    durability: Durability,
     /// Of each member.
     files: Vec<Arc<dyn Files>>,
     pub(super) members: Vec<Option<Group>>,
@@ -185,6 +186,17 @@ impl Cluster {
         cluster
     }
 
+    /// Patient members, one on each of `files`, that have on disk what they acknowledge.
+    pub(super) fn synced(files: Vec<Arc<dyn Files>>) -> Self {
+        let limits = Limits { patience: PATIENCE, ..Limits::default() };
+        let size = files.len();
+        let mut cluster = Self::with_limits(files, Timing::default(), limits);
+        (0..size).for_each(|i| cluster.stop(i));
+        cluster.durability = Durability::Synced;
+        (0..size).for_each(|i| cluster.start(i));
+        cluster
+    }
+
     /// A member on each of `files`.
     pub(super) fn on_disks(files: Vec<Arc<dyn Files>>, timing: Timing) -> Self {
         Self::with_limits(files, timing, Limits::default())
@@ -195,9 +207,11 @@ impl Cluster {
         let address = || PeerAddress { host: "127.0.0.1".to_owned(), port: free_port() };
         let peers = Peers::new((0..size).map(|i| (format!("n{i}"), address())));
         let dir = tempfile::tempdir().unwrap();
-        let preferred = None;
-        let mut cluster = Self { dir, peers, timing, limits, preferred, files, members: vec![] };
-        cluster.members.resize_with(size, || None);
+        let (preferred, durability) = (None, Durability::PageCache);
+        let mut members = Vec::new();
+        members.resize_with(size, || None);
+        let mut cluster =
+            Self { dir, peers, timing, limits, preferred, durability, files, members };
         (0..size).for_each(|i| cluster.start(i));
         cluster
     }
@@ -205,8 +219,8 @@ impl Cluster {
     pub(super) fn options(&self, i: usize) -> GroupOptions {
         let member = format!("n{i}");
         let options = options(&self.dir.path().join(&member), &member, self.peers.clone());
-        let preferred = self.preferred.clone();
-        GroupOptions { timing: self.timing, limits: self.limits, preferred, ..options }
+        let (preferred, durability) = (self.preferred.clone(), self.durability);
+        GroupOptions { timing: self.timing, limits: self.limits, preferred, durability, ..options }
     }
 
     pub(super) fn start(&mut self, i: usize) {

@@ -40,6 +40,8 @@ pub(super) struct Voter {
     pub(super) in_doubt: bool,
     /// Why it takes no messages, if so.
     pub(super) shortage: Option<String>,
+    /// Why its disk is slow, if so.
+    pub(super) slowness: Option<String>,
 }
 
 /// Why a voter cannot lead, if so: the leader's last entry is `last`, and whoever lacks `near`
@@ -55,6 +57,9 @@ pub(super) fn unfit(last: Option<u64>, voter: &Voter, near: u64) -> Option<Unfit
     }
     if let Some(why) = voter.shortage.clone() {
         return Some(Unfit::NoRoom { why });
+    }
+    if let Some(why) = voter.slowness.clone() {
+        return Some(Unfit::Slow { why });
     }
     (behind > near).then_some(Unfit::Behind { entries: behind })
 }
@@ -76,13 +81,17 @@ enum Heir {
     None,
 }
 
-/// Decides by the leader's last index. Room is not needed to lead, but wanted. Of several the one
-/// heard last is the surest to be there. Pure.
+/// Decides by the leader's last index. Room and a fast disk are not needed to lead, but wanted. Of
+/// several the one heard last is the surest to be there. Pure.
 fn heir(last: Option<u64>, voters: &[Voter]) -> Heir {
-    let is_ready =
-        |voter: &&Voter| unfit(last, &Voter { shortage: None, ..(*voter).clone() }, 0).is_none();
+    let is_ready = |voter: &&Voter| {
+        let able = Voter { shortage: None, slowness: None, ..(*voter).clone() };
+        unfit(last, &able, 0).is_none()
+    };
     let ready = voters.iter().filter(is_ready);
-    match ready.max_by_key(|voter| (voter.shortage.is_none(), Reverse(voter.silence))) {
+    match ready.max_by_key(|voter| {
+        (voter.shortage.is_none(), voter.slowness.is_none(), Reverse(voter.silence))
+    }) {
         Some(voter) => Heir::Ready(voter.id),
         None if voters.iter().all(|voter| is_gone(unfit(last, voter, 0).as_ref())) => Heir::None,
         None => Heir::CatchingUp,
@@ -137,23 +146,23 @@ async fn step_down(
     }
 }
 
-/// This member leads and has no room: one of those that do takes over, if there is one that has
-/// everything else. Says whether it tried.
+/// This member leads and has no room, or a slow disk: one that is better off takes over, if there
+/// is one that has everything else. Says whether it tried.
 pub(super) async fn make_way(
     raft: &Raft<TypeConfig, StateMachine>,
     desk: &Desk,
     (doubt, room): (&Doubt, &Room),
 ) -> bool {
     let metrics = raft.metrics().borrow_watched().clone();
-    if !others(&metrics).any(|id| room.is_at(id)) {
+    if !others(&metrics).any(|id| room.is_better_at(id)) {
         return false;
     }
     let _held = desk.hold();
-    let handed = hand_over(raft, (doubt, room), |id| room.is_at(id));
+    let handed = hand_over(raft, (doubt, room), |id| room.is_better_at(id));
     match tokio::time::timeout(MAKE_WAY, handed).await {
-        Ok(Some(heir)) => tracing::info!(heir, "a member with room leads now"),
+        Ok(Some(heir)) => tracing::info!(heir, "a member with a better disk leads now"),
         Ok(None) => return false,
-        Err(_) => tracing::warn!("no member with room took over within {MAKE_WAY:?}"),
+        Err(_) => tracing::warn!("no member with a better disk took over within {MAKE_WAY:?}"),
     }
     true
 }
@@ -227,6 +236,7 @@ pub(super) fn voters(
         silence: silence(id),
         in_doubt: doubt.is_of(id),
         shortage: room.shortage_of(id),
+        slowness: room.slowness_of(id),
     })
 }
 
@@ -237,7 +247,8 @@ mod tests {
     /// Has nine entries, and answered just now.
     fn fit(id: u64) -> Voter {
         let (matched, silence) = (Some(9), Some(Duration::ZERO));
-        Voter { id, name: format!("n{id}"), matched, silence, in_doubt: false, shortage: None }
+        let (shortage, slowness) = (None, None);
+        Voter { id, name: format!("n{id}"), matched, silence, in_doubt: false, shortage, slowness }
     }
 
     #[test]
@@ -267,6 +278,12 @@ mod tests {
                 Some(Unfit::NoRoom { why: "full".to_owned() }),
             ),
             (
+                "slow and behind",
+                Voter { slowness: full(), matched: None, ..fit(1) },
+                2,
+                Some(Unfit::Slow { why: "full".to_owned() }),
+            ),
+            (
                 "silent and full",
                 Voter { silence: late, shortage: full(), ..fit(1) },
                 2,
@@ -286,11 +303,15 @@ mod tests {
     }
 
     #[test]
-    fn room_is_wanted_of_an_heir_and_not_needed() {
+    fn room_and_a_fast_disk_are_wanted_of_an_heir_and_not_needed() {
         let ms = |ms| Some(Duration::from_millis(ms));
         let full = |id| Voter { shortage: Some("full".to_owned()), ..fit(id) };
         assert_eq!(heir(Some(9), &[full(1), Voter { silence: ms(40), ..fit(2) }]), Heir::Ready(2));
         assert_eq!(heir(Some(9), &[full(1), Voter { matched: Some(8), ..fit(2) }]), Heir::Ready(1));
+        let slow = |id| Voter { slowness: Some("slow".to_owned()), ..fit(id) };
+        assert_eq!(heir(Some(9), &[slow(1), Voter { silence: ms(40), ..fit(2) }]), Heir::Ready(2));
+        assert_eq!(heir(Some(9), &[slow(1), Voter { matched: Some(8), ..fit(2) }]), Heir::Ready(1));
+        assert_eq!(heir(Some(9), &[full(1), slow(2)]), Heir::Ready(2));
     }
 
     #[test]

@@ -31,7 +31,7 @@ use crate::raft::type_config::{Membership, TypeConfig};
 use crate::store::files::Space;
 use crate::store::queues::FlushPolicy;
 use crate::store::retention::{self, Asked, Moment, Purge, Reason};
-use crate::store::{Files, Reserve};
+use crate::store::{Durability, Files, Reserve};
 use crate::telemetry::log_limit::LogLimit;
 
 /// Between two looks at what is due.
@@ -66,6 +66,8 @@ struct Shared {
     policy: FlushPolicy,
     log_dir: PathBuf,
     reserve: Reserve,
+    /// Whether what is acknowledged is on disk.
+    synced: bool,
     room: Arc<Room>,
     doubt: Doubt,
     state: Mutex<State>,
@@ -119,6 +121,7 @@ impl Housekeeping {
             policy: FlushPolicy::default(),
             log_dir: options.log_dir.clone(),
             reserve: Reserve::new(files, &options.log_dir, options.segment_bytes),
+            synced: options.durability == Durability::Synced,
             room,
             doubt,
             state: Mutex::new(state),
@@ -130,8 +133,14 @@ impl Housekeeping {
         let (mut ticks, mut looks) = (0_u32, 0_u32);
         let mut made_way = None;
         loop {
-            tick.tick().await;
+            let now = tick.tick().await;
             self.turn();
+            if self.0.synced {
+                self.0.room.look_at_syncs(now);
+            }
+            if self.0.room.slowness().is_some() {
+                self.make_way(&mut made_way).await;
+            }
             ticks = ticks.wrapping_add(1);
             if !ticks.is_multiple_of(TICKS_PER_LOOK) {
                 continue;
@@ -171,13 +180,15 @@ impl Housekeeping {
         Some(space)
     }
 
-    /// A leader without room lets a member lead that has some.
+    /// A leader without room, or with a slow disk, lets a member lead that has room on a fast one.
     async fn make_way(&self, made_way: &mut Option<Instant>) {
         let lately = made_way.is_some_and(|at| at.elapsed() < BETWEEN_WAYS);
-        if lately || self.0.room.shortage().is_none() || !self.0.raft.is_leader() {
+        let Shared { room, raft, .. } = &*self.0;
+        let can_lead = room.shortage().is_none() && room.slowness().is_none();
+        if lately || can_lead || !raft.is_leader() {
             return;
         }
-        let Shared { raft, machine, room, doubt, .. } = &*self.0;
+        let Shared { machine, doubt, .. } = &*self.0;
         if handover::make_way(raft, machine.desk(), (doubt, room)).await {
             *made_way = Some(Instant::now());
         }

@@ -60,6 +60,7 @@ mod power_tests;
 mod preference;
 mod proposal;
 mod proposer;
+mod pulse;
 mod repair;
 #[cfg(test)]
 mod repair_tests;
@@ -68,6 +69,9 @@ mod room;
 mod rpc_server;
 #[cfg(test)]
 mod simulation;
+mod slow_disk;
+#[cfg(test)]
+mod slow_disk_tests;
 mod snapshot;
 mod start;
 mod state_machine;
@@ -91,6 +95,7 @@ pub use group::{Group, GroupOptions, PeerStatus, Status, Timing};
 pub use peers::{PeerAddress, Peers};
 pub use proposal::{Done, Place, Proposal, Receipt};
 pub use proposer::Limits;
+pub use pulse::{PULSE, Pulse};
 pub use repair::RepairDone;
 pub use role::Role;
 pub use transfer::Transferred;

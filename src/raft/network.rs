@@ -334,6 +334,8 @@ impl NetStreamAppend<TypeConfig> for Connection {
                 if let Ok(answer) = &mut answer {
                     let no_room = std::mem::take(&mut answer.no_room);
                     self.room.heard(self.introduction.callee, no_room);
+                    let slow_disk = std::mem::take(&mut answer.slow_disk);
+                    self.room.heard_slow(self.introduction.callee, slow_disk);
                     self.doubt.heard(self.introduction.callee, answer.in_doubt);
                     self.offers.heard(self.introduction.callee, answer.serves_readers);
                 }

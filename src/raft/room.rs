@@ -7,7 +7,8 @@
 //! ```
 //!
 //! Derived data that is written more slowly than messages come is bounded here, too: then the
-//! disk has room, but does not take it in time.
+//! disk has room, but does not take it in time. And a disk that takes seconds for a sync
+//! ([`crate::raft::slow_disk`]) stops nothing: its member tells its leader, and should not lead.
 //!
 //! Messages stop first, then commands, then entries from a leader; what is left is this member's
 //! own, for elections. Nothing of that ends the member: it goes on when there is room.
@@ -21,15 +22,18 @@ use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use parking_lot::Mutex;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::raft::error::StorageError;
 use crate::raft::group::GroupOptions;
 use crate::raft::proposal::Proposal;
+use crate::raft::slow_disk::{Pace, Syncs};
 use crate::raft::type_config::LogEntry;
 use crate::store::commit_log::Fit;
 use crate::store::disk_space::{self, DiskState, Limits};
 use crate::store::files::Space;
+use crate::store::flush::SyncStats;
 use crate::store::queues::Queues;
 use crate::store::retention::Rules;
 use crate::store::{self, CommitLog, Files};
@@ -61,6 +65,11 @@ pub(super) struct Room {
     others: ArcSwapOption<String>,
     /// Voters that take none, as they said last, by store.
     shortages: Mutex<BTreeMap<u64, String>>,
+    pace: Mutex<Pace>,
+    /// Why this member's disk is slow.
+    own_slow: ArcSwapOption<String>,
+    /// Voters whose disks are, as they said last, by store.
+    slow: Mutex<BTreeMap<u64, String>>,
     /// Entries of the leader wait.
     held_back: AtomicBool,
     /// An operator wants room.
@@ -82,6 +91,9 @@ impl Room {
             own: ArcSwapOption::empty(),
             others: ArcSwapOption::empty(),
             shortages: Mutex::default(),
+            pace: Mutex::new(Pace::new()),
+            own_slow: ArcSwapOption::empty(),
+            slow: Mutex::default(),
             held_back: AtomicBool::new(false),
             asked: AtomicBool::new(false),
             ending: CancellationToken::new(),
@@ -142,6 +154,51 @@ impl Room {
         self.say(&before, &now);
     }
 
+    /// Looks how long syncs take; several times a second. Only what is acknowledged once it is on
+    /// disk waits for them.
+    pub(super) fn look_at_syncs(&self, now: Instant) {
+        let SyncStats { begun, count: ended, .. } = self.log.sync_stats();
+        let took = self.pace.lock().look(Syncs { begun, ended }, now);
+        let text = took.map(|took| {
+            format!("{}: a sync took {:.1} s", self.log_dir.display(), took.as_secs_f64())
+        });
+        let before = self.own_slow.load();
+        match (before.as_ref(), text) {
+            (Some(before), Some(text)) if **before == text => {}
+            (before, Some(text)) => {
+                if before.is_none() {
+                    tracing::warn!(why = text, "a slow disk: another member should lead");
+                }
+                self.own_slow.store(Some(Arc::new(text)));
+            }
+            (Some(_), None) => {
+                tracing::info!(dir = %self.log_dir.display(), "the disk is as fast as it should be");
+                self.own_slow.store(None);
+            }
+            (None, None) => {}
+        }
+    }
+
+    /// Why this member's disk is slow, if it is; told to its leader.
+    pub(super) fn slowness(&self) -> Option<Arc<String>> {
+        self.own_slow.load_full()
+    }
+
+    /// What a voter says of its disk; empty if it is fast.
+    pub(super) fn heard_slow(&self, voter: u64, why: String) {
+        let mut slow = self.slow.lock();
+        if !why.is_empty() {
+            slow.insert(voter, why);
+        } else if !slow.is_empty() {
+            slow.remove(&voter);
+        }
+    }
+
+    /// Why a voter's disk is slow, if so, as far as it said.
+    pub(super) fn slowness_of(&self, voter: u64) -> Option<String> {
+        self.slow.lock().get(&voter).cloned()
+    }
+
     fn say(&self, before: &DiskState, now: &DiskState) {
         let dir = self.log_dir.display();
         match (before, now) {
@@ -171,6 +228,7 @@ impl Room {
             .collect();
         let others = too_few(voters.len(), &with_reasons);
         drop(shortages);
+        self.slow.lock().retain(|id, _| voters.iter().any(|(voter, _)| voter == id));
         let before = self.others.swap(others.clone().map(Arc::new));
         match (before, others) {
             (None, Some(why)) => tracing::error!(why, "messages are refused"),
@@ -194,9 +252,11 @@ impl Room {
         }
     }
 
-    /// Whether a voter has room, as far as it said.
-    pub(super) fn is_at(&self, voter: u64) -> bool {
-        self.shortage_of(voter).is_none()
+    /// Whether a voter has room, as far as it said, and a fast disk, unless it is room that this
+    /// member lacks.
+    pub(super) fn is_better_at(&self, voter: u64) -> bool {
+        let room = self.shortage_of(voter).is_none();
+        room && (self.shortage().is_some() || self.slowness_of(voter).is_none())
     }
 
     /// Why a voter takes no messages, if so, as far as it said.

@@ -201,10 +201,16 @@ impl Peer for PeerService {
             self.heard.note(clock::now());
         }
         let no_room = self.room.shortage().map(|why| why.to_string()).unwrap_or_default();
+        let slow_disk = self.room.slowness().map(|why| why.to_string()).unwrap_or_default();
         let in_doubt = !self.doubt.is_over();
         let serves_readers = self.offers.own();
-        let answer = wire::append_response(answer);
-        let answer = proto::AppendResponse { no_room, in_doubt, serves_readers, ..answer };
+        let answer = proto::AppendResponse {
+            no_room,
+            in_doubt,
+            serves_readers,
+            slow_disk,
+            ..wire::append_response(answer)
+        };
         Ok(Response::new(answer))
     }
 

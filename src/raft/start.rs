@@ -12,7 +12,7 @@ use openraft::errors::Fatal;
 use openraft::{Config, Raft, SnapshotPolicy};
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
@@ -42,6 +42,7 @@ use crate::raft::open::{self, Opened};
 use crate::raft::pacemaker;
 use crate::raft::peers::Peers;
 use crate::raft::proposer::{self, Proposer};
+use crate::raft::pulse::{PULSE, Pulse};
 use crate::raft::repair::{self, Wanted};
 use crate::raft::role::{Role, Seen, role_of};
 use crate::raft::room::Room;
@@ -100,6 +101,7 @@ pub(super) struct Parts {
     offers: Offers,
     repairs: mpsc::Sender<Wanted>,
     transfers: mpsc::Sender<transfer::Wanted>,
+    pulse: Pulse,
 }
 
 impl Parts {
@@ -125,6 +127,7 @@ impl Parts {
             offers: self.offers,
             repairs: self.repairs,
             transfers: self.transfers,
+            pulse: self.pulse,
             stop,
             thread,
         }))
@@ -182,6 +185,7 @@ pub(super) struct Member {
     transfers: mpsc::Sender<transfer::Wanted>,
     housekeeping: Housekeeping,
     room: Arc<Room>,
+    pulse: Pulse,
     tasks: JoinSet<()>,
     ending: CancellationToken,
 }
@@ -206,9 +210,9 @@ impl Member {
             .await
             .map_err(|fatal| StartError::Core { why: fatal.to_string() })?;
         let heard = Arc::new(Heard::new(clock::now(), options.timing.heartbeat));
-        let (mut tasks, gone) = (JoinSet::new(), Arc::new(Notify::new()));
-        let beats = Beats(Instant::now());
-        let role = watch_role(&raft, &machine, options, Arc::clone(&heard), beats, &mut tasks);
+        let (mut tasks, gone, beats) = (JoinSet::new(), Arc::default(), Beats(Instant::now()));
+        let (role, pulse) =
+            watch_role(&raft, &machine, options, Arc::clone(&heard), beats, &mut tasks);
         let pace = beats.each(options.timing.heartbeat);
         tasks.spawn(pacemaker::run(raft.clone(), Arc::clone(&heard), doubt.clone(), pace));
         let limits = options.limits.within(options.segment_bytes);
@@ -240,10 +244,9 @@ impl Member {
         let (tell, waits_for) = watch::channel(None);
         let (own, core) = ((name, store_id), (raft.clone(), role.clone()));
         tasks.spawn(MemberKeeper::new(own, peers, network.clone(), core, tell).run());
-        let (state, group) = (machine.clone(), (raft.clone(), network));
-        let fitness = (Arc::clone(&room), doubt.clone());
-        let housekeeping = Housekeeping::start(parts, state, group, store, fitness, options)?;
-        tasks.spawn(housekeeping.clone().run(beats.each(housekeeping::TICK)));
+        let (core, fitness) = ((raft.clone(), network), (Arc::clone(&room), doubt.clone()));
+        let house = Housekeeping::start(parts, machine.clone(), core, store, fitness, options)?;
+        tasks.spawn(house.clone().run(beats.each(housekeeping::TICK)));
         Ok(Self {
             raft,
             proposer,
@@ -257,8 +260,9 @@ impl Member {
             offers,
             repairs: wanted_repairs,
             transfers,
-            housekeeping,
+            housekeeping: house,
             room,
+            pulse,
             tasks,
             ending,
         })
@@ -281,6 +285,7 @@ impl Member {
             offers: self.offers.clone(),
             repairs: self.repairs.clone(),
             transfers: self.transfers.clone(),
+            pulse: self.pulse.clone(),
         }
     }
 
@@ -426,7 +431,8 @@ impl Beats {
     }
 }
 
-/// Publishes the role whenever it changes, and tells the log about it.
+/// Publishes the role whenever it changes, and tells the log about it; and shows that the loop
+/// turns.
 fn watch_role(
     raft: &Core,
     machine: &StateMachine,
@@ -434,7 +440,9 @@ fn watch_role(
     heard: Arc<Heard>,
     beats: Beats,
     tasks: &mut JoinSet<()>,
-) -> watch::Receiver<Role> {
+) -> (watch::Receiver<Role>, Pulse) {
+    let pulse = Pulse::default();
+    tasks.spawn(pulse.clone().beat(beats.each(PULSE)));
     let (publish, role) = watch::channel(Role::Follower { term: Term(0), leader: None });
     let (raft, state) = (raft.clone(), machine.state().clone());
     let (member, members) = (options.member.clone(), options.peers.to_string());
@@ -479,7 +487,7 @@ fn watch_role(
             }
         }
     });
-    role
+    (role, pulse)
 }
 
 /// The term in which this member stands for election, if it does.

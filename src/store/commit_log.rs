@@ -649,6 +649,7 @@ impl Core {
                 continue;
             }
             let started = clock::now();
+            self.counters.begin();
             let synced = segment.file.sync();
             // Never tried again: the kernel may have dropped what it could not write.
             synced.map_err(|cause| self.sync_failed(segment, cause))?;

@@ -36,6 +36,7 @@ const WAITING_MAX: usize = 16 * 1024;
 /// Counts of syncs, for metrics.
 #[derive(Debug, Default)]
 pub struct SyncCounters {
+    begun: AtomicU64,
     count: AtomicU64,
     total_us: AtomicU64,
     max_us: AtomicU64,
@@ -48,7 +49,9 @@ pub const SYNC_BUCKETS: usize = 24;
 /// A snapshot of [`SyncCounters`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct SyncStats {
-    /// Syncs of files.
+    /// Syncs of files that were begun.
+    pub begun: u64,
+    /// Those that ended, well.
     pub count: u64,
     /// Their time together, µs.
     pub total_us: u64,
@@ -59,7 +62,12 @@ pub struct SyncStats {
 }
 
 impl SyncCounters {
-    /// Counts one sync.
+    /// One sync begins.
+    pub fn begin(&self) {
+        self.begun.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts one sync that has ended.
     pub fn record(&self, took: Duration) {
         let us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         self.count.fetch_add(1, Ordering::Relaxed);
@@ -76,6 +84,7 @@ impl SyncCounters {
             *to = from.load(Ordering::Relaxed);
         }
         SyncStats {
+            begun: self.begun.load(Ordering::Relaxed),
             count: self.count.load(Ordering::Relaxed),
             total_us: self.total_us.load(Ordering::Relaxed),
             max_us: self.max_us.load(Ordering::Relaxed),

@@ -69,6 +69,8 @@ pub struct Seen<'a> {
     pub lag: u64,
     /// The others, if it leads.
     pub peers: &'a [PeerStatus],
+    /// Whether its disk is slow: then it falls behind.
+    pub is_slow: bool,
     /// `readFromFollowers`.
     pub is_on: bool,
     /// Whether a name server has it under the id of a follower.
@@ -119,7 +121,7 @@ impl Watch {
                 (self.of_leader(seen.peers, leads_since, now), false)
             }
             Role::Follower { leader, .. } => {
-                let is_sound = leader.is_some() && seen.lag <= LAG_MAX;
+                let is_sound = leader.is_some() && seen.lag <= LAG_MAX && !seen.is_slow;
                 if is_sound {
                     self.sound_at = Some(now);
                 }

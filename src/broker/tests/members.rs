@@ -2,6 +2,7 @@
 
 use super::clients::heartbeat;
 use std::collections::BTreeSet;
+use std::sync::mpsc;
 
 use super::*;
 use crate::broker::announcement::follower_id;
@@ -20,14 +21,16 @@ impl Handler for Yes {
     fn closed(&self, _: &Arc<Connection>) {}
 }
 
-struct Trio {
+pub(super) struct Trio {
     members: [Option<Deployed>; 3],
     name_server: Server,
+    /// Why a member's process would have ended.
+    pub(super) ended: mpsc::Receiver<String>,
 }
 
 impl Trio {
     /// Three members of which two follow and offer to serve readers.
-    async fn deploy() -> Self {
+    pub(super) async fn deploy() -> Self {
         Self::deploy_where(Duration::ZERO).await
     }
 
@@ -39,21 +42,24 @@ impl Trio {
         let peers: Vec<String> =
             (0..3).map(|n| format!("n{n}-127.0.0.1:{}", free_port())).collect();
         let peers = peers.join(";");
+        let (ends, ended) = mpsc::channel();
         let start = |n: usize| {
             let settings = format!(
                 "enableDLegerCommitLog=true\ndLegerGroup=B\ndLegerPeers={peers}\n\
                  dLegerSelfId=n{n}\nnamesrvAddr={name_server}\n"
             );
-            let surroundings = Surroundings { memory_bytes: 1 << 30, routes_known_after };
+            let ends = ends.clone();
+            let end = Box::new(move |why: &str| ends.send(format!("n{n}: {why}")).unwrap());
+            let surroundings = Surroundings { memory_bytes: 1 << 30, routes_known_after, end };
             async move { Some(boot(TempDir::new().unwrap(), &settings, surroundings).await) }
         };
         let (n0, n1, n2) = tokio::join!(start(0), start(1), start(2));
-        let trio = Self { members: [n0, n1, n2], name_server: yes };
+        let trio = Self { members: [n0, n1, n2], name_server: yes, ended };
         trio.until_followers_serve(2).await;
         trio
     }
 
-    fn running(&self) -> impl Iterator<Item = (u64, &Deployed)> {
+    pub(super) fn running(&self) -> impl Iterator<Item = (u64, &Deployed)> {
         let all = self.members.iter().enumerate();
         all.filter_map(|(n, member)| Some((follower_id(n).0, member.as_ref()?)))
     }
@@ -62,12 +68,12 @@ impl Trio {
         self.running().find(|(_, member)| member.running.broker().is_leader())
     }
 
-    fn leader(&self) -> &Deployed {
+    pub(super) fn leader(&self) -> &Deployed {
         self.find_leader().unwrap().1
     }
 
     /// Those that follow, with their ids.
-    fn followers(&self) -> Vec<(u64, &Deployed)> {
+    pub(super) fn followers(&self) -> Vec<(u64, &Deployed)> {
         let leader = self.find_leader().unwrap().0;
         self.running().filter(|(id, _)| *id != leader).collect()
     }
@@ -88,7 +94,7 @@ impl Trio {
         id
     }
 
-    async fn stop(self) {
+    pub(super) async fn stop(self) {
         for member in self.members.into_iter().flatten() {
             member.stop().await;
         }

@@ -3,6 +3,7 @@
 mod administration;
 mod clients;
 mod consuming;
+mod hanging;
 mod hostile;
 mod members;
 mod sending;
@@ -46,7 +47,8 @@ async fn deploy_in(dir: TempDir, settings: &str) -> Deployed {
 
 /// The same on a machine with so much memory.
 async fn deploy_on(dir: TempDir, settings: &str, memory_bytes: u64) -> Deployed {
-    let surroundings = Surroundings { memory_bytes, routes_known_after: Duration::ZERO };
+    let end = Box::new(|why: &str| panic!("{why}"));
+    let surroundings = Surroundings { memory_bytes, routes_known_after: Duration::ZERO, end };
     let deployed = boot(dir, settings, surroundings).await;
     let broker = deployed.running.broker();
     let mut role = broker.group.watch_role();

@@ -41,7 +41,8 @@ impl Member {
 
     fn at(&mut self, ms: u64, role: &Role, lag: u64) -> (Course, bool) {
         let is_registered = !role.is_leader();
-        let seen = Seen { role, lag, peers: &self.peers, is_on: true, is_registered };
+        let (peers, is_slow) = (&self.peers, false);
+        let seen = Seen { role, lag, peers, is_slow, is_on: true, is_registered };
         self.watch.look(&seen, self.start + Duration::from_millis(ms))
     }
 }
@@ -115,7 +116,14 @@ fn a_follower_keeps_its_consumers_while_it_keeps_up_and_offers_to_take_more_when
 #[test]
 fn without_the_setting_or_other_members_nobody_is_sent_anywhere() {
     let (role, peers) = (leads(), [peer("n1", 0, true)]);
-    let seen = |is_on| Seen { role: &role, lag: 0, peers: &peers, is_on, is_registered: true };
+    let seen = |is_on| Seen {
+        role: &role,
+        lag: 0,
+        peers: &peers,
+        is_slow: false,
+        is_on,
+        is_registered: true,
+    };
     let mut n0 = Member::new(0).watch;
     assert_eq!(n0.look(&seen(false), clock::now()), (Course::Stay(id(0)), false));
     let mut alone = Watch::new(vec!["n0".to_owned()], 0, KNOWN_AFTER);
