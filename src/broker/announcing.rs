@@ -103,7 +103,10 @@ pub async fn run(broker: Arc<Broker>, place: Place, mut steering: steering::Watc
         let role = roles.borrow_and_update().clone();
         let tables = broker.tables();
         let version = (tables.topics_version(), tables.settings_version());
-        let ingress = ingress_watch.look(&role, clock::now());
+        let ingress = match (ingress_watch.look(&role, clock::now()), broker.group.passes_on()) {
+            (ingress, true) => ingress,
+            (_, false) => Ingress::Closed,
+        };
         steer(&broker, &mut steering, place, &role);
         if ingress_seen != ingress {
             debug!(?ingress, "writes of clients that do not find the leader");
@@ -135,7 +138,9 @@ fn steer(broker: &Broker, watch: &mut steering::Watch, place: Place, role: &Role
     if place.members < 2 {
         return;
     }
-    let is_on = broker.settings.policy(&broker.tables()).pull.read_from_followers;
+    // To send a consumer back, a follower has to pass something on.
+    let is_on = broker.settings.policy(&broker.tables()).pull.read_from_followers
+        && broker.group.passes_on();
     let progress = broker.announcer.progress.get();
     let is_registered = progress.is_some_and(|known| known.has(follower_id(place.index)));
     let now = clock::now();

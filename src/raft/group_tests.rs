@@ -18,6 +18,7 @@ use super::handover;
 use super::introduction::Introduction;
 use super::start;
 use super::type_config::ballot;
+use super::version::GroupVersion;
 use super::wire::proto::peer_client::PeerClient;
 use super::wire::{self, proto};
 use super::{
@@ -319,7 +320,7 @@ fn ask_for_vote(cluster: &Cluster, term: Term, candidate: StoreId, pre_vote: boo
     let ballot = Some(wire::vote(&ballot(term, candidate, false)));
     let mut request =
         Request::new(proto::VoteRequest { ballot, pre_vote, ..proto::VoteRequest::default() });
-    caller.put(request.metadata_mut());
+    caller.put(GroupVersion::FIRST, request.metadata_mut());
     let url = format!("http://{}", cluster.peers.address("n0").unwrap());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let answer = runtime

@@ -80,6 +80,7 @@ mod transfer;
 mod transfer_tests;
 mod type_config;
 mod under_way;
+mod version;
 mod voice;
 mod waiting;
 mod wire;

@@ -50,6 +50,7 @@ use crate::raft::state_machine::StateMachine;
 use crate::raft::succession::Succession;
 use crate::raft::transfer::{self, Transfers};
 use crate::raft::type_config::TypeConfig;
+use crate::raft::version::Active;
 use crate::raft::voice::Voice;
 use crate::raft::wire::proto::peer_server::PeerServer;
 use crate::store::{CommitLog, Files, StoreFile};
@@ -214,15 +215,22 @@ impl Member {
         let limits = options.limits.within(options.segment_bytes);
         let (proposer, inbox) = Proposer::new(limits, desk.clone());
         tasks.spawn(proposer::run(inbox, raft.clone(), machine.duplicates().clone()));
-        pass_on(&desk, &network, &proposer, (&role, &room), &options.member, &mut tasks);
+        pass_on(
+            (&desk, state.active()),
+            &network,
+            &proposer,
+            (&role, &room),
+            &options.member,
+            &mut tasks,
+        );
         let (transfers, asked) = transfer::requests();
         let moving =
             transferring(options, (&raft, &role), &network, (&proposer, &desk), (&doubt, &room));
         let yields = Arc::clone(&moving.yields);
         tasks.spawn(moving.run(asked, beats.each(transfer::LOOK)));
         if let Some(incoming) = incoming {
-            let forwarded =
-                Forwarded::new((proposer.clone(), desk), role.clone(), Arc::clone(&room), eager);
+            let passing = (proposer.clone(), desk, state.active().clone());
+            let forwarded = Forwarded::new(passing, role.clone(), Arc::clone(&room), eager);
             let fitness = (doubt.clone(), Arc::clone(&room), offers.clone());
             let news = (Arc::clone(&heard), Arc::clone(&gone));
             let stored = (log.clone(), state.clone());
@@ -239,7 +247,8 @@ impl Member {
         tasks.spawn(Succession::new(name.clone(), network.clone(), core, (gone, heard)).run());
         let (tell, waits_for) = watch::channel(None);
         let (own, core) = ((name, store_id), (raft.clone(), role.clone()));
-        tasks.spawn(MemberKeeper::new(own, peers, network.clone(), core, tell).run());
+        let raising = (proposer.clone(), machine.state().active().clone());
+        tasks.spawn(MemberKeeper::new(own, peers, network.clone(), core, raising, tell).run());
         let (state, group) = (machine.clone(), (raft.clone(), network));
         let fitness = (Arc::clone(&room), doubt.clone());
         let housekeeping = Housekeeping::start(parts, state, group, store, fitness, options)?;
@@ -373,7 +382,7 @@ fn resolve(
 
 /// Passes on what waits at `desk`, or answers it in time.
 fn pass_on(
-    desk: &Desk,
+    (desk, active): (&Desk, &Active),
     network: &Network,
     proposer: &Proposer,
     (role, room): (&watch::Receiver<Role>, &Arc<Room>),
@@ -384,6 +393,7 @@ fn pass_on(
         desk: desk.clone(),
         network: network.clone(),
         proposer: proposer.clone(),
+        active: active.clone(),
         role: role.clone(),
         room: Arc::clone(room),
     };

@@ -14,6 +14,7 @@ use crate::ids::Term;
 use crate::raft::codec::Stored;
 use crate::raft::command::{Command, Group, OffsetCommit, Outcome, Topic};
 use crate::raft::locks::{Locks, StoredLocks, Taken};
+use crate::raft::version::GroupVersion;
 
 /// Counts changes of a table; sent to name servers and tools as `DataVersion`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Encode, Decode)]
@@ -51,9 +52,15 @@ pub struct Tables {
     locks: Locks,
     settings: Map<Arc<str>>,
     settings_version: Version,
+    active: GroupVersion,
 }
 
 impl Tables {
+    /// The version that the group writes.
+    pub fn active(&self) -> GroupVersion {
+        self.active
+    }
+
     /// The topic of that name.
     pub fn topic(&self, name: &str) -> Option<&Arc<Topic>> {
         self.topics.get(name)
@@ -180,6 +187,7 @@ impl Tables {
             Command::ChangeTopic { topic, removed } => self.change_topic(topic, &removed, at_ms),
             Command::OrderTopic { topic, order } => self.order_topic(&topic, order, at_ms),
             Command::Passed(_) => {}
+            Command::Activate { version, term } => self.activate(GroupVersion(version), Term(term)),
             Command::DeleteTopic { topic } => self.delete_topic(&topic, at_ms),
             Command::PutGroup(group) => self.put_group(group, at_ms),
             Command::EnsureGroup(group) => {
@@ -206,6 +214,12 @@ impl Tables {
             }
         }
         Outcome::Done
+    }
+
+    fn activate(&mut self, version: GroupVersion, term: Term) {
+        if term == self.locks.term() {
+            self.active = self.active.max(version);
+        }
     }
 
     fn put_topic(&mut self, topic: Topic, at_ms: i64) {
@@ -299,7 +313,7 @@ impl Tables {
         }
     }
 
-    /// The form that checkpoints and snapshots store.
+    /// The form that checkpoints and snapshots store, beside the active version.
     pub fn to_stored(&self) -> StoredTables {
         StoredTables {
             topics: self.topics.values().map(|topic| (**topic).clone()).collect(),
@@ -319,9 +333,10 @@ impl Tables {
         }
     }
 
-    /// Tables from their stored form.
-    pub fn from_stored(stored: StoredTables) -> Self {
+    /// Tables from their stored form, of a group that writes `active`.
+    pub fn from_stored(stored: StoredTables, active: GroupVersion) -> Self {
         let mut tables = Self {
+            active,
             topics_version: stored.topics_version,
             groups_version: stored.groups_version,
             offsets_version: stored.offsets_version,
@@ -534,7 +549,7 @@ mod tests {
             4,
         );
         let bytes = codec::encode(&tables.to_stored());
-        assert_eq!(Tables::from_stored(codec::decode(&bytes).unwrap()), tables);
+        assert_eq!(Tables::from_stored(codec::decode(&bytes).unwrap(), tables.active()), tables);
     }
 
     #[test]

@@ -255,9 +255,8 @@ impl Transfers {
                     Ok(_) | Err(_) => *why = Some(Unfit::Silent { since: voter.silence }),
                 }
             }
-            let may_change = judged
-                .iter()
-                .any(|(_, why)| why.is_some() && !handover::is_gone(why.as_ref()));
+            let may_change =
+                judged.iter().any(|(_, why)| why.is_some() && !handover::is_gone(why.as_ref()));
             if !may_change || began.elapsed() >= CATCH_UP {
                 return Err(self.nobody(to, judged));
             }
