@@ -74,10 +74,14 @@ pub fn decode<T: Stored>(bytes: &[u8]) -> Result<T, CodecError> {
         return Err(CodecError::Format { what: T::WHAT, found: format, known: T::FORMAT });
     }
     let limited = config::standard().with_limit::<DECODED_BYTES_MAX>();
-    let (value, used) =
+    let (value, used): (T, usize) =
         bincode::decode_from_slice(rest, limited).map_err(|error| malformed(error.to_string()))?;
     if used != rest.len() {
         return Err(malformed(format!("{} bytes left over", rest.len() - used)));
+    }
+    let found = value.format();
+    if found > T::FORMAT {
+        return Err(CodecError::Format { what: T::WHAT, found, known: T::FORMAT });
     }
     Ok(value)
 }

@@ -17,14 +17,15 @@ pub(super) fn answer(waiting: &Waiting) -> Receipt {
     waiting.recv_timeout(PATIENCE).unwrap().unwrap()
 }
 
-/// A member that does not lead, and knows who does.
+/// A member that does not lead, knows who does, and passes on what it is asked.
 pub(super) fn follower(cluster: &Cluster) -> Group {
     until("a follower that knows its leader", || {
         let (_, leader) = cluster.leader();
         let term = leader.role().term();
         let knows = |group: &Group| !group.role().is_leader() && group.role().term() == term;
         let mut members = cluster.running().map(|(_, group)| group);
-        members.find(|group| knows(group) && group.role().leader("").is_some()).cloned()
+        let is_led = |group: &Group| group.role().leader("").is_some();
+        members.find(|group| knows(group) && is_led(group) && group.passes_on()).cloned()
     })
 }
 

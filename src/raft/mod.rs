@@ -73,6 +73,8 @@ mod start;
 mod state_machine;
 #[cfg(test)]
 mod storage_tests;
+#[cfg(test)]
+mod stored_forms_tests;
 mod succession;
 pub mod tables;
 mod transfer;

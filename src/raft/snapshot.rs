@@ -258,6 +258,7 @@ impl SnapshotFiles {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::raft::command::Command;
     use crate::store::RealFiles;
 
     #[test]
@@ -277,12 +278,43 @@ mod tests {
         std::fs::write(&path, content).unwrap();
         let text = snapshots.load(at(30)).err().unwrap().to_string();
         assert!(text.contains("00000000000000000030 is damaged"), "{text}");
-        snapshots.save(at(40), b"no state").unwrap();
+        snapshots.save(at(40), &[StoredState::FORMAT, 255, 255]).unwrap();
         let highest = |above, upto| Some(snapshots.highest(above, upto).unwrap()?.position.0);
         assert_eq!(highest(at(0), at(15)), Some(10));
         assert_eq!(highest(at(10), at(19)), None);
         assert_eq!(snapshots.positions().unwrap().len(), 4, "the others were not looked at");
         assert_eq!(highest(at(10), all), Some(20));
         assert_eq!(snapshots.positions().unwrap(), [at(10), at(20)]);
+    }
+
+    fn state_of(version: GroupVersion) -> Vec<u8> {
+        let mut tables = Tables::default();
+        let (version, term) = (version.0, 0);
+        tables.apply(Command::Activate { version, term }, 1);
+        let (progress, next) = (Progress::default(), NextOffsets::default());
+        encode(&Captured { progress, tables, next })
+    }
+
+    #[test]
+    fn what_another_build_can_read_is_not_taken_for_damage() {
+        let dir = tempfile::tempdir().unwrap();
+        let snapshots = SnapshotFiles::open(Arc::new(RealFiles), dir.path().to_owned()).unwrap();
+        let at = PhysicalOffset;
+        snapshots.save(at(10), &state_of(GroupVersion::NEWEST)).unwrap();
+        snapshots.save(at(20), &state_of(GroupVersion(99))).unwrap();
+        snapshots.save(at(30), &[StoredState::FORMAT + 9]).unwrap();
+        let highest = snapshots.highest(at(0), at(u64::MAX)).unwrap();
+        assert_eq!(highest.map(|whole| whole.position), Some(at(10)));
+        assert_eq!(snapshots.positions().unwrap(), [10, 20, 30].map(at), "none is deleted");
+        let text = decode(&state_of(GroupVersion(99))).err().unwrap().to_string();
+        assert!(text.contains("writes version 99") && text.contains("versions 1 to"), "{text}");
+    }
+
+    #[test]
+    fn the_first_version_is_stored_as_ever() {
+        assert_eq!(state_of(GroupVersion::FIRST)[0], StoredState::FORMAT);
+        let state = state_of(GroupVersion::PASSES_ON);
+        assert_eq!(state[0], VersionedState::FORMAT);
+        assert_eq!(decode(&state).unwrap().tables.active(), GroupVersion::PASSES_ON);
     }
 }

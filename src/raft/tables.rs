@@ -454,6 +454,18 @@ mod tests {
     }
 
     #[test]
+    fn a_version_is_active_from_its_own_term_on_and_never_less() {
+        let mut tables = Tables::default();
+        let activate = |version, term| Command::Activate { version, term };
+        let rows = [(5, 2, 4, 1), (5, 2, 5, 2), (6, 1, 6, 2), (7, 3, 7, 3), (8, 2, 7, 3)];
+        for (n, (term, version, said_in, want)) in rows.into_iter().enumerate() {
+            tables.go_by(Term(term), 1);
+            tables.apply(activate(version, said_in), 1);
+            assert_eq!(tables.active(), GroupVersion(want), "row {n}");
+        }
+    }
+
+    #[test]
     fn automatic_creation_never_replaces_what_an_operator_set() {
         let mut tables = Tables::default();
         tables.apply(Command::PutTopic(topic("T", 16)), 1);
