@@ -175,8 +175,8 @@ impl Command {
             | Self::ChangeTopic { .. }
             | Self::OrderTopic { .. } => GroupVersion::FIRST,
             Self::Passed(_) => GroupVersion::PASSES_ON,
-            // Who does not know a version finds that out here, if nowhere before.
-            Self::Activate { version, .. } => GroupVersion(*version),
+            // Who does not read a version finds that out here, if nowhere before.
+            Self::Activate { version, .. } => GroupVersion(*version).max(GroupVersion::PASSES_ON),
         }
     }
 }
