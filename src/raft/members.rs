@@ -245,17 +245,17 @@ struct Said {
 }
 
 impl MemberKeeper {
-    /// Keeps the group of `own`, whose members are configured as `peers` and asked by `network`, and
-    /// which writes a version that is changed by a proposal; `waits_for` is told what this member
-    /// waits for, if it does.
+    /// Keeps the group of `own`, whose members are configured as `peers` and asked by `network`;
+    /// another version is proposed to `proposer`; `waits_for` is told what this member waits for, if
+    /// it does.
     pub(super) fn new(
         own: (String, StoreId),
         peers: Peers,
         network: Network,
-        (raft, role): (Raft<TypeConfig, StateMachine>, watch::Receiver<Role>),
-        (proposer, active): (Proposer, Active),
+        (raft, role, proposer): (Raft<TypeConfig, StateMachine>, watch::Receiver<Role>, Proposer),
         waits_for: watch::Sender<Option<String>>,
     ) -> Self {
+        let active = network.active().clone();
         Self { own, peers, network, raft, role, proposer, active, waits_for }
     }
 

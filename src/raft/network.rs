@@ -88,6 +88,11 @@ impl Network {
         Self { own, active, peers, links, channels: Arc::default() }
     }
 
+    /// The version that its group writes.
+    pub(super) fn active(&self) -> &Active {
+        &self.active
+    }
+
     /// Asks a member who it is and how far; `callee` unknown. Another member's answer is none: an
     /// address may be outdated, and whoever counts answers must not count anybody twice.
     pub(super) async fn state(

@@ -50,7 +50,6 @@ use crate::raft::state_machine::StateMachine;
 use crate::raft::succession::Succession;
 use crate::raft::transfer::{self, Transfers};
 use crate::raft::type_config::TypeConfig;
-use crate::raft::version::Active;
 use crate::raft::voice::Voice;
 use crate::raft::wire::proto::peer_server::PeerServer;
 use crate::store::{CommitLog, Files, StoreFile};
@@ -215,14 +214,7 @@ impl Member {
         let limits = options.limits.within(options.segment_bytes);
         let (proposer, inbox) = Proposer::new(limits, desk.clone());
         tasks.spawn(proposer::run(inbox, raft.clone(), machine.duplicates().clone()));
-        pass_on(
-            (&desk, state.active()),
-            &network,
-            &proposer,
-            (&role, &room),
-            &options.member,
-            &mut tasks,
-        );
+        pass_on(&machine, &network, &proposer, (&role, &room), &options.member, &mut tasks);
         let (transfers, asked) = transfer::requests();
         let moving =
             transferring(options, (&raft, &role), &network, (&proposer, &desk), (&doubt, &room));
@@ -246,9 +238,8 @@ impl Member {
         let core = (raft.clone(), log.clone(), doubt.clone());
         tasks.spawn(Succession::new(name.clone(), network.clone(), core, (gone, heard)).run());
         let (tell, waits_for) = watch::channel(None);
-        let (own, core) = ((name, store_id), (raft.clone(), role.clone()));
-        let raising = (proposer.clone(), machine.state().active().clone());
-        tasks.spawn(MemberKeeper::new(own, peers, network.clone(), core, raising, tell).run());
+        let (own, core) = ((name, store_id), (raft.clone(), role.clone(), proposer.clone()));
+        tasks.spawn(MemberKeeper::new(own, peers, network.clone(), core, tell).run());
         let (state, group) = (machine.clone(), (raft.clone(), network));
         let fitness = (Arc::clone(&room), doubt.clone());
         let housekeeping = Housekeeping::start(parts, state, group, store, fitness, options)?;
@@ -380,9 +371,9 @@ fn resolve(
     tasks.spawn(resolver.run());
 }
 
-/// Passes on what waits at `desk`, or answers it in time.
+/// Passes on what waits at the desk of `machine`, or answers it in time.
 fn pass_on(
-    (desk, active): (&Desk, &Active),
+    machine: &StateMachine,
     network: &Network,
     proposer: &Proposer,
     (role, room): (&watch::Receiver<Role>, &Arc<Room>),
@@ -390,15 +381,15 @@ fn pass_on(
     tasks: &mut JoinSet<()>,
 ) {
     let forwarder = Forwarder {
-        desk: desk.clone(),
+        desk: machine.desk().clone(),
         network: network.clone(),
         proposer: proposer.clone(),
-        active: active.clone(),
+        active: machine.state().active().clone(),
         role: role.clone(),
         room: Arc::clone(room),
     };
     tasks.spawn(forwarder.run());
-    let (desk, role, member) = (desk.clone(), role.clone(), member.to_owned());
+    let (desk, role, member) = (machine.desk().clone(), role.clone(), member.to_owned());
     tasks.spawn(async move {
         desk.sweep(|| role.borrow().leader(&member).map(str::to_owned)).await;
     });
