@@ -2,7 +2,7 @@
 //!
 //! Everything written here ends up in logs and snapshots that other builds must read, or find out
 //! that they cannot: what a value has that older builds do not know takes a new format number, and
-//! is written only when all members read it ([`crate::raft::version`]). A value without it is
+//! is written only when all members read it (`raft::version`). A value without it is
 //! written as before, byte by byte. Enum variants and fields are only ever appended.
 
 use bincode::{Decode, Encode, config, enc::write::SizeWriter};
