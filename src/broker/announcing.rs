@@ -105,6 +105,7 @@ pub async fn run(broker: Arc<Broker>, place: Place, mut steering: steering::Watc
         let version = (tables.topics_version(), tables.settings_version());
         let is_slow = broker.group.has_slow_disk();
         let ingress = ingress_watch.look(&role, is_slow, clock::now());
+        let ingress = if broker.group.passes_on() { ingress } else { Ingress::Closed };
         steer(&broker, &mut steering, place, &role);
         if ingress_seen != ingress {
             debug!(?ingress, "writes of clients that do not find the leader");
@@ -136,7 +137,9 @@ fn steer(broker: &Broker, watch: &mut steering::Watch, place: Place, role: &Role
     if place.members < 2 {
         return;
     }
-    let is_on = broker.settings.policy(&broker.tables()).pull.read_from_followers;
+    // To send a consumer back, a follower has to pass something on.
+    let is_on = broker.settings.policy(&broker.tables()).pull.read_from_followers
+        && broker.group.passes_on();
     let progress = broker.announcer.progress.get();
     let is_registered = progress.is_some_and(|known| known.has(follower_id(place.index)));
     let now = clock::now();

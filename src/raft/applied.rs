@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use crate::ids::{EntryIndex, PhysicalOffset, QueueOffset, Term};
 use crate::raft::tables::Tables;
 use crate::raft::type_config::StoredMembership;
+use crate::raft::version::Active;
 use crate::store::entry::EntryId;
 use crate::store::queues::{NextOffsets, Queues};
 
@@ -69,6 +70,8 @@ pub(super) struct AppliedState(Arc<Shared>);
 struct Shared {
     queues: Queues,
     tables: ArcSwap<Tables>,
+    /// As they say.
+    active: Active,
     progress: Mutex<Progress>,
     /// Of the last applied entry: read without the lock.
     term: AtomicU64,
@@ -80,10 +83,12 @@ struct Shared {
 struct Listener(Arc<dyn QueueListener>);
 
 impl AppliedState {
-    /// State as of a checkpoint; `queues` must stand at the same place.
-    pub(super) fn new(queues: Queues, tables: Tables, progress: Progress) -> Self {
+    /// State as of a checkpoint; `queues` must stand at the same place, and `active` is what is told
+    /// of the version.
+    pub(super) fn new(queues: Queues, tables: Tables, progress: Progress, active: Active) -> Self {
         let shared = Shared {
             queues,
+            active,
             tables: ArcSwap::from_pointee(tables),
             term: AtomicU64::new(progress.last.map_or(0, |last| last.term.0)),
             progress: Mutex::new(progress),
@@ -97,6 +102,11 @@ impl AppliedState {
     /// The tables as of the last applied entry.
     pub(super) fn tables(&self) -> Arc<Tables> {
         self.0.tables.load_full()
+    }
+
+    /// The version that the group writes.
+    pub(super) fn active(&self) -> &Active {
+        &self.0.active
     }
 
     /// The ConsumeQueues.
@@ -148,7 +158,9 @@ impl AppliedState {
 
     /// Makes changed tables visible.
     pub(super) fn publish(&self, tables: Tables) {
+        let active = tables.active();
         self.0.tables.store(Arc::new(tables));
+        self.0.active.set(active);
     }
 
     /// Who hears of what is applied; replaces a former listener.
@@ -173,7 +185,7 @@ impl AppliedState {
     pub(super) fn install(&self, captured: Captured) {
         let mut progress = self.0.progress.lock();
         self.0.queues.install(captured.next, captured.progress.position);
-        self.0.tables.store(Arc::new(captured.tables));
+        self.publish(captured.tables);
         *progress = captured.progress;
         if let Some(last) = progress.last {
             *self.0.installed.lock() = Some((last, progress.position));

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bincode::{Decode, Encode};
 
 use crate::raft::codec::Stored;
+use crate::raft::version::GroupVersion;
 
 /// The commands of one log entry.
 #[derive(Debug, Clone, PartialEq, Encode, Decode)]
@@ -43,7 +44,8 @@ impl Commands {
                 | Command::UnlockQueues { .. }
                 | Command::PutSetting { .. }
                 | Command::OrderTopic { .. }
-                | Command::Passed(_) => {}
+                | Command::Passed(_)
+                | Command::Activate { .. } => {}
             }
         }
         topics
@@ -60,7 +62,13 @@ impl Commands {
 
 impl Stored for Commands {
     const WHAT: &'static str = "log entry commands";
-    const FORMAT: u8 = 1;
+    const FORMAT: u8 = GroupVersion::NEWEST.0;
+    const OLDEST: u8 = GroupVersion::FIRST.0;
+
+    /// The version that has all of them.
+    fn format(&self) -> u8 {
+        self.list.iter().map(Command::since).fold(GroupVersion::FIRST, GroupVersion::max).0
+    }
 }
 
 /// One change of the replicated tables.
@@ -138,6 +146,39 @@ pub enum Command {
     /// What of the entry others than its leader proposed: that is how they hear of it. Always the
     /// last command, and it changes nothing.
     Passed(Vec<Passed>),
+    /// From here on the group writes what a version has. In another term than this one it changes
+    /// nothing: members are asked anew whether they read it.
+    Activate {
+        /// The version.
+        version: u8,
+        /// The term in which all members said that they read it.
+        term: u64,
+    },
+}
+
+impl Command {
+    /// The version that added it, which must be active before it is proposed.
+    fn since(&self) -> GroupVersion {
+        match self {
+            Self::PutTopic(_)
+            | Self::EnsureTopic(_)
+            | Self::DeleteTopic { .. }
+            | Self::PutGroup(_)
+            | Self::EnsureGroup(_)
+            | Self::DeleteGroup { .. }
+            | Self::CommitOffsets(_)
+            | Self::ResetOffsets(_)
+            | Self::TakeReset(_)
+            | Self::LockQueues { .. }
+            | Self::UnlockQueues { .. }
+            | Self::PutSetting { .. }
+            | Self::ChangeTopic { .. }
+            | Self::OrderTopic { .. } => GroupVersion::FIRST,
+            Self::Passed(_) => GroupVersion::PASSES_ON,
+            // Who does not read a version finds that out here, if nowhere before.
+            Self::Activate { version, .. } => GroupVersion(*version).max(GroupVersion::PASSES_ON),
+        }
+    }
 }
 
 /// Who proposed something, if not the leader itself.

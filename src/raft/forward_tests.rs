@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::command::{Command, OffsetCommit, Outcome, QueueName};
 use super::group_tests::{Cluster, bodies, draft, propose, send, until};
+use super::version::GroupVersion;
 use super::{Group, ProposeError, Receipt};
 use crate::ids::QueueOffset;
 
@@ -17,14 +18,15 @@ pub(super) fn answer(waiting: &Waiting) -> Receipt {
     waiting.recv_timeout(PATIENCE).unwrap().unwrap()
 }
 
-/// A member that does not lead, and knows who does.
+/// A member that does not lead, knows who does, and passes on what it is asked.
 pub(super) fn follower(cluster: &Cluster) -> Group {
     until("a follower that knows its leader", || {
         let (_, leader) = cluster.leader();
         let term = leader.role().term();
         let knows = |group: &Group| !group.role().is_leader() && group.role().term() == term;
         let mut members = cluster.running().map(|(_, group)| group);
-        members.find(|group| knows(group) && group.role().leader("").is_some()).cloned()
+        let is_led = |group: &Group| group.role().leader("").is_some();
+        members.find(|group| knows(group) && is_led(group) && group.passes_on()).cloned()
     })
 }
 
@@ -129,6 +131,27 @@ fn without_a_leader_who_asks_is_told_in_time_that_nothing_was_done() {
     let (_, next) = cluster.leader();
     send(&next, "T", 0, "y");
     assert_eq!(bodies(&next, "T", 0), ["y"]);
+}
+
+#[test]
+fn nothing_is_passed_on_before_all_members_are_known_to_read_it() {
+    let cluster = Cluster::patient(3);
+    let follower = follower(&cluster);
+    let (_, leader) = cluster.leader();
+    for (n, (what, gate)) in (0..).zip([("at the follower", &follower), ("at the leader", &leader)])
+    {
+        let active = gate.0.state.active();
+        active.set(GroupVersion::FIRST);
+        let asked = propose(&follower, vec![draft("T", 0, "asked")], vec![]);
+        send(&leader, "T", 1, "other");
+        until("the follower hears of other messages", || {
+            (follower.queues().next("T", 1) == QueueOffset(n + 1)).then_some(())
+        });
+        assert!(asked.try_recv().is_err(), "{what}");
+        assert_eq!(leader.end_of_queue("T", 0), QueueOffset(n), "{what}");
+        active.set(GroupVersion::NEWEST);
+        assert_eq!(answer(&asked).places[0].queue_offset, QueueOffset(n), "{what}");
+    }
 }
 
 #[test]

@@ -96,8 +96,9 @@ fn to_commands(bytes: &[u8]) -> Result<Vec<Command>, Malformed> {
     }
     let commands: Commands =
         codec::decode(bytes).map_err(|error| Malformed::Commands(error.to_string()))?;
-    if commands.list.iter().any(|command| matches!(command, Command::Passed(_))) {
-        return Err(Malformed::Commands("they say who proposed what".to_owned()));
+    let is_leaders = |command| matches!(command, &Command::Passed(_) | &Command::Activate { .. });
+    if commands.list.iter().any(is_leaders) {
+        return Err(Malformed::Commands("they say what only a leader says".to_owned()));
     }
     Ok(commands.list)
 }

@@ -37,6 +37,7 @@ use crate::raft::proposal::Proposal;
 use crate::raft::proposer::Proposer;
 use crate::raft::role::Role;
 use crate::raft::room::Room;
+use crate::raft::version::{Active, GroupVersion};
 use crate::raft::wire::proto;
 use crate::raft::wire_codec::tell_damage;
 
@@ -52,6 +53,7 @@ pub(super) struct Forwarded {
     proposer: Proposer,
     /// Where this member keeps what it is asked while it passes leadership on.
     desk: Desk,
+    active: Active,
     role: watch::Receiver<Role>,
     room: Arc<Room>,
     eager: Eager,
@@ -89,16 +91,16 @@ impl Streams {
 type Requests<S> = Result<S, Status>;
 
 impl Forwarded {
-    /// Proposes to `proposer` what has `room`, while this member leads and its `desk` holds nothing
-    /// for a successor; `eager` hears whom to tell at once what is committed.
+    /// Proposes to `proposer` what has `room`, while this member leads, its `desk` holds nothing
+    /// for a successor, and all members read entries that say who proposed what (`active`); `eager` hears whom to tell at once what is committed.
     pub(super) fn new(
-        (proposer, desk): (Proposer, Desk),
+        (proposer, desk, active): (Proposer, Desk, Active),
         role: watch::Receiver<Role>,
         room: Arc<Room>,
         eager: Eager,
     ) -> Arc<Self> {
         let (streams, started) = (Mutex::default(), Instant::now());
-        Arc::new(Self { proposer, desk, role, room, eager, streams, started })
+        Arc::new(Self { proposer, desk, active, role, room, eager, streams, started })
     }
 
     /// Takes what `requests` brings from the member `from`; the answers are refusals, and end with
@@ -182,6 +184,9 @@ impl Forwarded {
         };
         if role != (Role::Leader { term }) {
             return Err(Status::failed_precondition(format!("this member does not lead {term}")));
+        }
+        if !self.active.has(GroupVersion::PASSES_ON) {
+            return Err(Status::unavailable("not all members are known to read what is passed on"));
         }
         if self.desk.is_holding() {
             return Err(Status::unavailable("this member passes leadership on"));

@@ -18,6 +18,7 @@ use crate::raft::proposal::Proposal;
 use crate::raft::proposer::Proposer;
 use crate::raft::role::Role;
 use crate::raft::room::Room;
+use crate::raft::version::{Active, GroupVersion};
 use crate::raft::wire::proto;
 use crate::raft::wire_codec::tell_damage;
 
@@ -38,6 +39,8 @@ pub(super) struct Forwarder {
     pub(super) network: Network,
     /// To this member, as a leader.
     pub(super) proposer: Proposer,
+    /// What the group writes.
+    pub(super) active: Active,
     /// Who leads.
     pub(super) role: watch::Receiver<Role>,
     /// What fits, if this member leads.
@@ -60,6 +63,15 @@ impl Forwarder {
             let role = self.role.borrow_and_update().clone();
             match role {
                 Role::Leader { .. } => self.propose().await,
+                // What waits goes to the next leader that may take it, or is late.
+                Role::Follower { leader: Some(_), .. }
+                    if !self.active.has(GroupVersion::PASSES_ON) =>
+                {
+                    tokio::select! {
+                        () = self.active.reaches(GroupVersion::PASSES_ON) => {}
+                        _ = self.role.changed() => {}
+                    }
+                }
                 Role::Follower { leader: Some(leader), term } => {
                     if !self.desk.is_in_doubt() {
                         tokio::select! {

@@ -37,6 +37,7 @@ use crate::raft::state_machine::StateMachine;
 use crate::raft::tables::Tables;
 use crate::raft::transfer::{self, Transferred};
 use crate::raft::type_config::TypeConfig;
+use crate::raft::version::GroupVersion;
 use crate::raft::{ProposeError, StartError, TransferError};
 use crate::store::queues::Queues;
 use crate::store::retention::Rules;
@@ -103,6 +104,8 @@ impl Default for Timing {
 pub struct Status {
     /// Current term, and who leads it.
     pub term: Term,
+    /// The version that the group writes (`raft::version`).
+    pub version: u8,
     /// Name of the leader, if known. A leader that no quorum answers knows none.
     pub leader: Option<String>,
     /// What a member waits for that cannot serve: others to start, a leader to take it in.
@@ -209,6 +212,12 @@ impl Group {
             Some(why) => (proposal.done)(Err(ProposeError::DiskFull { why })),
             None => self.0.proposer.propose(proposal),
         }
+    }
+
+    /// Whether a member that does not lead passes on what it is asked: as long as some member does
+    /// not read entries that say who proposed what, it waits here for nothing.
+    pub fn passes_on(&self) -> bool {
+        self.0.state.active().has(GroupVersion::PASSES_ON)
     }
 
     /// Proposes commands and waits for what they decided.
@@ -328,6 +337,7 @@ impl Group {
             .saturating_sub(after(applied.map(|index| index.0)));
         Status {
             term: role.term(),
+            version: self.0.state.active().get().0,
             leader: role.leader(own).map(str::to_owned),
             waits_for: self.0.waits_for.borrow().clone().or_else(|| self.0.doubt.waits_for()),
             last: last.map(EntryIndex),

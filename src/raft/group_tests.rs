@@ -18,6 +18,7 @@ use super::handover;
 use super::introduction::Introduction;
 use super::start;
 use super::type_config::ballot;
+use super::version::GroupVersion;
 use super::wire::proto::peer_client::PeerClient;
 use super::wire::{self, proto};
 use super::{
@@ -162,7 +163,16 @@ pub(super) struct Cluster {
 
 impl Cluster {
     pub(super) fn new(size: usize) -> Self {
-        Self::with_timing(size, Timing::default())
+        Self::with_timing(size, Timing::default()).settled()
+    }
+
+    /// When all members write the newest version: nobody proposes anything by itself from then on.
+    fn settled(self) -> Self {
+        until("all members write the newest version", || {
+            let newest = |group: &Group| group.status().version == GroupVersion::NEWEST.0;
+            self.running().all(|(_, group)| newest(group)).then_some(())
+        });
+        self
     }
 
     fn with_timing(size: usize, timing: Timing) -> Self {
@@ -173,7 +183,7 @@ impl Cluster {
     /// clients that no quorum answers.
     pub(super) fn patient(size: usize) -> Self {
         let limits = Limits { patience: PATIENCE, ..Limits::default() };
-        Self::with_limits(real_files(size), Timing::default(), limits)
+        Self::with_limits(real_files(size), Timing::default(), limits).settled()
     }
 
     /// Whose members want `preferred` to lead, soon.
@@ -333,7 +343,7 @@ fn ask_for_vote(cluster: &Cluster, term: Term, candidate: StoreId, pre_vote: boo
     let ballot = Some(wire::vote(&ballot(term, candidate, false)));
     let mut request =
         Request::new(proto::VoteRequest { ballot, pre_vote, ..proto::VoteRequest::default() });
-    caller.put(request.metadata_mut());
+    caller.put(GroupVersion::FIRST, request.metadata_mut());
     let url = format!("http://{}", cluster.peers.address("n0").unwrap());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let answer = runtime
@@ -714,4 +724,29 @@ fn a_stopping_leader_is_succeeded_without_an_election_timeout() {
             (back.queues().bounds("T", 0).unwrap().next.0 == 100 * handovers as u64).then_some(())
         });
     }
+}
+
+#[test]
+fn a_new_group_writes_the_newest_version_at_once_and_refuses_who_does_not_read_it() {
+    let cluster = Cluster::new(3); // waits for the version
+    let options = cluster.options(0);
+    let older = Introduction {
+        cluster: options.cluster,
+        group: options.group,
+        members: cluster.peers.to_string(),
+        segment_bytes: options.segment_bytes,
+        member: "n1".to_owned(),
+        store_id: 1,
+        callee: 0,
+    };
+    let mut request = Request::new(proto::StateRequest {});
+    older.put(GroupVersion::FIRST, request.metadata_mut());
+    request.metadata_mut().remove_bin("rmq-reads-bin");
+    let url = format!("http://{}", cluster.peers.address("n0").unwrap());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let refused = runtime
+        .block_on(async { PeerClient::connect(url).await.unwrap().state(request).await })
+        .unwrap_err();
+    let text = refused.message();
+    assert!(text.contains("n1 (calling) reads version 1: start n1 with the build of n0"), "{text}");
 }

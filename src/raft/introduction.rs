@@ -7,11 +7,17 @@ use bincode::{Decode, Encode};
 use tonic::metadata::{MetadataMap, MetadataValue};
 
 use crate::ids::StoreId;
-use crate::raft::codec::{self, Stored};
+use crate::raft::codec::{self, CodecError, Stored};
+use crate::raft::version::{GroupVersion, Reads};
 use crate::store::entry::crc32c;
 
 /// Metadata key of the encoded [`Introduction`].
 const KEY: &str = "rmq-caller-bin";
+/// Metadata key of what the caller [`Reads`], oldest and newest. The first builds do not send it,
+/// and take no notice of it.
+const READS_KEY: &str = "rmq-reads-bin";
+/// By what the format of an introduction is ahead of the version that the caller's group writes.
+const AHEAD: u8 = 1;
 
 /// The caller's view of itself and of its group.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -34,8 +40,9 @@ pub(super) struct Introduction {
 
 impl Stored for Introduction {
     const WHAT: &'static str = "introduction of a peer";
-    /// Version of the whole peer protocol: raised when members of two versions cannot talk.
-    const FORMAT: u8 = 2;
+    /// It says which version the caller's group writes: who does not read that refuses the call.
+    const FORMAT: u8 = GroupVersion::NEWEST.0 + AHEAD;
+    const OLDEST: u8 = GroupVersion::FIRST.0 + AHEAD;
 }
 
 /// Why a call is refused.
@@ -53,6 +60,33 @@ pub(super) enum Refusal {
         found: u32,
         /// As the caller says.
         said: u32,
+    },
+    /// The caller's group writes what this member does not read.
+    #[error(
+        "a member calls whose group writes version {writes}, and {member} (this member) reads \
+         {own}: start {member} with the build of the other members", own = Reads::OWN
+    )]
+    Newer {
+        /// This member.
+        member: String,
+        /// What is written there.
+        writes: GroupVersion,
+    },
+    /// The caller does not read what this member's group writes.
+    #[error(
+        "the group writes version {active}, and {caller} (calling) reads {reads}: start {caller} \
+         with the build of {member} (this member, it reads {own}), for a group never goes back",
+        own = Reads::OWN
+    )]
+    Older {
+        /// This member.
+        member: String,
+        /// The calling member.
+        caller: String,
+        /// What it reads.
+        reads: Reads,
+        /// What the group writes.
+        active: GroupVersion,
     },
     /// The two sides take the group to be different things.
     #[error(
@@ -110,26 +144,41 @@ impl Introduction {
         Self { callee: callee.0, ..self.clone() }
     }
 
-    /// Adds it to a call, with its CRC-32C behind it: damage is no difference between members.
-    pub(super) fn put(&self, metadata: &mut MetadataMap) {
+    /// Adds it to a call of a member whose group writes `active`.
+    pub(super) fn put(&self, active: GroupVersion, metadata: &mut MetadataMap) {
         let mut bytes = codec::encode(self);
-        bytes.extend_from_slice(&crc32c(&bytes).to_le_bytes());
-        metadata.insert_bin(KEY, MetadataValue::from_bytes(&bytes));
+        bytes[0] = active.0 + AHEAD; // all are laid out alike
+        put(KEY, bytes, metadata);
+        let Reads { oldest, newest } = Reads::OWN;
+        put(READS_KEY, vec![oldest.0, newest.0], metadata);
     }
 
-    /// The caller of a call, if this member may answer it.
-    pub(super) fn check(&self, metadata: &MetadataMap) -> Result<Self, Refusal> {
-        let missing = |why: &str| Refusal::NotIntroduced(why.to_owned());
-        let value = metadata.get_bin(KEY).ok_or_else(|| missing("none"))?;
-        let bytes = value.to_bytes().map_err(|_| missing("not base64"))?;
-        let (bytes, said) = bytes.split_last_chunk().ok_or_else(|| missing("no checksum"))?;
-        let (found, said) = (crc32c(bytes), u32::from_le_bytes(*said));
-        if found != said {
-            return Err(Refusal::Damaged { found, said });
+    /// The caller of a call, if this member, whose group writes `active`, may answer it.
+    pub(super) fn check(
+        &self,
+        active: GroupVersion,
+        metadata: &MetadataMap,
+    ) -> Result<Self, Refusal> {
+        let bytes = take(KEY, metadata)?;
+        let bytes = bytes.ok_or_else(|| Refusal::NotIntroduced("none".to_owned()))?;
+        let caller: Self = codec::decode(&bytes).map_err(|error| match error {
+            CodecError::Format { found, known, .. } if found > known => {
+                Refusal::Newer { member: self.member.clone(), writes: GroupVersion(found - AHEAD) }
+            }
+            error => Refusal::NotIntroduced(error.to_string()),
+        })?;
+        let reads = match take(READS_KEY, metadata)?.as_deref() {
+            Some([oldest, newest, ..]) => Reads::said((*oldest).into(), (*newest).into()),
+            Some(_) | None => Reads::UNSAID,
+        };
+        if let Some(refusal) = self.refusal(&caller) {
+            return Err(refusal);
         }
-        let caller: Self =
-            codec::decode(bytes).map_err(|error| Refusal::NotIntroduced(error.to_string()))?;
-        self.refusal(&caller).map_or(Ok(caller), Err)
+        if !reads.has(active) {
+            let (member, caller) = (self.member.clone(), caller.member);
+            return Err(Refusal::Older { member, caller, reads, active });
+        }
+        Ok(caller)
     }
 
     /// Why `caller` is refused, if it is. Pure.
@@ -158,9 +207,30 @@ impl Introduction {
     }
 }
 
+/// Adds a value with its CRC-32C behind it: damage is no difference between members.
+fn put(key: &'static str, mut bytes: Vec<u8>, metadata: &mut MetadataMap) {
+    bytes.extend_from_slice(&crc32c(&bytes).to_le_bytes());
+    metadata.insert_bin(key, MetadataValue::from_bytes(&bytes));
+}
+
+/// A value that was added so, if there is one.
+fn take(key: &'static str, metadata: &MetadataMap) -> Result<Option<Vec<u8>>, Refusal> {
+    let unreadable = |why: &str| Refusal::NotIntroduced(why.to_owned());
+    let Some(value) = metadata.get_bin(key) else { return Ok(None) };
+    let bytes = value.to_bytes().map_err(|_| unreadable("not base64"))?;
+    let (bytes, said) = bytes.split_last_chunk().ok_or_else(|| unreadable("no checksum"))?;
+    let (found, said) = (crc32c(bytes), u32::from_le_bytes(*said));
+    if found != said {
+        return Err(Refusal::Damaged { found, said });
+    }
+    Ok(Some(bytes.to_vec()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const ACTIVE: GroupVersion = GroupVersion::NEWEST;
 
     fn introduction(member: &str, store_id: u64) -> Introduction {
         Introduction {
@@ -178,22 +248,78 @@ mod tests {
     fn members_that_agree_talk() {
         let (n0, n1) = (introduction("n0", 1), introduction("n1", 2));
         let mut metadata = MetadataMap::new();
-        n0.to(StoreId(2)).put(&mut metadata);
-        assert_eq!(n1.check(&metadata).unwrap().member, "n0");
+        n0.to(StoreId(2)).put(ACTIVE, &mut metadata);
+        assert_eq!(n1.check(ACTIVE, &metadata).unwrap().member, "n0");
     }
 
     #[test]
     fn a_damaged_introduction_is_none() {
         let (n0, n1) = (introduction("n0", 1), introduction("n1", 2));
         let mut metadata = MetadataMap::new();
-        n0.to(StoreId(2)).put(&mut metadata);
+        n0.to(StoreId(2)).put(ACTIVE, &mut metadata);
         let bytes = metadata.get_bin(KEY).unwrap().to_bytes().unwrap();
         for bit in 0..8 * bytes.len() {
             let mut damaged = bytes.to_vec();
             damaged[bit / 8] ^= 1 << (bit % 8);
             metadata.insert_bin(KEY, MetadataValue::from_bytes(&damaged));
-            let refused = n1.check(&metadata).unwrap_err();
+            let refused = n1.check(ACTIVE, &metadata).unwrap_err();
             assert!(matches!(refused, Refusal::Damaged { .. }), "bit {bit}: {refused}");
+        }
+    }
+
+    #[test]
+    fn builds_talk_while_the_active_version_is_one_that_both_read() {
+        let (n0, n1) = (introduction("n0", 1), introduction("n1", 2));
+        let call = |writes: u8, reads: Option<[u8; 2]>| {
+            let mut metadata = MetadataMap::new();
+            n0.put(GroupVersion(writes), &mut metadata);
+            metadata.remove_bin(READS_KEY);
+            if let Some(reads) = reads {
+                put(READS_KEY, reads.to_vec(), &mut metadata);
+            }
+            metadata
+        };
+        let check =
+            |active, call| n1.check(GroupVersion(active), &call).map(|caller| caller.member);
+        let rows = [
+            ("the first build", 1, call(1, None), None),
+            ("a newer one, and nothing new is active", 1, call(1, Some([1, 9])), None),
+            ("what is active here is not known there yet", 2, call(1, Some([1, 2])), None),
+            ("what is active there is not known here yet", 1, call(2, Some([1, 2])), None),
+            (
+                "the first build, too late",
+                2,
+                call(1, None),
+                Some(
+                    "the group writes version 2, and n0 (calling) reads version 1: start n0 with \
+                     the build of n1 (this member, it reads versions 1 to 2), for a group never \
+                     goes back",
+                ),
+            ),
+            (
+                "one that has forgotten what is active",
+                1,
+                call(1, Some([2, 9])),
+                Some("reads versions 2 to 9"),
+            ),
+            (
+                "one whose group is ahead",
+                2,
+                call(3, Some([1, 9])),
+                Some(
+                    "a member calls whose group writes version 3, and n1 (this member) reads \
+                     versions 1 to 2: start n1 with the build of the other members",
+                ),
+            ),
+        ];
+        for (what, active, call, refused) in rows {
+            match (check(active, call), refused) {
+                (Ok(caller), None) => assert_eq!(caller, "n0", "{what}"),
+                (Err(refusal), Some(text)) => {
+                    assert!(refusal.to_string().contains(text), "{what}: {refusal}");
+                }
+                (got, _) => panic!("{what}: {got:?}"),
+            }
         }
     }
 
@@ -234,7 +360,7 @@ mod tests {
 
     #[test]
     fn a_call_without_introduction_is_refused() {
-        let refused = introduction("n0", 1).check(&MetadataMap::new());
+        let refused = introduction("n0", 1).check(ACTIVE, &MetadataMap::new());
         assert!(matches!(refused, Err(Refusal::NotIntroduced(_))));
     }
 }

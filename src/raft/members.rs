@@ -3,23 +3,31 @@
 //! A group is initialised once, by its first member, when all members answer, are empty and agree.
 //! Afterwards a majority is enough. A member whose store was lost comes back under another id: the
 //! leader takes it in as a learner, and when it has caught up it takes the place of its former
-//! self. Each step is decided anew from what is seen, so any step may fail and is tried again.
+//! self. Each step is decided anew from what is seen, so any step may fail and is tried again. With
+//! each look it also learns which versions the members read ([`crate::raft::version`]), and goes on
+//! to a newer one when all read it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::{ChangeMembers, Raft};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
+use tonic::{Code, Status};
 
-use crate::ids::StoreId;
+use crate::ids::{StoreId, Term};
+use crate::raft::command::Command;
 use crate::raft::membership::Member;
 use crate::raft::network::Network;
 use crate::raft::peers::Peers;
+use crate::raft::proposal::Proposal;
+use crate::raft::proposer::Proposer;
 use crate::raft::role::Role;
 use crate::raft::state_machine::StateMachine;
 use crate::raft::type_config::{Membership, TypeConfig};
+use crate::raft::version::{self, Active, GroupVersion, Reads};
 
 const ASK_TIMEOUT: Duration = Duration::from_millis(500);
 const PAUSE_BEFORE_START: Duration = Duration::from_millis(100);
@@ -36,9 +44,37 @@ pub(super) struct Answered {
     pub empty: bool,
     /// Who takes writes, as far as it knows.
     pub leader: Option<String>,
+    /// Which versions it reads.
+    pub reads: Reads,
 }
 
-type Answers = BTreeMap<String, Result<Answered, String>>;
+/// Why a member said nothing about itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum NoAnswer {
+    /// It does not talk with this member, in its words.
+    Refused(String),
+    /// It could not be asked.
+    Failed(String),
+}
+
+impl NoAnswer {
+    fn of(status: &Status) -> Self {
+        let why = status.message().to_owned();
+        match status.code() {
+            Code::FailedPrecondition => Self::Refused(why),
+            _ => Self::Failed(why),
+        }
+    }
+}
+
+impl fmt::Display for NoAnswer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Self::Refused(why) | Self::Failed(why)) = self;
+        f.write_str(why)
+    }
+}
+
+type Answers = BTreeMap<String, Result<Answered, NoAnswer>>;
 
 /// What to do about a group that this member is not yet part of.
 #[derive(Debug, PartialEq, Eq)]
@@ -105,8 +141,10 @@ pub(super) fn missing_majority(
     peers: &Peers,
     answers: &Answers,
 ) -> Option<String> {
-    let answer = |id: u64| answers.get(&membership.get_node(&id)?.name)?.as_ref().ok();
-    let is_there = |id: u64| id == own.0 || answer(id).is_some_and(|a| a.store_id.0 == id);
+    let answer = |id: u64| answers.get(&membership.get_node(&id)?.name);
+    let is_of = |id: u64, answered: &Answered| answered.store_id.0 == id;
+    let is_there =
+        |id: u64| id == own.0 || matches!(answer(id), Some(Ok(answered)) if is_of(id, answered));
     let has_majority = |voters: &BTreeSet<u64>| {
         voters.iter().filter(|id| is_there(**id)).count() * 2 > voters.len()
     };
@@ -116,7 +154,11 @@ pub(super) fn missing_majority(
     let missing = membership.voter_ids().filter(|id| !is_there(*id)).map(|id| {
         let member = membership.get_node(&id).cloned().unwrap_or_default();
         let address = peers.address(&member.name).map_or(member.address, ToString::to_string);
-        let why = if answer(id).is_some() { "lost its store" } else { "does not answer" };
+        let why = match answer(id) {
+            Some(Ok(_)) => "lost its store",
+            Some(Err(NoAnswer::Refused(why))) => why,
+            Some(Err(NoAnswer::Failed(_))) | None => "does not answer",
+        };
         format!("{} at {address} ({why})", member.name)
     });
     let missing: Vec<String> = missing.collect();
@@ -180,27 +222,41 @@ pub(super) fn replacement(recorded: &Recorded<'_>, name: &str, found: StoreId) -
     Replacement::Promote(voters)
 }
 
-/// Starts the group if it was never started, and replaces lost stores while this member leads.
+/// Starts the group if it was never started; while this member leads, replaces lost stores and
+/// goes on to the newest version that all read.
 pub(super) struct MemberKeeper {
     own: (String, StoreId),
     peers: Peers,
     network: Network,
     raft: Raft<TypeConfig, StateMachine>,
     role: watch::Receiver<Role>,
+    proposer: Proposer,
+    active: Active,
     waits_for: watch::Sender<Option<String>>,
+}
+
+/// What a leader said in former looks.
+#[derive(Default)]
+struct Said {
+    /// What did not work, by member.
+    refused: BTreeMap<String, String>,
+    /// Whom a newer version waits for.
+    version: Option<String>,
 }
 
 impl MemberKeeper {
     /// Keeps the group of `own`, whose members are configured as `peers` and asked by `network`;
-    /// `waits_for` is told what this member waits for, if it does.
+    /// another version is proposed to `proposer`; `waits_for` is told what this member waits for, if
+    /// it does.
     pub(super) fn new(
         own: (String, StoreId),
         peers: Peers,
         network: Network,
-        (raft, role): (Raft<TypeConfig, StateMachine>, watch::Receiver<Role>),
+        (raft, role, proposer): (Raft<TypeConfig, StateMachine>, watch::Receiver<Role>, Proposer),
         waits_for: watch::Sender<Option<String>>,
     ) -> Self {
-        Self { own, peers, network, raft, role, waits_for }
+        let active = network.active().clone();
+        Self { own, peers, network, raft, role, proposer, active, waits_for }
     }
 
     /// Runs until the group ends.
@@ -210,15 +266,15 @@ impl MemberKeeper {
             tokio::time::sleep(PAUSE_BEFORE_START).await;
         }
         self.says_anew(None);
-        let mut refused = BTreeMap::new();
+        let mut said = Said::default();
         while self.raft.is_initialized().await.is_ok() {
-            tokio::time::sleep(PAUSE).await;
+            self.pause().await;
             let role = self.role.borrow_and_update().clone();
             let mut later = self.role.clone();
             let waits_for = match role {
-                Role::Leader { .. } => {
+                Role::Leader { term } => {
                     tokio::select! {
-                        () = self.replace_lost_stores(&mut refused) => {}
+                        () = self.lead(term, &mut said) => {}
                         // A step is dropped half way; who leads next decides anew.
                         _ = later.wait_for(|role| !role.is_leader()) => {}
                     }
@@ -229,6 +285,64 @@ impl MemberKeeper {
             };
             if let Some(why) = self.says_anew(waits_for) {
                 tracing::warn!(why, "takes no writes");
+            }
+        }
+    }
+
+    /// Lets some time pass, unless this member begins to lead a group that might write a newer
+    /// version: there members keep what they are asked until it does.
+    async fn pause(&mut self) {
+        let begins = async {
+            while self.role.changed().await.is_ok() {
+                let leads = self.role.borrow_and_update().is_leader();
+                if leads && !self.active.has(GroupVersion::NEWEST) {
+                    return;
+                }
+            }
+            std::future::pending().await
+        };
+        // Both are cancel-safe.
+        tokio::select! {
+            () = tokio::time::sleep(PAUSE) => {}
+            () = begins => {}
+        }
+    }
+
+    /// One look of the leader of `term`.
+    async fn lead(&self, term: Term, said: &mut Said) {
+        let answers = self.ask_others().await;
+        self.raise_version(term, &answers, &mut said.version).await;
+        self.replace_lost_stores(answers, &mut said.refused).await;
+    }
+
+    /// Activates the newest version that all members read, as they have just said.
+    async fn raise_version(&self, term: Term, answers: &Answers, said: &mut Option<String>) {
+        let membership = self.raft.metrics().borrow_watched().membership_config.clone();
+        let reads = |id: u64, member: &Member| {
+            if id == self.own.1.0 {
+                return Some(Reads::OWN);
+            }
+            let answered = answers.get(&member.name)?.as_ref().ok()?;
+            (answered.store_id.0 == id).then_some(answered.reads)
+        };
+        let members = membership.membership().nodes();
+        let members = members.map(|(id, member)| (member.name.as_str(), reads(*id, member)));
+        match version::step(self.active.get(), &members.collect::<Vec<_>>()) {
+            version::Step::None => *said = None,
+            version::Step::Wait(text) if said.as_ref() == Some(&text) => {}
+            version::Step::Wait(text) => {
+                tracing::info!("{text}");
+                *said = Some(text);
+            }
+            version::Step::Activate(GroupVersion(version)) => {
+                let activate = Command::Activate { version, term: term.0 };
+                let (done, outcome) = oneshot::channel();
+                self.proposer.propose(Proposal::of_commands(vec![activate], |result| {
+                    drop(done.send(result.map(drop))); // this look may be over
+                }));
+                if let Ok(Err(error)) = outcome.await {
+                    tracing::debug!(%error, version, "not activated");
+                }
             }
         }
     }
@@ -258,8 +372,9 @@ impl MemberKeeper {
                     store_id: StoreId(state.store_id),
                     empty: state.empty,
                     leader: Some(state.leader).filter(|name| !name.is_empty()),
+                    reads: Reads::said(state.reads_from, state.reads_to),
                 })
-                .map_err(|status| status.message().to_owned());
+                .map_err(|status| NoAnswer::of(&status));
             (name.to_owned(), answer)
         });
         join_all(asked).await.into_iter().collect()
@@ -281,8 +396,7 @@ impl MemberKeeper {
     }
 
     /// `refused` remembers what did not work, and was said.
-    async fn replace_lost_stores(&self, refused: &mut BTreeMap<String, String>) {
-        let answers = self.ask_others().await;
+    async fn replace_lost_stores(&self, answers: Answers, refused: &mut BTreeMap<String, String>) {
         let others =
             answers.into_iter().filter_map(|(name, answer)| Some((name, answer.ok()?.store_id)));
         // This member may have had other stores, too.
@@ -357,8 +471,12 @@ mod tests {
         )
     }
 
-    fn answered(store_id: u64, empty: bool) -> Result<Answered, String> {
-        Ok(Answered { store_id: StoreId(store_id), empty, leader: None })
+    fn answered(store_id: u64, empty: bool) -> Result<Answered, NoAnswer> {
+        Ok(Answered { store_id: StoreId(store_id), empty, leader: None, reads: Reads::OWN })
+    }
+
+    fn gone() -> Result<Answered, NoAnswer> {
+        Err(NoAnswer::Failed("no route".to_owned()))
     }
 
     #[test]
@@ -381,13 +499,13 @@ mod tests {
             FirstStart::Wait("the group is not started yet: waiting for n0 to start it".to_owned())
         );
 
-        let mut gone = all;
-        gone.insert("n2".to_owned(), Err("refused".to_owned()));
-        let wait = first_start(("n0", StoreId(1)), &peers(), &gone);
+        let mut all_but_one = all;
+        all_but_one.insert("n2".to_owned(), gone());
+        let wait = first_start(("n0", StoreId(1)), &peers(), &all_but_one);
         assert_eq!(
             wait,
             FirstStart::Wait(
-                "the group is not started yet: waiting for n2 at n2:1 (refused)".to_owned()
+                "the group is not started yet: waiting for n2 at n2:1 (no route)".to_owned()
             )
         );
     }
@@ -396,14 +514,13 @@ mod tests {
     fn a_member_with_a_new_store_says_who_may_take_it_in() {
         let belongs = |leader: Option<&str>| {
             let leader = leader.map(str::to_owned);
-            Ok(Answered { store_id: StoreId(3), empty: false, leader })
+            Ok(Answered { store_id: StoreId(3), empty: false, leader, reads: Reads::OWN })
         };
         let known = "this member's store is new, the group goes on with";
-        let gone = || Err("refused".to_owned());
         let rows = [
             (belongs(None), belongs(None), "n1 and n2: waiting for a leader"),
             (answered(2, true), belongs(None), "n2: waiting for a leader"),
-            (gone(), belongs(None), "n2: waiting for a leader, without n1 at n1:1 (refused)"),
+            (gone(), belongs(None), "n2: waiting for a leader, without n1 at n1:1 (no route)"),
             (belongs(Some("n0")), belongs(Some("n0")), "n1 and n2: waiting for a leader"),
             (
                 belongs(Some("n2")),
@@ -426,11 +543,18 @@ mod tests {
         let changing = vec![BTreeSet::from([1, 2, 3]), BTreeSet::from([1, 2, 9])];
         let mut also_new = members.clone();
         also_new.insert(9, member("n2"));
-        let gone = || Err("refused".to_owned());
+        let refuses = || Err(NoAnswer::Refused("start n0 with another build".to_owned()));
         let missing = "no leader, a majority is missing: ";
         let rows = [
             (three(), &members, gone(), answered(3, false), None),
             (three(), &members, answered(2, false), answered(9, true), None),
+            (
+                three(),
+                &members,
+                gone(),
+                refuses(),
+                Some("n1 at n1:1 (does not answer), n2 at n2:1 (start n0 with another build)"),
+            ),
             (
                 three(),
                 &members,

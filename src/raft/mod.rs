@@ -77,6 +77,8 @@ mod start;
 mod state_machine;
 #[cfg(test)]
 mod storage_tests;
+#[cfg(test)]
+mod stored_forms_tests;
 mod succession;
 pub mod tables;
 mod transfer;
@@ -84,6 +86,7 @@ mod transfer;
 mod transfer_tests;
 mod type_config;
 mod under_way;
+mod version;
 mod voice;
 mod waiting;
 mod wire;

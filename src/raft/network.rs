@@ -38,6 +38,7 @@ use crate::raft::offers::Offers;
 use crate::raft::peers::Peers;
 use crate::raft::room::Room;
 use crate::raft::type_config::TypeConfig;
+use crate::raft::version::Active;
 use crate::raft::wire::proto::peer_client::PeerClient;
 use crate::raft::wire::{self, proto};
 use crate::raft::wire_codec::tell_damage;
@@ -69,16 +70,27 @@ enum Purpose {
 #[derive(Clone)]
 pub(super) struct Network {
     own: Arc<Introduction>,
+    active: Active,
     peers: Arc<Peers>,
     links: Arc<dyn Links>,
     channels: Arc<Mutex<BTreeMap<(String, Purpose), Channel>>>,
 }
 
 impl Network {
-    /// Nothing is connected until the first call.
-    pub(super) fn new(own: Introduction, peers: Peers, links: Arc<dyn Links>) -> Self {
+    /// Calls as `own`, of a group that writes `active`. Nothing is connected until the first call.
+    pub(super) fn new(
+        own: Introduction,
+        active: Active,
+        peers: Peers,
+        links: Arc<dyn Links>,
+    ) -> Self {
         let (own, peers) = (Arc::new(own), Arc::new(peers));
-        Self { own, peers, links, channels: Arc::default() }
+        Self { own, active, peers, links, channels: Arc::default() }
+    }
+
+    /// The version that its group writes.
+    pub(super) fn active(&self) -> &Active {
+        &self.active
     }
 
     /// Asks a member who it is and how far; `callee` unknown. Another member's answer is none: an
@@ -124,7 +136,7 @@ impl Network {
         // Of a follower nothing else goes that way.
         let channel = self.channel(name, &address, Purpose::Log)?;
         let mut request = Request::new(requests);
-        self.own.to(StoreId(0)).put(request.metadata_mut());
+        self.own.to(StoreId(0)).put(self.active.get(), request.metadata_mut());
         let mut client = PeerClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
         Ok(client.propose(request).await?.into_inner())
     }
@@ -133,7 +145,7 @@ impl Network {
     fn to_whichever<T>(&self, message: T, limit: Duration) -> Request<T> {
         let mut request = Request::new(message);
         request.set_timeout(limit);
-        self.own.to(StoreId(0)).put(request.metadata_mut());
+        self.own.to(StoreId(0)).put(self.active.get(), request.metadata_mut());
         request
     }
 
@@ -207,6 +219,7 @@ impl Connecting {
         let address = network.address(&member.name, &member.address);
         Connection {
             introduction: network.own.to(StoreId(target)),
+            active: network.active.clone(),
             peer: Arc::from(member.name.as_str()),
             channel: network.channel(&member.name, &address, purpose),
             control: network.channel(&member.name, &address, Purpose::Control),
@@ -238,6 +251,7 @@ impl RaftNetworkFactory<TypeConfig> for Connecting {
 /// One purpose's connection to one peer.
 pub(super) struct Connection {
     introduction: Introduction,
+    active: Active,
     /// Its name.
     peer: Arc<str>,
     channel: Result<Channel, Status>,
@@ -262,7 +276,7 @@ impl Connection {
 
     fn request<T>(&self, message: T, limit: Option<Duration>) -> Request<T> {
         let mut request = Request::new(message);
-        self.introduction.put(request.metadata_mut());
+        self.introduction.put(self.active.get(), request.metadata_mut());
         if let Some(limit) = limit {
             request.set_timeout(limit);
         }

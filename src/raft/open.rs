@@ -25,6 +25,7 @@ use crate::raft::simulation::planted::{Bug, is_planted};
 use crate::raft::snapshot::{self, SnapshotFiles, Whole};
 use crate::raft::state_machine::{self, StateMachine};
 use crate::raft::tables::Tables;
+use crate::raft::version::Active;
 use crate::store;
 #[cfg(test)]
 use crate::store::PreviousLife;
@@ -98,7 +99,8 @@ async fn open_store(
     let snapshots = SnapshotFiles::open(Arc::clone(&files), dir.join("snapshots"))?;
     let start = load_checkpoint(&*files, options)?;
     let own = introduction(options, store.id());
-    let network = Network::new(own.clone(), options.peers.clone(), links);
+    let active = Active::new(start.tables.active());
+    let network = Network::new(own.clone(), active.clone(), options.peers.clone(), links);
     let repairs = Repairer::new(
         options.member.clone(),
         options.peers.clone(),
@@ -124,7 +126,7 @@ async fn open_store(
     let room = Arc::new(Room::new(log.clone(), queues.clone(), options));
     room.look_first(&*files);
     let checkpoint = start.progress.position;
-    let state = AppliedState::new(queues.clone(), start.tables, start.progress);
+    let state = AppliedState::new(queues.clone(), start.tables, start.progress, active);
     if opening.replay_from < checkpoint {
         let (from, to) = (opening.replay_from, checkpoint);
         tracing::info!(%from, %to, "rebuilding derived data from the log");

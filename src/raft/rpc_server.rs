@@ -33,6 +33,7 @@ use crate::raft::snapshot;
 use crate::raft::state_machine::StateMachine;
 use crate::raft::succession::LeaderStream;
 use crate::raft::type_config::{Ballot, RaftLogId, StoredMembership, TypeConfig, entry_id};
+use crate::raft::version::Reads;
 use crate::raft::wire::proto::peer_server::Peer;
 use crate::raft::wire::{self, proto};
 use crate::raft::wire_codec::{DAMAGED, tell_damage};
@@ -109,14 +110,18 @@ impl PeerService {
         let Some(introduced) = request.extensions().get::<Introduced>() else {
             return Err(Status::internal("a call that came by no connection"));
         };
-        let caller = self.own.check(request.metadata());
+        let caller = self.own.check(self.applied.active().get(), request.metadata());
         caller.inspect(|_| introduced.note()).map_err(|refusal| {
             match &refusal {
                 // Peers ask several times a second.
-                Refusal::Differs { .. } if self.told.lock().is_news(&refusal, clock::now()) => {
+                Refusal::Differs { .. } | Refusal::Newer { .. } | Refusal::Older { .. }
+                    if self.told.lock().is_news(&refusal, clock::now()) =>
+                {
                     tracing::warn!(%refusal, "refused a peer");
                 }
                 Refusal::Differs { .. }
+                | Refusal::Newer { .. }
+                | Refusal::Older { .. }
                 | Refusal::OtherStore { .. }
                 | Refusal::Damaged { .. }
                 | Refusal::NotIntroduced(_) => {
@@ -126,6 +131,8 @@ impl PeerService {
             let code = match refusal {
                 Refusal::Damaged { .. } => DAMAGED,
                 Refusal::Differs { .. }
+                | Refusal::Newer { .. }
+                | Refusal::Older { .. }
                 | Refusal::OtherStore { .. }
                 | Refusal::NotIntroduced(_) => Code::FailedPrecondition,
             };
@@ -330,6 +337,8 @@ impl Peer for PeerService {
             leader_dead_in: self.heard.dead_in().map_or(0, |term| term.0),
             wall_ms: clock::wall_ms(),
             yields: self.yields.load(Ordering::Relaxed),
+            reads_from: Reads::OWN.oldest.0.into(),
+            reads_to: Reads::OWN.newest.0.into(),
         }))
     }
 

@@ -4,6 +4,7 @@
 //! A snapshot never skips a message that is still retained: it is the state *just before* the
 //! first retained segment, and the retained log follows as ordinary entries.
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,12 +21,14 @@ use crate::raft::codec::{self, CodecError, Stored};
 use crate::raft::membership::{self, Damaged};
 use crate::raft::tables::{StoredTables, Tables};
 use crate::raft::type_config::{StoredMembership, TypeConfig, entry_id, log_id};
+use crate::raft::version::{GroupVersion, Reads};
 use crate::store::entry::EntryId;
 use crate::store::files::remove_unfinished;
 use crate::store::queues::NextOffsets;
 use crate::store::{Error, Files, checkpoint};
 use crate::telemetry::log_limit::LogLimit;
 
+/// As long as the first version is active.
 #[derive(Encode, Decode)]
 struct StoredState {
     last: Option<(u64, u64)>,
@@ -41,6 +44,18 @@ impl Stored for StoredState {
     const FORMAT: u8 = 3;
 }
 
+/// With a later version: who knows of none learns that before anything else.
+#[derive(Encode, Decode)]
+struct VersionedState {
+    active: u8,
+    state: StoredState,
+}
+
+impl Stored for VersionedState {
+    const WHAT: &'static str = StoredState::WHAT;
+    const FORMAT: u8 = StoredState::FORMAT + 1;
+}
+
 /// Stored state that cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum StateError {
@@ -53,25 +68,58 @@ pub(super) enum StateError {
     /// The queue offsets in it.
     #[error("queue offsets: {0}")]
     Offsets(String),
+    /// Of a group that writes what this build does not read.
+    #[error(
+        "its group writes version {0} since, and this build reads {reads}: start a build that reads \
+         version {0}, for a group never goes back",
+        reads = Reads::OWN
+    )]
+    Version(GroupVersion),
+}
+
+impl StateError {
+    /// Whether another build can read it.
+    fn is_of_another_build(&self) -> bool {
+        match self {
+            Self::Codec(CodecError::Format { .. }) | Self::Version(_) => true,
+            Self::Membership(Damaged::Codec(CodecError::Format { .. })) => true,
+            Self::Codec(CodecError::Malformed { .. }) | Self::Membership(_) | Self::Offsets(_) => {
+                false
+            }
+        }
+    }
 }
 
 /// The stored form of a captured state.
 pub(super) fn encode(captured: &Captured) -> Vec<u8> {
     let progress = &captured.progress;
     let pair = |id: EntryId| (id.term.0, id.index.0);
-    codec::encode(&StoredState {
+    let state = StoredState {
         last: progress.last.map(pair),
         position: progress.position.0,
         membership_id: progress.membership.log_id().as_ref().map(|id| pair(entry_id(id))),
         membership: membership::encode(progress.membership.membership()),
         tables: captured.tables.to_stored(),
         next: captured.next.encode(),
-    })
+    };
+    match captured.tables.active() {
+        GroupVersion::FIRST => codec::encode(&state),
+        GroupVersion(active) => codec::encode(&VersionedState { active, state }),
+    }
 }
 
 /// A captured state from its stored form.
 pub(super) fn decode(bytes: &[u8]) -> Result<Captured, StateError> {
-    let stored: StoredState = codec::decode(bytes)?;
+    let (active, stored) = match bytes.first() {
+        Some(&StoredState::FORMAT) => (GroupVersion::FIRST, codec::decode(bytes)?),
+        Some(_) | None => {
+            let VersionedState { active, state } = codec::decode(bytes)?;
+            (GroupVersion(active), state)
+        }
+    };
+    if !Reads::OWN.has(active) {
+        return Err(StateError::Version(active));
+    }
     let id = |(term, index)| EntryId { index: EntryIndex(index), term: Term(term) };
     let membership = membership::decode(&stored.membership)?;
     let membership_id = stored.membership_id.map(|pair| log_id(id(pair)));
@@ -83,7 +131,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Captured, StateError> {
             position: PhysicalOffset(stored.position),
             membership: StoredMembership::new(membership_id, membership),
         },
-        tables: Tables::from_stored(stored.tables),
+        tables: Tables::from_stored(stored.tables, active),
         next,
     })
 }
@@ -151,7 +199,10 @@ impl SnapshotFiles {
         let path = self.path(position);
         let stored = checkpoint::read_file(&*self.files, &path, position)?;
         let whole = stored.map(|bytes| Whole::read(position, bytes)).transpose();
-        whole.map_err(|error| Error::bad_file(&path, error.to_string()))
+        whole.map_err(|error| match error.is_of_another_build() {
+            true => Error::io("read", &path, io::Error::other(error)),
+            false => Error::bad_file(&path, error.to_string()),
+        })
     }
 
     /// The highest snapshot above `above`, at `upto` at most, that can be read. Damaged ones are
@@ -207,6 +258,7 @@ impl SnapshotFiles {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::raft::command::Command;
     use crate::store::RealFiles;
 
     #[test]
@@ -226,12 +278,43 @@ mod tests {
         std::fs::write(&path, content).unwrap();
         let text = snapshots.load(at(30)).err().unwrap().to_string();
         assert!(text.contains("00000000000000000030 is damaged"), "{text}");
-        snapshots.save(at(40), b"no state").unwrap();
+        snapshots.save(at(40), &[StoredState::FORMAT, 255, 255]).unwrap();
         let highest = |above, upto| Some(snapshots.highest(above, upto).unwrap()?.position.0);
         assert_eq!(highest(at(0), at(15)), Some(10));
         assert_eq!(highest(at(10), at(19)), None);
         assert_eq!(snapshots.positions().unwrap().len(), 4, "the others were not looked at");
         assert_eq!(highest(at(10), all), Some(20));
         assert_eq!(snapshots.positions().unwrap(), [at(10), at(20)]);
+    }
+
+    fn state_of(version: GroupVersion) -> Vec<u8> {
+        let mut tables = Tables::default();
+        let (version, term) = (version.0, 0);
+        tables.apply(Command::Activate { version, term }, 1);
+        let (progress, next) = (Progress::default(), NextOffsets::default());
+        encode(&Captured { progress, tables, next })
+    }
+
+    #[test]
+    fn what_another_build_can_read_is_not_taken_for_damage() {
+        let dir = tempfile::tempdir().unwrap();
+        let snapshots = SnapshotFiles::open(Arc::new(RealFiles), dir.path().to_owned()).unwrap();
+        let at = PhysicalOffset;
+        snapshots.save(at(10), &state_of(GroupVersion::NEWEST)).unwrap();
+        snapshots.save(at(20), &state_of(GroupVersion(99))).unwrap();
+        snapshots.save(at(30), &[StoredState::FORMAT + 9]).unwrap();
+        let highest = snapshots.highest(at(0), at(u64::MAX)).unwrap();
+        assert_eq!(highest.map(|whole| whole.position), Some(at(10)));
+        assert_eq!(snapshots.positions().unwrap(), [10, 20, 30].map(at), "none is deleted");
+        let text = decode(&state_of(GroupVersion(99))).err().unwrap().to_string();
+        assert!(text.contains("writes version 99") && text.contains("versions 1 to"), "{text}");
+    }
+
+    #[test]
+    fn the_first_version_is_stored_as_ever() {
+        assert_eq!(state_of(GroupVersion::FIRST)[0], StoredState::FORMAT);
+        let state = state_of(GroupVersion::PASSES_ON);
+        assert_eq!(state[0], VersionedState::FORMAT);
+        assert_eq!(decode(&state).unwrap().tables.active(), GroupVersion::PASSES_ON);
     }
 }

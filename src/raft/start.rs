@@ -218,15 +218,15 @@ impl Member {
         let limits = options.limits.within(options.segment_bytes);
         let (proposer, inbox) = Proposer::new(limits, desk.clone());
         tasks.spawn(proposer::run(inbox, raft.clone(), machine.duplicates().clone()));
-        pass_on(&desk, &network, &proposer, (&role, &room), &options.member, &mut tasks);
+        pass_on(&machine, &network, &proposer, (&role, &room), &options.member, &mut tasks);
         let (transfers, asked) = transfer::requests();
         let moving =
             transferring(options, (&raft, &role), &network, (&proposer, &desk), (&doubt, &room));
         let yields = Arc::clone(&moving.yields);
         tasks.spawn(moving.run(asked, beats.each(transfer::LOOK)));
         if let Some(incoming) = incoming {
-            let forwarded =
-                Forwarded::new((proposer.clone(), desk), role.clone(), Arc::clone(&room), eager);
+            let passing = (proposer.clone(), desk, state.active().clone());
+            let forwarded = Forwarded::new(passing, role.clone(), Arc::clone(&room), eager);
             let fitness = (doubt.clone(), Arc::clone(&room), offers.clone());
             let news = (Arc::clone(&heard), Arc::clone(&gone));
             let stored = (log.clone(), state.clone());
@@ -242,7 +242,7 @@ impl Member {
         let core = (raft.clone(), log.clone(), doubt.clone());
         tasks.spawn(Succession::new(name.clone(), network.clone(), core, (gone, heard)).run());
         let (tell, waits_for) = watch::channel(None);
-        let (own, core) = ((name, store_id), (raft.clone(), role.clone()));
+        let (own, core) = ((name, store_id), (raft.clone(), role.clone(), proposer.clone()));
         tasks.spawn(MemberKeeper::new(own, peers, network.clone(), core, tell).run());
         let (core, fitness) = ((raft.clone(), network), (Arc::clone(&room), doubt.clone()));
         let house = Housekeeping::start(parts, machine.clone(), core, store, fitness, options)?;
@@ -376,9 +376,9 @@ fn resolve(
     tasks.spawn(resolver.run());
 }
 
-/// Passes on what waits at `desk`, or answers it in time.
+/// Passes on what waits at the desk of `machine`, or answers it in time.
 fn pass_on(
-    desk: &Desk,
+    machine: &StateMachine,
     network: &Network,
     proposer: &Proposer,
     (role, room): (&watch::Receiver<Role>, &Arc<Room>),
@@ -386,14 +386,15 @@ fn pass_on(
     tasks: &mut JoinSet<()>,
 ) {
     let forwarder = Forwarder {
-        desk: desk.clone(),
+        desk: machine.desk().clone(),
         network: network.clone(),
         proposer: proposer.clone(),
+        active: machine.state().active().clone(),
         role: role.clone(),
         room: Arc::clone(room),
     };
     tasks.spawn(forwarder.run());
-    let (desk, role, member) = (desk.clone(), role.clone(), member.to_owned());
+    let (desk, role, member) = (machine.desk().clone(), role.clone(), member.to_owned());
     tasks.spawn(async move {
         desk.sweep(|| role.borrow().leader(&member).map(str::to_owned)).await;
     });

@@ -14,6 +14,7 @@ use crate::ids::Term;
 use crate::raft::codec::Stored;
 use crate::raft::command::{Command, Group, OffsetCommit, Outcome, Topic};
 use crate::raft::locks::{Locks, StoredLocks, Taken};
+use crate::raft::version::GroupVersion;
 
 /// Counts changes of a table; sent to name servers and tools as `DataVersion`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Encode, Decode)]
@@ -51,9 +52,15 @@ pub struct Tables {
     locks: Locks,
     settings: Map<Arc<str>>,
     settings_version: Version,
+    active: GroupVersion,
 }
 
 impl Tables {
+    /// The version that the group writes.
+    pub fn active(&self) -> GroupVersion {
+        self.active
+    }
+
     /// The topic of that name.
     pub fn topic(&self, name: &str) -> Option<&Arc<Topic>> {
         self.topics.get(name)
@@ -180,6 +187,7 @@ impl Tables {
             Command::ChangeTopic { topic, removed } => self.change_topic(topic, &removed, at_ms),
             Command::OrderTopic { topic, order } => self.order_topic(&topic, order, at_ms),
             Command::Passed(_) => {}
+            Command::Activate { version, term } => self.activate(GroupVersion(version), Term(term)),
             Command::DeleteTopic { topic } => self.delete_topic(&topic, at_ms),
             Command::PutGroup(group) => self.put_group(group, at_ms),
             Command::EnsureGroup(group) => {
@@ -206,6 +214,12 @@ impl Tables {
             }
         }
         Outcome::Done
+    }
+
+    fn activate(&mut self, version: GroupVersion, term: Term) {
+        if term == self.locks.term() {
+            self.active = self.active.max(version);
+        }
     }
 
     fn put_topic(&mut self, topic: Topic, at_ms: i64) {
@@ -299,7 +313,7 @@ impl Tables {
         }
     }
 
-    /// The form that checkpoints and snapshots store.
+    /// The form that checkpoints and snapshots store, beside the active version.
     pub fn to_stored(&self) -> StoredTables {
         StoredTables {
             topics: self.topics.values().map(|topic| (**topic).clone()).collect(),
@@ -319,9 +333,10 @@ impl Tables {
         }
     }
 
-    /// Tables from their stored form.
-    pub fn from_stored(stored: StoredTables) -> Self {
+    /// Tables from their stored form, of a group that writes `active`.
+    pub fn from_stored(stored: StoredTables, active: GroupVersion) -> Self {
         let mut tables = Self {
+            active,
             topics_version: stored.topics_version,
             groups_version: stored.groups_version,
             offsets_version: stored.offsets_version,
@@ -439,6 +454,18 @@ mod tests {
     }
 
     #[test]
+    fn a_version_is_active_from_its_own_term_on_and_never_less() {
+        let mut tables = Tables::default();
+        let activate = |version, term| Command::Activate { version, term };
+        let rows = [(5, 2, 4, 1), (5, 2, 5, 2), (6, 1, 6, 2), (7, 3, 7, 3), (8, 2, 7, 3)];
+        for (n, (term, version, said_in, want)) in rows.into_iter().enumerate() {
+            tables.go_by(Term(term), 1);
+            tables.apply(activate(version, said_in), 1);
+            assert_eq!(tables.active(), GroupVersion(want), "row {n}");
+        }
+    }
+
+    #[test]
     fn automatic_creation_never_replaces_what_an_operator_set() {
         let mut tables = Tables::default();
         tables.apply(Command::PutTopic(topic("T", 16)), 1);
@@ -534,7 +561,7 @@ mod tests {
             4,
         );
         let bytes = codec::encode(&tables.to_stored());
-        assert_eq!(Tables::from_stored(codec::decode(&bytes).unwrap()), tables);
+        assert_eq!(Tables::from_stored(codec::decode(&bytes).unwrap(), tables.active()), tables);
     }
 
     #[test]

@@ -139,6 +139,7 @@ fn disk(table: &mut Table, space: Option<Space>, dir: &str) {
 /// What Java has not: the part that this member has in its group.
 fn group(table: &mut Table, status: &Status) {
     table.put("raftTerm", status.term);
+    table.put("raftVersion", status.version);
     table.put("raftLeader", status.leader.as_deref().unwrap_or("none"));
     for peer in &status.peers {
         table.put(format!("raftPeerLagEntries_{}", peer.name), peer.behind);
