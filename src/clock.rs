@@ -10,6 +10,12 @@ pub fn wall_ms() -> i64 {
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
+/// Microseconds since the Unix epoch, for comparing the clocks of machines.
+pub fn wall_us() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+}
+
 /// A point in monotonic time, for deadlines and durations.
 pub fn now() -> Instant {
     Instant::now()

@@ -12,7 +12,10 @@ use std::{
 use bytes::{Buf, Bytes};
 use jiff::tz::TimeZone;
 use rmq::{
-    admin::{self, Surroundings},
+    admin::{
+        self, Surroundings,
+        load::{Load, LoadOn, Starting},
+    },
     config::{load, settings::Inputs},
     namesrv::start::{Running, start},
     net::{
@@ -149,12 +152,22 @@ impl Ran {
     }
 }
 
+/// No command here needs clients.
+struct NoLoad;
+
+impl Load for NoLoad {
+    fn start(&self, _: LoadOn) -> Starting<'_> {
+        Box::pin(async { Err("there are no clients here".to_owned()) })
+    }
+}
+
 async fn rmq_admin(name_servers: &str, words: &[&str]) -> Ran {
     let (mut results, mut complaints) = (Vec::new(), Vec::new());
     let code = admin::run(Surroundings {
         words: ["rmq-admin"].iter().chain(words).map(Into::into).collect(),
         name_servers: Some(name_servers.to_owned()),
         zone: TimeZone::UTC,
+        load: &NoLoad,
         results: &mut results,
         complaints: &mut complaints,
     })

@@ -15,8 +15,8 @@ use clap::{
 
 use super::{
     commands::{
-        broker, cluster, connection, consumer, from_file, group, leader, message, namesrv, offset,
-        pull, query, stats, topic,
+        broker, cluster, connection, consumer, doctor, drill, failover, from_file, group, leader,
+        message, namesrv, offset, pull, query, stats, topic,
     },
     help,
     output::Format,
@@ -128,6 +128,12 @@ pub(super) enum Command {
     ConsumeMessage(pull::ConsumeMessage),
     /// Hand leadership of a broker group to another member (not in mqadmin)
     LeaderTransfer(leader::LeaderTransfer),
+    /// Show what the last changes of the leader were made of (not in mqadmin)
+    Failover(failover::Failover),
+    /// Change a leader under a small load, and say what clients felt (not in mqadmin)
+    Drill(drill::Drill),
+    /// Say what is wrong with a broker group, and what to do (not in mqadmin)
+    Doctor(doctor::Doctor),
 }
 
 /// What the command line asks for.

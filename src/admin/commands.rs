@@ -6,10 +6,14 @@ mod brokers;
 pub(super) mod cluster;
 pub(super) mod connection;
 pub(super) mod consumer;
+pub(super) mod doctor;
+pub(super) mod drill;
+pub(super) mod failover;
 pub(super) mod from_file;
 mod given;
 pub(super) mod group;
 pub(super) mod leader;
+mod members;
 pub(super) mod message;
 pub(super) mod namesrv;
 pub(super) mod offset;
@@ -25,6 +29,7 @@ use super::{
     cli::Command,
     client::{AdminClient, Answered, CALLS_AT_A_TIME},
     error::Error,
+    load::Load,
     output::Output,
 };
 use crate::protocol::codes::RequestCode;
@@ -36,6 +41,8 @@ pub(super) struct Session<'a> {
     pub(super) out: Output<'a>,
     /// Times are printed and read in it.
     pub(super) zone: TimeZone,
+    /// Where loads come from.
+    pub(super) load: &'a dyn Load,
 }
 
 impl Session<'_> {
@@ -99,6 +106,9 @@ pub(super) async fn run(session: &mut Session<'_>, command: Command) -> Result<(
         Command::SendMessage(args) => message::send(on, args).await,
         Command::ConsumeMessage(args) => pull::consume(on, &args).await,
         Command::LeaderTransfer(args) => leader::transfer(on, &args).await,
+        Command::Failover(args) => failover::show(on, &args).await,
+        Command::Drill(args) => drill::run(on, &args).await,
+        Command::Doctor(args) => doctor::examine(on, &args).await,
     }
 }
 

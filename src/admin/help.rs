@@ -75,6 +75,10 @@ pub(super) fn of_command(command: &Command) -> String {
     let mut text = usage(command, &flags);
     let spelled: Vec<String> = flags.iter().map(|arg| spelling(arg)).collect();
     let width = spelled.iter().map(String::len).max().unwrap_or(0);
+    for word in command.get_positionals() {
+        let help = word.get_help().map(ToString::to_string).unwrap_or_default();
+        let _ = writeln!(text, " {:<width$}   {help}", choice(word));
+    }
     for (arg, spelled) in flags.iter().zip(&spelled) {
         let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
         let _ = writeln!(text, " {spelled:<width$}   {help}");
@@ -104,6 +108,9 @@ fn usage(command: &Command, flags: &[&Arg]) -> String {
         parts.push(if group.is_required_set() { all } else { format!("[{all}]") });
     }
     let mut line = format!("usage: mqadmin {}", command.get_name());
+    for word in command.get_positionals() {
+        let _ = write!(line, " {}", choice(word));
+    }
     let mut text = String::new();
     for part in parts {
         if line.len() + 1 + part.len() > WIDTH {
@@ -114,6 +121,13 @@ fn usage(command: &Command, flags: &[&Arg]) -> String {
     }
     let _ = writeln!(text, "{line}");
     text
+}
+
+/// What a word may be that is no flag.
+fn choice(word: &Arg) -> String {
+    let values = word.get_possible_values();
+    let names: Vec<&str> = values.iter().map(clap::builder::PossibleValue::get_name).collect();
+    names.join("|")
 }
 
 fn name_of(arg: &Arg) -> String {

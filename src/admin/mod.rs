@@ -20,6 +20,7 @@ mod fastjson;
 mod golden;
 mod help;
 mod java_text;
+pub mod load;
 pub mod output;
 mod trace;
 
@@ -44,6 +45,8 @@ pub struct Surroundings<'a> {
     pub name_servers: Option<String>,
     /// Zone of the times that are printed and read.
     pub zone: TimeZone,
+    /// Where loads come from.
+    pub load: &'a dyn load::Load,
     /// Standard output.
     pub results: &'a mut dyn Write,
     /// Standard error.
@@ -56,7 +59,7 @@ const USAGE: u8 = 2;
 
 /// Runs one command line. Its exit code.
 pub async fn run(around: Surroundings<'_>) -> u8 {
-    let Surroundings { words, name_servers, zone, results, complaints } = around;
+    let Surroundings { words, name_servers, zone, load, results, complaints } = around;
     match cli::parse(words, name_servers) {
         Parsed::Print { text, code } => {
             let to = if code == DONE { results } else { complaints };
@@ -68,7 +71,7 @@ pub async fn run(around: Surroundings<'_>) -> u8 {
             let Invocation { command, name_servers, format } = *invocation;
             let admin = AdminClient::new(name_servers);
             let out = Output::new(format, results, complaints);
-            let mut session = Session { admin, out, zone };
+            let mut session = Session { admin, out, zone, load };
             let outcome = commands::run(&mut session, command).await;
             exit_code(&mut session.out, outcome)
         }

@@ -58,6 +58,11 @@ impl<'a> Output<'a> {
         self.remark(error);
     }
 
+    /// What was shown is bad news.
+    pub(super) fn mark_failed(&mut self) {
+        self.failed = true;
+    }
+
     /// Says what did not work at the first try and was helped otherwise.
     pub(super) fn remark(&mut self, error: &Error) {
         // Where complaints cannot be written there is nobody to tell.

@@ -17,11 +17,12 @@ use super::{
     Broker,
     announcement::{Announcement, broker_id, follower_id},
     ingress::{Ingress, IngressWatch},
-    registration::{Announcements, Progress},
+    registration::{Announcements, Progress, Told},
     steering,
 };
 use crate::{
     clock,
+    ids::BrokerId,
     raft::{
         Role,
         command::{Command, Topic},
@@ -72,6 +73,19 @@ impl Announcer {
         if self.progress.set(progress).is_err() {
             warn!("registration was started twice");
         }
+    }
+
+    /// Whether clients are told that this member takes writes for its ingress slot.
+    pub fn takes_writes(&self) -> bool {
+        let announced = self.announcements.borrow();
+        announced.as_ref().is_some_and(|announced| announced.ingress == Ingress::Open)
+    }
+
+    /// Every name server, and the id under which it has this member.
+    pub fn name_servers(&self) -> Vec<(String, Option<BrokerId>)> {
+        let each = self.progress.get().into_iter().flat_map(Progress::each);
+        let id = |told: &Told| told.announced.as_ref().map(|announced| announced.broker_id);
+        each.map(|(name_server, told)| (name_server, id(&told.borrow()))).collect()
     }
 
     /// Waits until the name servers that can be reached have the topics of `tables`, at most a
@@ -210,11 +224,7 @@ pub fn order_changes(tables: &Tables, ordered: &BTreeSet<String>) -> Vec<(String
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        broker::topics,
-        ids::{BrokerId, Term},
-        protocol::perm,
-    };
+    use crate::{broker::topics, ids::Term, protocol::perm};
 
     const PLACE: Place = Place { index: 1, members: 3 };
 

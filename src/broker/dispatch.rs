@@ -10,7 +10,7 @@ use crate::protocol::command::RemotingCommand;
 use super::Broker;
 use super::error::RequestError;
 use super::handlers::{
-    client, config, group, leader, lock, message, offset, progress, pull, relay, reset,
+    client, config, explain, group, leader, lock, message, offset, progress, pull, relay, reset,
     runtime_info, send, stats, topic,
 };
 
@@ -95,6 +95,8 @@ fn route(code: RequestCode) -> Option<Route> {
         RequestCode::UPDATE_BROKER_CONFIG => Later(config::update),
         RequestCode::GET_BROKER_CONFIG => Now(config::get),
         RequestCode::TRANSFER_LEADER => Later(leader::transfer),
+        RequestCode::GET_LEADER_CHANGES => Now(explain::leader_changes),
+        RequestCode::GET_MEMBER_FACTS => Later(explain::facts),
         RequestCode::GET_BROKER_RUNTIME_INFO => LookUp(runtime_info::get),
         RequestCode::GET_TOPIC_STATS_INFO => LookUp(stats::of_topic),
         RequestCode::GET_CONSUME_STATS => LookUp(progress::of_group),

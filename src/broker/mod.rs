@@ -15,6 +15,7 @@ pub mod announcement;
 pub mod announcing;
 pub mod channels;
 pub mod consumers;
+pub mod detours;
 pub mod dispatch;
 pub mod error;
 pub mod groups;
@@ -59,6 +60,7 @@ use crate::telemetry::log_limit::LogLimit;
 use announcing::Announcer;
 use channels::Channels;
 use consumers::Consumers;
+use detours::Detours;
 use error::RequestError;
 use handlers::Reading;
 use handlers::pull::WaitingPull;
@@ -82,6 +84,8 @@ pub struct Identity {
     pub group: String,
     /// This member's name in the group.
     pub member: String,
+    /// The names of all members, sorted.
+    pub members: Vec<String>,
     /// `host:port` that clients are told.
     pub address: String,
     /// The host and `haListenPort`: for name servers only, which expect one.
@@ -111,6 +115,8 @@ pub struct Broker {
     unique_ids: UniqueIds,
     announcer: Announcer,
     steering: Steering,
+    /// Whose sends this member passes on.
+    detours: Detours,
     locks_full: LogLimit,
     heartbeats_full: LogLimit,
     booted_ms: i64,

@@ -7,7 +7,7 @@ use std::time::Instant;
 use crate::clock;
 use crate::config::cli;
 use crate::net::{Counters, HttpHandler, HttpResponse};
-use crate::raft::Status;
+use crate::raft::{LeaderChanges, Status};
 use crate::telemetry;
 use crate::telemetry::http::Health;
 use crate::telemetry::instruments::HistogramValues;
@@ -68,6 +68,34 @@ impl Observer {
         samples.put_histogram(Metric::SyncSeconds, times);
     }
 
+    fn sample_leaders(&self, samples: &mut Samples) {
+        let group = &self.broker.group;
+        let LeaderChanges { changes, totals } = group.leader_changes();
+        for (cause, times) in totals {
+            samples.put_of(Metric::LeaderChanges, ("cause", cause.name()), times);
+        }
+        if let Some(last) = changes.iter().rev().find(|change| change.led.is_some()) {
+            let registered = last.registered.iter().map(|(_, at)| *at).max();
+            for (step, at) in [
+                ("detected", Some(last.detected)),
+                ("campaigned", last.campaigned),
+                ("elected", last.elected),
+                ("led", last.led),
+                ("registered", registered),
+                ("first_send", last.sent),
+            ] {
+                let Some(at) = at else { continue };
+                let after = at.saturating_duration_since(last.lost).as_secs_f64();
+                samples.put_number_of(Metric::LastChangeSeconds, ("step", step), after);
+            }
+        }
+        let passed_on = group.passed_on();
+        samples.put(Metric::RequestsTaken, passed_on.taken);
+        samples.put(Metric::RequestsPassedOn, passed_on.passed);
+        samples.put(Metric::RequestsNotPassedOn, passed_on.failed);
+        samples.put(Metric::Detours, self.broker.detours.lately(clock::now()));
+    }
+
     fn sample_requests(&self, samples: &mut Samples) {
         let (stats, tables) = (&self.broker.stats, self.broker.tables());
         let totals = stats.totals();
@@ -103,6 +131,7 @@ impl Observed for Observer {
         let up = clock::now().saturating_duration_since(self.started);
         samples.put_number(Metric::UptimeSeconds, up.as_secs_f64());
         self.sample_group(samples, &self.broker.group.status());
+        self.sample_leaders(samples);
         self.sample_requests(samples);
         if let Some(counters) = self.counters.get() {
             for (metric, value) in [

@@ -90,6 +90,11 @@ impl Progress {
         }
     }
 
+    /// Each name server, and what it was told, as it goes on.
+    pub fn each(&self) -> impl Iterator<Item = (String, watch::Receiver<Told>)> {
+        self.0.iter().map(|(name_server, told)| (name_server.clone(), told.clone()))
+    }
+
     /// Whether any name server has this broker under `id`.
     pub fn has(&self, id: BrokerId) -> bool {
         let has = |told: &Told| told.announced.as_ref().is_some_and(|a| a.broker_id == id);

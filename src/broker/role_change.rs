@@ -3,7 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
+
+use super::registration::Told;
 use super::{Broker, system_topics};
+use crate::ids::LEADER_BROKER_ID;
 
 /// Between two attempts to create what is missing.
 const RETRY: Duration = Duration::from_secs(1);
@@ -18,6 +22,25 @@ pub async fn run(broker: Arc<Broker>) {
             complete_system_topics(&broker).await;
         }
         if role.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Notes when a name server is told that this member leads, until registration ends.
+pub async fn note_registered(
+    broker: Arc<Broker>,
+    name_server: String,
+    mut told: watch::Receiver<Told>,
+) {
+    loop {
+        let announced = told.borrow_and_update().announced.clone();
+        if let Some(announced) =
+            announced.filter(|announced| announced.broker_id == LEADER_BROKER_ID)
+        {
+            broker.group.note_registered(&name_server, announced.term);
+        }
+        if told.changed().await.is_err() {
             return;
         }
     }

@@ -28,6 +28,7 @@ use super::announcement::Registrant;
 use super::announcing::{self, Announcer, Place};
 use super::channels::Channels;
 use super::consumers::Consumers;
+use super::detours::Detours;
 use super::dispatch::Dispatcher;
 use super::handlers::{Reading, pull};
 use super::members::Members;
@@ -248,6 +249,7 @@ fn identity(config: &mut BrokerConfig) -> Result<Identity, StartError> {
         cluster: config.cluster.clone(),
         group: config.group.clone(),
         member: config.member.clone(),
+        members: config.peers.iter().map(|(name, _)| name.to_owned()).collect(),
         address: endpoint.to_string(),
         ha_address: Endpoint { port: config.ha_port, ..endpoint }.to_string(),
         store_host,
@@ -330,6 +332,7 @@ fn broker(config: &BrokerConfig, identity: Identity, group: Group, memory_bytes:
         refused_offsets: LogLimit::minutely(),
         announcer: Announcer::default(),
         steering: Steering::default(),
+        detours: Detours::default(),
         locks_full: LogLimit::minutely(),
         heartbeats_full: LogLimit::minutely(),
         stats: Stats::default(),
@@ -360,6 +363,9 @@ fn register(
     };
     let registration = Registration::start(&options, &registrant, &broker.announcer.subscribe());
     broker.announcer.follow(registration.progress());
+    for (name_server, told) in registration.progress().each() {
+        tasks.spawn(role_change::note_registered(Arc::clone(broker), name_server, told));
+    }
     let members: Vec<String> = config.peers.iter().map(|(name, _)| name.to_owned()).collect();
     let index = members.iter().position(|name| *name == config.member).unwrap_or(0);
     let place = Place { index, members: members.len() };

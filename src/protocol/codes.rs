@@ -179,6 +179,8 @@ codes! {
         BATCH_ACK_MESSAGE = 200151,
         // Ours, which RocketMQ has not: from 900001 on, far from where its numbers grow.
         TRANSFER_LEADER = 900001,
+        GET_LEADER_CHANGES = 900010,
+        GET_MEMBER_FACTS = 900011,
     }
 }
 

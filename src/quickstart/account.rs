@@ -50,6 +50,7 @@ pub(super) struct Account {
     tried: Option<Instant>,
     acknowledgements: Pauses,
     deliveries: Pauses,
+    slowest: Duration,
 }
 
 /// The sums.
@@ -93,6 +94,16 @@ impl Account {
         fate.acknowledged = true;
         let arrived = fate.deliveries > 0;
         self.arrived += u64::from(arrived);
+    }
+
+    /// From its first try to its acknowledgement a message took so long.
+    pub(super) fn took(&mut self, took: Duration) {
+        self.slowest = self.slowest.max(took);
+    }
+
+    /// The longest of these.
+    pub(super) fn slowest(&self) -> Duration {
+        self.slowest
     }
 
     /// A try of any message ended without an acknowledgement.

@@ -18,12 +18,14 @@ mod account;
 pub mod cli;
 mod consumer;
 mod display;
+mod drill;
 mod payload;
 mod producer;
 mod requests;
 mod route;
 mod run;
 
+pub use drill::{Drill, Outcome};
 pub use run::run;
 
 /// What stops a quickstart before it has an account to give.

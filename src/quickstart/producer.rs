@@ -103,7 +103,8 @@ impl Producer {
     async fn send(self: Arc<Self>, seq: u64, _permit: OwnedSemaphorePermit) {
         let body = Bytes::from(payload::body(self.load.run, seq, self.load.body_bytes));
         let mut routes = self.routes.clone();
-        let until = clock::now() + self.load.patience;
+        let began = clock::now();
+        let until = began + self.load.patience;
         let mut tries = 0;
         loop {
             let tried = self.try_once(&routes, seq, tries, &body).await;
@@ -111,6 +112,7 @@ impl Producer {
                 let (mut account, now) = (self.account.lock(), clock::now());
                 if matches!(tried, Tried::Acknowledged) {
                     account.acknowledged(seq, now);
+                    account.took(now - began);
                     return;
                 }
                 account.tried(now);

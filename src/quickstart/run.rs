@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// How often the display looks.
-const TICK: Duration = Duration::from_millis(200);
+pub(super) const TICK: Duration = Duration::from_millis(200);
 /// With nothing new for so long, what has not been consumed counts as lost.
 const SETTLED: Duration = Duration::from_secs(10);
 
@@ -64,13 +64,13 @@ pub async fn run(cli: Cli) -> Result<ExitCode, Error> {
 /// Whether what is missing has stayed the same for [`SETTLED`]. It only shrinks once nothing is
 /// sent any more, so this ends, whatever else is consumed.
 #[derive(Default)]
-struct Still {
+pub(super) struct Still {
     ticks: u128,
     last: u64,
 }
 
 impl Still {
-    fn is_long(&mut self, account: &Account) -> bool {
+    pub(super) fn is_long(&mut self, account: &Account) -> bool {
         let now = account.missing();
         self.ticks = if now == self.last { self.ticks + 1 } else { 0 };
         self.last = now;
@@ -79,16 +79,16 @@ impl Still {
 }
 
 /// What producer and consumer share.
-struct Session {
+pub(super) struct Session {
     client: Client,
     routes: Routes,
-    account: Arc<Mutex<Account>>,
+    pub(super) account: Arc<Mutex<Account>>,
     /// Ctrl-C, or enough messages.
-    stop: CancellationToken,
+    pub(super) stop: CancellationToken,
 }
 
 impl Session {
-    async fn open(target: &Target) -> Result<Self, Error> {
+    pub(super) async fn open(target: &Target) -> Result<Self, Error> {
         let client = Client::new(ClientOptions::default());
         let routes = Routes::follow(&client, &target.name_servers(), target.wanted()).await?;
         let stop = CancellationToken::new();
@@ -101,13 +101,13 @@ impl Session {
         Ok(Self { client, routes, account: Arc::default(), stop })
     }
 
-    fn spawn_producer(&self, load: producer::Load) -> JoinHandle<()> {
+    pub(super) fn spawn_producer(&self, load: producer::Load) -> JoinHandle<()> {
         let (client, routes) = (self.client.clone(), self.routes.clone());
         let (account, stop) = (Arc::clone(&self.account), self.stop.clone());
         tokio::spawn(producer::produce(load, client, routes, account, stop))
     }
 
-    fn spawn_consumer(
+    pub(super) fn spawn_consumer(
         &self,
         target: &Target,
         inbox: impl consumer::Inbox,

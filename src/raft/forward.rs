@@ -65,6 +65,19 @@ impl LeadersClock {
     }
 }
 
+/// What a desk has seen since its life began, and what is there.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Counts {
+    /// Proposals that are here now, sent or not.
+    pub waiting: u64,
+    /// Proposals that were taken.
+    pub taken: u64,
+    /// Proposals that were sent to a leader; one that went again counts again.
+    pub passed: u64,
+    /// Proposals that were answered with an error, those that were not even taken among them.
+    pub failed: u64,
+}
+
 /// A proposal that waits.
 pub(super) struct Line {
     /// What is asked, and by whom.
@@ -106,6 +119,7 @@ struct Lines {
     last_number: u64,
     bytes: usize,
     closed: bool,
+    counts: Counts,
 }
 
 impl Lines {
@@ -125,6 +139,12 @@ impl Lines {
     fn forget(&mut self, line: Line) -> Done {
         self.bytes -= line.proposal.bytes();
         line.proposal.done
+    }
+
+    /// The same for one that is answered with an error.
+    fn fail(&mut self, line: Line) -> Done {
+        self.counts.failed += 1;
+        self.forget(line)
     }
 
     /// What was sent before `number` is not in the log and never will be: it goes again.
@@ -172,23 +192,29 @@ impl Desk {
 
     fn admit(&self, proposal: Proposal) -> Result<(), (ProposeError, Done)> {
         let bytes = proposal.bytes();
-        if bytes > self.0.limits.proposal_bytes {
-            let limit = self.0.limits.proposal_bytes;
-            return Err((ProposeError::TooLarge { bytes, limit }, proposal.done));
-        }
         let mut lines = self.0.lines.lock();
-        if lines.closed {
-            return Err((ProposeError::Stopping, proposal.done));
+        if let Some(refusal) = self.refusal(&lines, bytes) {
+            lines.counts.failed += 1;
+            return Err((refusal, proposal.done));
         }
-        let limit = self.0.limits.waiting_bytes;
-        if lines.bytes + bytes > limit || lines.count() >= LINES_MAX {
-            return Err((ProposeError::Busy { bytes, limit }, proposal.done));
-        }
+        lines.counts.taken += 1;
         lines.add(Line { proposal, since: Instant::now() });
         self.0.direct.store(false, Ordering::Release);
         drop(lines);
         self.tell();
         Ok(())
+    }
+
+    fn refusal(&self, lines: &Lines, bytes: usize) -> Option<ProposeError> {
+        let Limits { proposal_bytes, waiting_bytes, .. } = self.0.limits;
+        if bytes > proposal_bytes {
+            return Some(ProposeError::TooLarge { bytes, limit: proposal_bytes });
+        }
+        if lines.closed {
+            return Some(ProposeError::Stopping);
+        }
+        let is_full = lines.bytes + bytes > waiting_bytes || lines.count() >= LINES_MAX;
+        is_full.then_some(ProposeError::Busy { bytes, limit: waiting_bytes })
     }
 
     /// Takes back what this member proposed as a leader and did not append. What came before what
@@ -198,6 +224,7 @@ impl Desk {
         let mut refused = Vec::new();
         for line in back {
             if lines.closed {
+                lines.counts.failed += 1;
                 refused.push(line);
             } else {
                 lines.add(line);
@@ -240,6 +267,12 @@ impl Desk {
     /// to.
     pub(super) fn was_given_back(&self) -> bool {
         self.0.given_back.swap(false, Ordering::AcqRel)
+    }
+
+    /// What it has seen.
+    pub(super) fn counts(&self) -> Counts {
+        let lines = self.0.lines.lock();
+        Counts { waiting: lines.count() as u64, ..lines.counts }
     }
 
     /// Bytes that wait here.
@@ -295,6 +328,7 @@ impl Desk {
             // What is late already is answered by the next sweep, as what may be in the log.
             let until_ms = clock.at(line.since + self.0.limits.patience).unwrap_or(0);
             let more = write((number, until_ms), &line.proposal);
+            lines.counts.passed += 1;
             lines.sent.insert(number, line);
             if !more {
                 return;
@@ -324,7 +358,7 @@ impl Desk {
         let Some(line) = lines.sent.remove(&number) else {
             return lines.barrier != Some(number);
         };
-        let done = lines.forget(line);
+        let done = lines.fail(line);
         drop(lines);
         done(Err(error));
         self.0.answered.notify_one();
@@ -357,7 +391,7 @@ impl Desk {
         let mut lines = self.0.lines.lock();
         lines.barrier = None;
         let sent = std::mem::take(&mut lines.sent);
-        let unknown: Vec<Done> = sent.into_values().map(|line| lines.forget(line)).collect();
+        let unknown: Vec<Done> = sent.into_values().map(|line| lines.fail(line)).collect();
         drop(lines);
         unknown.into_iter().for_each(|done| done(Err(ProposeError::OutcomeUnknown)));
         self.tell();
@@ -382,12 +416,12 @@ impl Desk {
             let mut lines = self.0.lines.lock();
             while lines.waiting.front().is_some_and(is_late) {
                 if let Some(line) = lines.waiting.pop_front() {
-                    unsent.push(lines.forget(line));
+                    unsent.push(lines.fail(line));
                 }
             }
             while lines.sent.first_key_value().is_some_and(|(_, line)| is_late(line)) {
                 if let Some((_, line)) = lines.sent.pop_first() {
-                    unknown.push(lines.forget(line));
+                    unknown.push(lines.fail(line));
                 }
             }
         }
@@ -416,6 +450,7 @@ impl Desk {
         let (unsent, unknown) = {
             let mut lines = self.0.lines.lock();
             lines.bytes = 0;
+            lines.counts.failed += lines.count() as u64;
             (std::mem::take(&mut lines.waiting), std::mem::take(&mut lines.sent))
         };
         for line in unsent {

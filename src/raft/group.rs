@@ -19,9 +19,10 @@ use tokio::time::Instant;
 
 use crate::ids::{EntryIndex, PhysicalOffset, QueueOffset, StoreId, Term};
 use crate::raft::applied::{AppliedState, QueueListener};
+use crate::raft::chronicle::{Cause, Chronicle, LeaderChanges};
 use crate::raft::command::{Command, Outcome};
 use crate::raft::doubt::Doubt;
-use crate::raft::forward::Desk;
+use crate::raft::forward::{Counts, Desk};
 use crate::raft::handover;
 use crate::raft::log_store::LogStore;
 use crate::raft::offers::Offers;
@@ -29,6 +30,7 @@ use crate::raft::peers::Peers;
 use crate::raft::proposal::Proposal;
 use crate::raft::proposer::{Limits, Proposer};
 use crate::raft::pulse::Pulse;
+use crate::raft::reach::{self, Reach};
 use crate::raft::repair::{READER_PATIENCE, RepairDone, Wanted};
 use crate::raft::role::{QUORUM_SILENCE, Role};
 use crate::raft::room::Room;
@@ -154,6 +156,26 @@ pub struct PeerStatus {
     pub serves_readers: bool,
 }
 
+/// How a proposal goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// By the member that was asked: it leads.
+    Direct,
+    /// By whoever leads: it is passed on, or waits for a leader.
+    Detour,
+}
+
+/// What became of requests at a member that did not lead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PassedOn {
+    /// Taken, to be passed on.
+    pub taken: u64,
+    /// Passed on; what goes again counts again.
+    pub passed: u64,
+    /// Answered with an error.
+    pub failed: u64,
+}
+
 /// A running member of a group. Cloning shares it.
 #[derive(Clone)]
 pub struct Group(pub(super) Arc<Shared>);
@@ -162,6 +184,7 @@ pub(super) struct Shared {
     pub(super) raft: Raft<TypeConfig, StateMachine>,
     pub(super) proposer: Proposer,
     pub(super) desk: Desk,
+    pub(super) chronicle: Chronicle,
     pub(super) state: AppliedState,
     pub(super) log: CommitLog,
     pub(super) log_store: LogStore,
@@ -174,6 +197,7 @@ pub(super) struct Shared {
     pub(super) repairs: mpsc::Sender<Wanted>,
     pub(super) transfers: mpsc::Sender<transfer::Wanted>,
     pub(super) pulse: Pulse,
+    pub(super) reaches: mpsc::Sender<reach::Asked>,
     pub(super) stop: Mutex<Option<oneshot::Sender<()>>>,
     pub(super) thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -204,14 +228,17 @@ impl Group {
     /// while nobody leads. Never blocks; `done` is called exactly once, within
     /// [`Limits::patience`] and a little: here when it is refused at once, else on the raft thread.
     /// What was committed is applied here by then.
-    pub fn propose(&self, proposal: Proposal) {
-        if !self.0.role.borrow().is_leader() || !self.0.desk.is_direct() {
-            return self.0.desk.take(proposal);
+    pub fn propose(&self, proposal: Proposal) -> Way {
+        let leads = self.0.role.borrow().is_leader();
+        if !leads || !self.0.desk.is_direct() {
+            self.0.desk.take(proposal);
+            return if leads { Way::Direct } else { Way::Detour };
         }
         match self.0.room.refusal(&proposal, self.0.proposer.waiting_bytes()) {
             Some(why) => (proposal.done)(Err(ProposeError::DiskFull { why })),
             None => self.0.proposer.propose(proposal),
         }
+        Way::Direct
     }
 
     /// Whether a member that does not lead passes on what it is asked: as long as some member does
@@ -360,7 +387,8 @@ impl Group {
     /// a few seconds; goes on to its end when its caller does not.
     pub async fn transfer(&self, to: Option<&str>) -> Result<Transferred, TransferError> {
         let (done, outcome) = oneshot::channel();
-        let wanted = transfer::Wanted { to: to.map(str::to_owned), done };
+        let wanted =
+            transfer::Wanted { to: to.map(str::to_owned), cause: Cause::Transferred, done };
         match self.0.transfers.try_send(wanted) {
             Ok(()) => outcome.await.unwrap_or(Err(TransferError::Stopping)),
             Err(TrySendError::Full(_)) => Err(TransferError::Busy),
@@ -377,7 +405,8 @@ impl Group {
     pub fn give_way(&self) {
         let (done, _) = oneshot::channel();
         // Who is being asked already does it.
-        let _ = self.0.transfers.try_send(transfer::Wanted { to: None, done });
+        let _ =
+            self.0.transfers.try_send(transfer::Wanted { to: None, cause: Cause::Hanging, done });
     }
 
     /// Beats while the raft thread turns, until [`Group::stop`].
@@ -385,12 +414,47 @@ impl Group {
         &self.0.pulse
     }
 
+    /// The changes of the leader that this member saw.
+    pub fn leader_changes(&self) -> LeaderChanges {
+        self.0.chronicle.read()
+    }
+
+    /// Requests that this member took while another one led, or nobody: how many, how often it
+    /// passed one on to a leader, and how many failed. Since its process started.
+    pub fn passed_on(&self) -> PassedOn {
+        let Counts { taken, passed, failed, .. } = self.0.chronicle.counts();
+        PassedOn { taken, passed, failed }
+    }
+
+    /// Calls all other members; what came of it within a second or so, in the order of their names.
+    /// `None`: too many ask at the same time, or this member stops.
+    pub async fn reach(&self) -> Option<Vec<Reach>> {
+        let (answer, answered) = oneshot::channel();
+        self.0.reaches.try_send(answer).ok()?;
+        answered.await.ok()
+    }
+
+    /// Why this member takes no messages, if its disk is too full for them.
+    pub fn shortage(&self) -> Option<String> {
+        self.0.room.shortage().map(|why| why.to_string())
+    }
+
+    /// Says that a name server was told that this member leads `term`.
+    pub fn note_registered(&self, name_server: &str, term: Term) {
+        self.0.chronicle.registered(name_server, term);
+    }
+
+    /// Says that a client's send was answered; costs a load.
+    pub fn note_sent(&self) {
+        self.0.chronicle.sent();
+    }
+
     /// Proposes nothing any more, lets what is under way finish, and hands leadership to a
     /// caught-up member; what comes meanwhile is passed on to that one. Takes a few seconds at
     /// most; afterwards this member usually follows, and serves until [`Group::stop`].
     pub async fn retire(&self) {
-        let Shared { raft, proposer, desk, doubt, room, .. } = &*self.0;
-        handover::retire(raft, proposer, desk, (doubt, room)).await;
+        let Shared { raft, proposer, desk, chronicle, doubt, room, .. } = &*self.0;
+        handover::retire(raft, proposer, (desk, chronicle), (doubt, room)).await;
     }
 
     /// Retires, writes a checkpoint and ends. Blocks for at most a few seconds; call it from a

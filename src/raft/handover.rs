@@ -11,6 +11,7 @@ use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::{Raft, RaftMetrics};
 
 use crate::ids::StoreId;
+use crate::raft::chronicle::{Cause, Chronicle};
 use crate::raft::doubt::Doubt;
 use crate::raft::error::Unfit;
 use crate::raft::forward::Desk;
@@ -105,11 +106,12 @@ fn heir(last: Option<u64>, voters: &[Voter]) -> Heir {
 pub(super) async fn retire(
     raft: &Raft<TypeConfig, StateMachine>,
     proposer: &Proposer,
-    desk: &Desk,
+    (desk, chronicle): (&Desk, &Chronicle),
     (doubt, room): (&Doubt, &Room),
 ) {
     let _held = desk.hold();
     if proposer.close() {
+        let _meant = chronicle.means(Cause::Stopped);
         step_down(raft, proposer, (doubt, room)).await;
         proposer.give_up().await;
     }
@@ -150,14 +152,16 @@ async fn step_down(
 /// is one that has everything else. Says whether it tried.
 pub(super) async fn make_way(
     raft: &Raft<TypeConfig, StateMachine>,
-    desk: &Desk,
+    (desk, chronicle): (&Desk, &Chronicle),
     (doubt, room): (&Doubt, &Room),
 ) -> bool {
     let metrics = raft.metrics().borrow_watched().clone();
     if !others(&metrics).any(|id| room.is_better_at(id)) {
         return false;
     }
-    let _held = desk.hold();
+    let is_full = room.shortage().is_some();
+    let cause = if is_full { Cause::NoRoom } else { Cause::SlowDisk };
+    let (_held, _meant) = (desk.hold(), chronicle.means(cause));
     let handed = hand_over(raft, (doubt, room), |id| room.is_better_at(id));
     match tokio::time::timeout(MAKE_WAY, handed).await {
         Ok(Some(heir)) => tracing::info!(heir, "a member with a better disk leads now"),

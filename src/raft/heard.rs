@@ -60,6 +60,12 @@ impl Heard {
         Some(self.dead_in.load(Ordering::Acquire)).filter(|term| *term > 0).map(Term)
     }
 
+    /// When there was one last; `None` if there never was.
+    pub(super) fn last(&self) -> Option<Instant> {
+        let last = self.last_ms.load(Ordering::Relaxed);
+        (last > 0).then(|| self.start + Duration::from_millis(last))
+    }
+
     /// How long ago there was one; `None` if there never was.
     pub(super) fn silence_if_any(&self, now: Instant) -> Option<Duration> {
         (self.last_ms.load(Ordering::Relaxed) > 0).then(|| self.silence(now))

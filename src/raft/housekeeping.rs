@@ -18,6 +18,7 @@ use crate::clock;
 use crate::ids::PhysicalOffset;
 use crate::raft::StartError;
 use crate::raft::checkpointer::{self, Checkpointer, Job, StoreParts};
+use crate::raft::chronicle::Chronicle;
 use crate::raft::doubt::Doubt;
 use crate::raft::group::GroupOptions;
 use crate::raft::handover;
@@ -70,6 +71,7 @@ struct Shared {
     synced: bool,
     room: Arc<Room>,
     doubt: Doubt,
+    chronicle: Chronicle,
     state: Mutex<State>,
 }
 
@@ -97,7 +99,7 @@ impl Housekeeping {
         machine: StateMachine,
         (raft, network): (Raft<TypeConfig, StateMachine>, Network),
         store: HeldStore,
-        (room, doubt): (Arc<Room>, Doubt),
+        (room, doubt, chronicle): (Arc<Room>, Doubt, Chronicle),
         options: &GroupOptions,
     ) -> Result<Self, StartError> {
         let thread = Checkpointer::start(parts.clone())
@@ -124,6 +126,7 @@ impl Housekeeping {
             synced: options.durability == Durability::Synced,
             room,
             doubt,
+            chronicle,
             state: Mutex::new(state),
         })))
     }
@@ -188,8 +191,8 @@ impl Housekeeping {
         if lately || can_lead || !raft.is_leader() {
             return;
         }
-        let Shared { machine, doubt, .. } = &*self.0;
-        if handover::make_way(raft, machine.desk(), (doubt, room)).await {
+        let Shared { machine, doubt, chronicle, .. } = &*self.0;
+        if handover::make_way(raft, (machine.desk(), chronicle), (doubt, room)).await {
             *made_way = Some(Instant::now());
         }
     }

@@ -13,6 +13,7 @@
 
 mod applied;
 mod checkpointer;
+mod chronicle;
 pub mod codec;
 pub mod command;
 mod commit_news;
@@ -61,6 +62,7 @@ mod preference;
 mod proposal;
 mod proposer;
 mod pulse;
+mod reach;
 mod repair;
 #[cfg(test)]
 mod repair_tests;
@@ -93,12 +95,14 @@ mod wire;
 mod wire_codec;
 
 pub use applied::{QueueAdvance, QueueListener};
+pub use chronicle::{Cause, Lead, LeaderChange, LeaderChanges};
 pub use error::{ProposeError, StartError, TransferError, Unfit};
-pub use group::{Group, GroupOptions, PeerStatus, Status, Timing};
+pub use group::{Group, GroupOptions, PassedOn, PeerStatus, Status, Timing, Way};
 pub use peers::{PeerAddress, Peers};
 pub use proposal::{Done, Place, Proposal, Receipt};
 pub use proposer::Limits;
 pub use pulse::{PULSE, Pulse};
+pub use reach::{PeerAnswer, Reach, Unreached};
 pub use repair::RepairDone;
 pub use role::Role;
 pub use transfer::Transferred;

@@ -29,6 +29,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status, Streaming};
 
 use crate::ids::StoreId;
+use crate::raft::chronicle::Chronicle;
 use crate::raft::commit_news::{CommitNews, Eager};
 use crate::raft::dial::{Dial, Links};
 use crate::raft::doubt::Doubt;
@@ -199,6 +200,8 @@ pub(super) struct Connecting {
     offers: Offers,
     /// Who waits for news.
     eager: Eager,
+    /// Hears of elections that this member begins, and says why leadership is handed over.
+    chronicle: Chronicle,
 }
 
 impl Connecting {
@@ -208,10 +211,11 @@ impl Connecting {
         room: &Arc<Room>,
         doubt: &Doubt,
         offers: &Offers,
-        eager: &Eager,
+        (eager, chronicle): (&Eager, &Chronicle),
     ) -> Self {
         let (network, room, doubt) = (network.clone(), Arc::clone(room), doubt.clone());
-        Self { network, room, doubt, eager: eager.clone(), offers: offers.clone() }
+        let (offers, eager, chronicle) = (offers.clone(), eager.clone(), chronicle.clone());
+        Self { network, room, doubt, offers, eager, chronicle }
     }
 
     fn connection(&self, target: u64, member: &Member, purpose: Purpose) -> Connection {
@@ -228,6 +232,7 @@ impl Connecting {
             doubt: self.doubt.clone(),
             offers: self.offers.clone(),
             eager: self.eager.clone(),
+            chronicle: self.chronicle.clone(),
         }
     }
 }
@@ -261,6 +266,7 @@ pub(super) struct Connection {
     doubt: Doubt,
     offers: Offers,
     eager: Eager,
+    chronicle: Chronicle,
 }
 
 impl Connection {
@@ -382,6 +388,7 @@ impl NetVote<TypeConfig> for Connection {
         request: VoteRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<VoteResponse<TypeConfig>, CallError> {
+        self.chronicle.asks();
         self.ask_vote(request, true, &option).await
     }
 }
@@ -450,6 +457,7 @@ impl NetTransferLeader<TypeConfig> for Connection {
             from: Some(wire::vote(request.from_leader())),
             to: *request.to_node_id(),
             last: request.last_log_id().copied().map(wire::log_id),
+            why: self.chronicle.meant().to_wire(),
         };
         let request = self.request(message, Some(option.hard_ttl()));
         let answer = self.control()?.transfer_leader(request).await;

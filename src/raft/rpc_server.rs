@@ -18,6 +18,7 @@ use tonic::{Code, Request, Response, Status, Streaming};
 use crate::clock;
 use crate::ids::EntryIndex;
 use crate::raft::applied::AppliedState;
+use crate::raft::chronicle::{Cause, Chronicle};
 use crate::raft::doubt::Doubt;
 use crate::raft::forwarded::Forwarded;
 use crate::raft::heard::Heard;
@@ -61,6 +62,7 @@ pub(super) struct PeerService {
     offers: Offers,
     heard: Arc<Heard>,
     gone: Arc<Notify>,
+    chronicle: Chronicle,
     forwarded: Arc<Forwarded>,
     /// Refusals that were told lately.
     /// An operator had this member hand leadership over.
@@ -75,18 +77,18 @@ impl PeerService {
     /// handed leadership over on request; `stored` is how
     /// far it is, `fitness` whether it may vote, whether entries fit, and whether it offers to serve
     /// readers; `news` hear that there is a
-    /// leader, or an election, and that a leader's stream has ended; `forwarded` takes what others
+    /// leader, or an election, that a leader's stream has ended, and why one hands over; `forwarded` takes what others
     /// pass on.
     pub(super) fn new(
         own: Introduction,
         core: (Raft<TypeConfig, StateMachine>, watch::Receiver<Role>, Arc<AtomicBool>),
         stored: (CommitLog, AppliedState),
         fitness: (Doubt, Arc<Room>, Offers),
-        news: (Arc<Heard>, Arc<Notify>),
+        news: (Arc<Heard>, Arc<Notify>, Chronicle),
         forwarded: Arc<Forwarded>,
     ) -> Self {
         let ((raft, role, yields), (log, applied), own) = (core, stored, Arc::new(own));
-        let ((doubt, room, offers), (heard, gone)) = (fitness, news);
+        let ((doubt, room, offers), (heard, gone, chronicle)) = (fitness, news);
         let (told, turn) = (Mutex::default(), tokio::sync::Mutex::default());
         Self {
             raft,
@@ -100,6 +102,7 @@ impl PeerService {
             offers,
             heard,
             gone,
+            chronicle,
             forwarded,
             told,
             turn,
@@ -312,6 +315,7 @@ impl Peer for PeerService {
         if !self.doubt.is_over() {
             return Ok(Response::new(proto::TransferResponse { in_doubt: true }));
         }
+        self.chronicle.hands_over(Cause::of_wire(request.why));
         let last = request.last.map(wire::to_log_id);
         let transfer = TransferLeaderRequest::new(from, request.to, last);
         // Refused, it is told of a vote that differs or entries that it lacks: the leader polls.

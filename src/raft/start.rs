@@ -12,7 +12,7 @@ use openraft::errors::Fatal;
 use openraft::{Config, Raft, SnapshotPolicy};
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
@@ -23,6 +23,7 @@ use crate::clock;
 use crate::ids::{StoreId, Term};
 use crate::raft::StartError;
 use crate::raft::applied::AppliedState;
+use crate::raft::chronicle::Chronicle;
 use crate::raft::commit_news::Eager;
 use crate::raft::dial::{Link, Tcp};
 use crate::raft::doubt::{Doubt, Resolver};
@@ -43,6 +44,7 @@ use crate::raft::pacemaker;
 use crate::raft::peers::Peers;
 use crate::raft::proposer::{self, Proposer};
 use crate::raft::pulse::{PULSE, Pulse};
+use crate::raft::reach;
 use crate::raft::repair::{self, Wanted};
 use crate::raft::role::{Role, Seen, role_of};
 use crate::raft::room::Room;
@@ -90,6 +92,7 @@ pub(super) struct Parts {
     raft: Core,
     proposer: Proposer,
     desk: Desk,
+    chronicle: Chronicle,
     state: AppliedState,
     log: CommitLog,
     log_store: LogStore,
@@ -102,6 +105,7 @@ pub(super) struct Parts {
     repairs: mpsc::Sender<Wanted>,
     transfers: mpsc::Sender<transfer::Wanted>,
     pulse: Pulse,
+    reaches: mpsc::Sender<reach::Asked>,
 }
 
 impl Parts {
@@ -116,6 +120,7 @@ impl Parts {
             raft: self.raft,
             proposer: self.proposer,
             desk: self.desk,
+            chronicle: self.chronicle,
             state: self.state,
             log: self.log,
             log_store: self.log_store,
@@ -128,6 +133,7 @@ impl Parts {
             repairs: self.repairs,
             transfers: self.transfers,
             pulse: self.pulse,
+            reaches: self.reaches,
             stop,
             thread,
         }))
@@ -173,6 +179,7 @@ fn incoming(port: net::TcpListener) -> io::Result<TcpIncoming> {
 pub(super) struct Member {
     raft: Core,
     proposer: Proposer,
+    chronicle: Chronicle,
     machine: StateMachine,
     log: CommitLog,
     log_store: LogStore,
@@ -183,6 +190,7 @@ pub(super) struct Member {
     offers: Offers,
     repairs: mpsc::Sender<Wanted>,
     transfers: mpsc::Sender<transfer::Wanted>,
+    reaches: mpsc::Sender<reach::Asked>,
     housekeeping: Housekeeping,
     room: Arc<Room>,
     pulse: Pulse,
@@ -204,31 +212,28 @@ impl Member {
             LogStore::new(log.clone(), votes, state.clone(), Arc::clone(&room), repairs.clone());
         let doubt = Doubt::new(store.stamp.in_doubt());
         let (eager, offers, desk) = (Eager::default(), Offers::default(), machine.desk().clone());
-        let connecting = Connecting::new(&network, &room, &doubt, &offers, &eager);
-        let config = config(options, &doubt).map_err(|why| StartError::Core { why })?;
-        let raft = Raft::new(store_id.0, config, connecting, log_store.clone(), machine.clone())
-            .await
-            .map_err(|fatal| StartError::Core { why: fatal.to_string() })?;
         let heard = Arc::new(Heard::new(clock::now(), options.timing.heartbeat));
+        let chronicle = Chronicle::new(&options.member, Arc::clone(&heard), desk.clone());
+        let connecting = Connecting::new(&network, &room, &doubt, &offers, (&eager, &chronicle));
+        let raft = core(store_id, (options, &doubt), connecting, (&log_store, &machine)).await?;
         let (mut tasks, gone, beats) = (JoinSet::new(), Arc::default(), Beats(Instant::now()));
-        let (role, pulse) =
-            watch_role(&raft, &machine, options, Arc::clone(&heard), beats, &mut tasks);
+        let life = (Arc::clone(&heard), chronicle.clone());
+        let (role, pulse) = watch_role(&raft, &machine, options, life, beats, &mut tasks);
         let pace = beats.each(options.timing.heartbeat);
         tasks.spawn(pacemaker::run(raft.clone(), Arc::clone(&heard), doubt.clone(), pace));
         let limits = options.limits.within(options.segment_bytes);
         let (proposer, inbox) = Proposer::new(limits, desk.clone());
         tasks.spawn(proposer::run(inbox, raft.clone(), machine.duplicates().clone()));
         pass_on(&machine, &network, &proposer, (&role, &room), &options.member, &mut tasks);
-        let (transfers, asked) = transfer::requests();
-        let moving =
-            transferring(options, (&raft, &role), &network, (&proposer, &desk), (&doubt, &room));
-        let yields = Arc::clone(&moving.yields);
+        let (core, held) = ((&raft, &role), (&proposer, &desk, &chronicle));
+        let moving = transferring(options, core, &network, held, (&doubt, &room));
+        let (yields, (transfers, asked)) = (Arc::clone(&moving.yields), transfer::requests());
         tasks.spawn(moving.run(asked, beats.each(transfer::LOOK)));
         if let Some(incoming) = incoming {
             let passing = (proposer.clone(), desk, state.active().clone());
             let forwarded = Forwarded::new(passing, role.clone(), Arc::clone(&room), eager);
             let fitness = (doubt.clone(), Arc::clone(&room), offers.clone());
-            let news = (Arc::clone(&heard), Arc::clone(&gone));
+            let news = (Arc::clone(&heard), Arc::clone(&gone), chronicle.clone());
             let stored = (log.clone(), state.clone());
             let core = (raft.clone(), role.clone(), yields);
             let service = PeerService::new(own, core, stored, fitness, news, forwarded);
@@ -239,17 +244,19 @@ impl Member {
         let (peers, name) = (options.peers.clone(), options.member.clone());
         let stamp = (&store.stamp, &parts.files);
         resolve(&doubt, (&name, &peers), (&network, &raft, &log), stamp, &mut tasks);
-        let core = (raft.clone(), log.clone(), doubt.clone());
-        tasks.spawn(Succession::new(name.clone(), network.clone(), core, (gone, heard)).run());
+        let (core, news) = ((&raft, &log, &doubt), (gone, heard, chronicle.clone()));
+        let reaches = call_others((&name, &peers), &network, core, news, &mut tasks);
         let (tell, waits_for) = watch::channel(None);
         let (own, core) = ((name, store_id), (raft.clone(), role.clone(), proposer.clone()));
         tasks.spawn(MemberKeeper::new(own, peers, network.clone(), core, tell).run());
-        let (core, fitness) = ((raft.clone(), network), (Arc::clone(&room), doubt.clone()));
+        let fitness = (Arc::clone(&room), doubt.clone(), chronicle.clone());
+        let core = (raft.clone(), network);
         let house = Housekeeping::start(parts, machine.clone(), core, store, fitness, options)?;
         tasks.spawn(house.clone().run(beats.each(housekeeping::TICK)));
         Ok(Self {
             raft,
             proposer,
+            chronicle,
             machine,
             log,
             log_store,
@@ -260,6 +267,7 @@ impl Member {
             offers,
             repairs: wanted_repairs,
             transfers,
+            reaches,
             housekeeping: house,
             room,
             pulse,
@@ -274,6 +282,7 @@ impl Member {
             raft: self.raft.clone(),
             proposer: self.proposer.clone(),
             desk: self.machine.desk().clone(),
+            chronicle: self.chronicle.clone(),
             state: self.machine.state().clone(),
             log: self.log.clone(),
             log_store: self.log_store.clone(),
@@ -286,6 +295,7 @@ impl Member {
             repairs: self.repairs.clone(),
             transfers: self.transfers.clone(),
             pulse: self.pulse.clone(),
+            reaches: self.reaches.clone(),
         }
     }
 
@@ -293,7 +303,7 @@ impl Member {
     pub(super) async fn stop(mut self) {
         let desk = self.machine.desk();
         let fitness = (&self.doubt, &*self.room);
-        handover::retire(&self.raft, &self.proposer, desk, fitness).await;
+        handover::retire(&self.raft, &self.proposer, (desk, &self.chronicle), fitness).await;
         desk.close(LAST_ANSWERS).await;
         self.ending.cancel();
         self.room.end();
@@ -329,12 +339,40 @@ fn config(options: &GroupOptions, doubt: &Doubt) -> Result<Arc<Config>, String> 
     config.validate().map(Arc::new).map_err(|error| error.to_string())
 }
 
+/// openraft's own tasks.
+async fn core(
+    store_id: StoreId,
+    (options, doubt): (&GroupOptions, &Doubt),
+    connecting: Connecting,
+    (log_store, machine): (&LogStore, &StateMachine),
+) -> Result<Core, StartError> {
+    let config = config(options, doubt).map_err(|why| StartError::Core { why })?;
+    Raft::new(store_id.0, config, connecting, log_store.clone(), machine.clone())
+        .await
+        .map_err(|fatal| StartError::Core { why: fatal.to_string() })
+}
+
+/// Follows a leader that died, and calls all others for who asks.
+fn call_others(
+    (own, peers): (&str, &Peers),
+    network: &Network,
+    (raft, log, doubt): (&Core, &CommitLog, &Doubt),
+    news: (Arc<Notify>, Arc<Heard>, Chronicle),
+    tasks: &mut JoinSet<()>,
+) -> mpsc::Sender<reach::Asked> {
+    let core = (raft.clone(), log.clone(), doubt.clone());
+    tasks.spawn(Succession::new(own.to_owned(), network.clone(), core, news).run());
+    let (reaches, asked) = reach::requests();
+    tasks.spawn(reach::run(own.to_owned(), peers.clone(), network.clone(), asked));
+    reaches
+}
+
 /// What moves leadership to whom an operator wants to lead.
 fn transferring(
     options: &GroupOptions,
     (raft, role): (&Core, &watch::Receiver<Role>),
     network: &Network,
-    (proposer, desk): (&Proposer, &Desk),
+    (proposer, desk, chronicle): (&Proposer, &Desk, &Chronicle),
     (doubt, room): (&Doubt, &Arc<Room>),
 ) -> Transfers {
     Transfers {
@@ -345,6 +383,7 @@ fn transferring(
         network: network.clone(),
         proposer: proposer.clone(),
         desk: desk.clone(),
+        chronicle: chronicle.clone(),
         doubt: doubt.clone(),
         room: Arc::clone(room),
         role: role.clone(),
@@ -438,7 +477,7 @@ fn watch_role(
     raft: &Core,
     machine: &StateMachine,
     options: &GroupOptions,
-    heard: Arc<Heard>,
+    (heard, chronicle): (Arc<Heard>, Chronicle),
     beats: Beats,
     tasks: &mut JoinSet<()>,
 ) -> (watch::Receiver<Role>, Pulse) {
@@ -467,6 +506,7 @@ fn watch_role(
             if let Some(line) = voice.say(&role, heard.silence(now)) {
                 line.log(&member, &members);
             }
+            chronicle.look(&role, seen.elected, campaigns);
             publish.send_if_modified(|before| std::mem::replace(before, role.clone()) != role);
             if let Some(why) = seen.ended {
                 tracing::error!(

@@ -22,7 +22,9 @@ use openraft::raft::TransferLeaderRequest;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::clock;
 use crate::ids::Term;
+use crate::raft::chronicle::Chronicle;
 use crate::raft::doubt::Doubt;
 use crate::raft::heard::Heard;
 use crate::raft::network::Network;
@@ -90,30 +92,33 @@ pub(super) struct Succession {
     doubt: Doubt,
     gone: Arc<Notify>,
     heard: Arc<Heard>,
+    chronicle: Chronicle,
 }
 
 impl Succession {
     /// For the member `own`, which asks others by `network`, has `log`, and may campaign unless it
     /// doubts. `gone` is told when a leader's stream has ended; `heard` keeps what was found, until
-    /// a leader is heard.
+    /// a leader is heard, and `chronicle` for good.
     pub(super) fn new(
         own: String,
         network: Network,
         (raft, log, doubt): (Raft<TypeConfig, StateMachine>, CommitLog, Doubt),
-        (gone, heard): (Arc<Notify>, Arc<Heard>),
+        (gone, heard, chronicle): (Arc<Notify>, Arc<Heard>, Chronicle),
     ) -> Self {
-        Self { own, network, raft, log, doubt, gone, heard }
+        Self { own, network, raft, log, doubt, gone, heard, chronicle }
     }
 
     /// Runs as long as the member.
     pub(super) async fn run(self) {
         loop {
             self.gone.notified().await;
+            let ended = clock::now();
             if let Some(leader) = self.followed()
                 && self.doubt.is_over()
                 && self.is_dead(&leader).await
             {
                 self.heard.found_dead(leader.term());
+                self.chronicle.found_dead(ended);
                 tracing::info!(leader = leader.name, "the leader's process has ended");
                 self.succeed(&leader).await;
             }

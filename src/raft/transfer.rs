@@ -22,6 +22,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, Interval, sleep, timeout};
 
 use crate::ids::Term;
+use crate::raft::chronicle::{Cause, Chronicle};
 use crate::raft::doubt::Doubt;
 use crate::raft::error::{TransferError, Unfit};
 use crate::raft::forward::{Desk, Hold};
@@ -67,9 +68,10 @@ pub struct Transferred {
 
 pub(super) type Outcome = Result<Transferred, TransferError>;
 
-/// Who shall lead (`None`: whoever is nearest), and whom to tell what came of it.
+/// Who shall lead (`None`: whoever is nearest), why, and whom to tell what came of it.
 pub(super) struct Wanted {
     pub to: Option<String>,
+    pub cause: Cause,
     pub done: oneshot::Sender<Outcome>,
 }
 
@@ -94,6 +96,8 @@ pub(super) struct Transfers {
     pub proposer: Proposer,
     /// What waits.
     pub desk: Desk,
+    /// Told why leadership is given away.
+    pub chronicle: Chronicle,
     /// What is known of others' doubts.
     pub doubt: Doubt,
     /// What is known of others' room.
@@ -112,8 +116,8 @@ impl Transfers {
             // All branches are cancel-safe.
             tokio::select! {
                 asked = wanted.recv() => match asked {
-                    Some(Wanted { to, done }) => {
-                        let outcome = self.transfer(to.as_deref()).await;
+                    Some(Wanted { to, cause, done }) => {
+                        let outcome = self.transfer(to.as_deref(), cause).await;
                         self.yields.fetch_or(outcome.is_ok(), Ordering::Relaxed);
                         // Whoever asked may have gone.
                         let _ = done.send(outcome);
@@ -157,17 +161,18 @@ impl Transfers {
             tracing::debug!(preferred, "an operator had the preferred leader hand over");
             return;
         }
-        if let Err(why) = self.transfer(Some(preferred)).await {
+        if let Err(why) = self.transfer(Some(preferred), Cause::Preferred).await {
             tracing::warn!(preferred, %why, "the preferred leader does not lead yet");
         }
     }
 
     /// Hands leadership to the member `to`, or to whoever is nearest.
-    async fn transfer(&self, to: Option<&str>) -> Outcome {
+    async fn transfer(&self, to: Option<&str>, cause: Cause) -> Outcome {
         self.check(to)?;
         let heir = self.candidate(to).await?;
         let began = Instant::now();
         let hold = self.desk.hold();
+        let _meant = self.chronicle.means(cause);
         self.drain(&heir).await?;
         self.leads()?;
         if self.raft.trigger().transfer_leader(heir.id).await.is_err() {

@@ -73,6 +73,19 @@ metrics! {
     PeerLagEntries, Gauge, "rmq_peer_lag_entries",
         "Entries that a peer has not confirmed, as the leader sees it; label: peer";
 
+    LeaderChanges, Counter, "rmq_leader_changes_total",
+        "Changes of the leader that this member saw; label: cause";
+    LastChangeSeconds, Gauge, "rmq_last_leader_change_seconds",
+        "When each step of the last one was done, from the last sign of the former leader; label: step";
+    RequestsTaken, Counter, "rmq_requests_taken_to_pass_on_total",
+        "Requests that came while another member led, or nobody.";
+    RequestsPassedOn, Counter, "rmq_requests_passed_on_total",
+        "Such requests sent to a leader; what goes again counts again.";
+    RequestsNotPassedOn, Counter, "rmq_requests_not_passed_on_total",
+        "Such requests that failed.";
+    Detours, Gauge, "rmq_detour_connections",
+        "Connections whose sends were passed on within the last 30 s.";
+
     MessagesIn, Counter, "rmq_messages_in_total", "Messages stored.";
     BytesIn, Counter, "rmq_messages_in_bytes_total", "Bytes of those.";
     SendsFailed, Counter, "rmq_sends_failed_total", "Sends that stored nothing.";
@@ -147,6 +160,11 @@ impl Samples {
     /// A ratio or a time.
     pub fn put_number(&mut self, metric: Metric, value: f64) {
         self.push(metric, Vec::new(), Value::Number(value));
+    }
+
+    /// The same with a label.
+    pub fn put_number_of(&mut self, metric: Metric, (label, of): (&'static str, &str), value: f64) {
+        self.push(metric, vec![(label, of.to_owned())], Value::Number(value));
     }
 
     /// Durations.

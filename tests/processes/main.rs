@@ -2,6 +2,7 @@
 //! command lines print. Everything is on loopback, on free ports, in folders of its own.
 #![allow(clippy::unwrap_used)]
 
+mod explain;
 mod full_disk;
 mod group;
 mod hostile;

@@ -10,9 +10,10 @@ use crate::{
     protocol::{
         bodies::{
             self, BrokerData, BrokerStatsData, ConsumeQueueBody, ConsumeStats, ConsumeStatsList,
-            ConsumerConnection, GroupConfigList, GroupList, KVTable, ProducerConnection,
-            ProducerTable, QueueKey, QueueOffsets, SubscriptionGroupConfig, SubscriptionGroupTable,
-            TopicConfig, TopicConfigList, TopicConfigTable, TopicStatsTable,
+            ConsumerConnection, GroupConfigList, GroupList, KVTable, LeaderChangesBody,
+            MemberFacts, ProducerConnection, ProducerTable, QueueKey, QueueOffsets,
+            SubscriptionGroupConfig, SubscriptionGroupTable, TopicConfig, TopicConfigList,
+            TopicConfigTable, TopicStatsTable,
         },
         codes::{RequestCode, ResponseCode},
         command::RemotingCommand,
@@ -198,6 +199,19 @@ impl AdminClient {
         let answer = self.ask(broker, header.request()).await?;
         TransferLeaderAnswer::parse(&answer)
             .map_err(|cause| Error::unreadable(broker, RequestCode::TRANSFER_LEADER, cause))
+    }
+
+    /// The changes of the leader that a member saw.
+    pub(in crate::admin) async fn leader_changes(
+        &self,
+        broker: &str,
+    ) -> Result<LeaderChangesBody, Error> {
+        self.read(broker, RemotingCommand::request(RequestCode::GET_LEADER_CHANGES)).await
+    }
+
+    /// What a member knows of itself and of its peers.
+    pub(in crate::admin) async fn member_facts(&self, broker: &str) -> Result<MemberFacts, Error> {
+        self.read(broker, RemotingCommand::request(RequestCode::GET_MEMBER_FACTS)).await
     }
 
     /// A request that has neither header nor body.

@@ -33,6 +33,17 @@ impl AdminClient {
         Ok(info)
     }
 
+    /// The same as one name server has it.
+    pub(in crate::admin) async fn cluster_info_of(
+        &self,
+        name_server: &str,
+    ) -> Result<ClusterInfo, Error> {
+        let request = RemotingCommand::request(RequestCode::GET_BROKER_CLUSTER_INFO);
+        let mut info: ClusterInfo = self.read(name_server, request).await?;
+        info.broker_addr_table.retain(|name, _| !names::is_slot(name));
+        Ok(info)
+    }
+
     /// Where `topic` is. Without ingress slots: who asks every group would ask theirs twice.
     pub(in crate::admin) async fn route(&self, topic: &str) -> Result<TopicRouteData, Error> {
         let mut route = self.route_as_told(topic).await?;

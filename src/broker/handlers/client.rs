@@ -298,6 +298,7 @@ impl Broker {
         self.producers.write().forget(connection);
         let left = self.consumers.write().forget(connection);
         self.channels.forget(connection);
+        self.detours.forget(connection);
         if !left.is_empty() {
             let tables = self.tables();
             left.iter().for_each(|group| self.tell_members(&tables, group));

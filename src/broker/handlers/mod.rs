@@ -3,6 +3,7 @@
 
 pub mod client;
 pub mod config;
+pub mod explain;
 pub mod group;
 pub mod leader;
 pub mod lock;

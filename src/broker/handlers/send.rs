@@ -28,7 +28,7 @@ use crate::protocol::message::Draft;
 use crate::protocol::names;
 use crate::raft::command::Command;
 use crate::raft::tables::Tables;
-use crate::raft::{Proposal, ProposeError, Receipt};
+use crate::raft::{Proposal, ProposeError, Receipt, Way};
 
 use crate::broker::Broker;
 use crate::broker::error::RequestError;
@@ -142,6 +142,7 @@ fn propose(broker: &Arc<Broker>, reply: ReplyTo, drafts: Drafts, started: Instan
     let Some(first) = messages.first() else {
         return refuse(broker, reply, &RequestError::Internal("a send of nothing".to_owned()));
     };
+    let connection = reply.connection().id();
     let answer = Answer {
         broker: Arc::clone(broker),
         reply,
@@ -151,11 +152,14 @@ fn propose(broker: &Arc<Broker>, reply: ReplyTo, drafts: Drafts, started: Instan
         topic: Arc::clone(&first.topic),
         bytes: messages.iter().map(Draft::stored_bytes).sum(),
     };
-    broker.group.propose(Proposal {
+    let way = broker.group.propose(Proposal {
         messages,
         commands: Vec::new(),
         done: Box::new(move |result| answer.send(result)),
     });
+    if way == Way::Detour {
+        broker.detours.note(connection, started);
+    }
 }
 
 /// What is needed to answer once the message is committed, or is known not to be.
@@ -186,6 +190,7 @@ impl Answer {
             let system = names::is_system_topic(&self.topic);
             stats.stored(&self.topic, system, receipt.places.len() as u64, self.bytes as u64);
         }
+        self.broker.group.note_sent();
         stats.put_times.add(clock::now().saturating_duration_since(self.started));
         let response = SendResponse {
             code: ResponseCode::SUCCESS,

@@ -6,6 +6,8 @@
 mod cluster;
 mod connection;
 mod consumer;
+mod facts;
+mod failover;
 mod group;
 mod ha;
 mod heartbeat;
@@ -29,6 +31,8 @@ pub use consumer::{
     CheckClientConfig, ConsumeDirectlyResult, ConsumerList, QueryAssignment, QueueAssignment,
     QueueAssignments, SubscriptionOfGroup,
 };
+pub use facts::{DiskFacts, MemberFacts, NameServerFacts, PeerFacts, Reached, SyncFacts};
+pub use failover::{LeadBody, LeaderChangeBody, LeaderChangesBody, RegisteredBody};
 pub use group::{
     GroupConfigList, GroupForbidden, GroupList, GroupRetryPolicy, SimpleSubscriptionData,
     SubscriptionGroupConfig, SubscriptionGroupTable,

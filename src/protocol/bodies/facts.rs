@@ -1,0 +1,122 @@
+//! What a member knows of itself and of the others, for who looks for what is wrong. Ours.
+
+use serde::{Deserialize, Serialize};
+
+/// Answer of GET_MEMBER_FACTS.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct MemberFacts {
+    /// Name of the cluster.
+    pub cluster: String,
+    /// Name of the broker group.
+    pub group: String,
+    /// Name of the member.
+    pub member: String,
+    /// `host:port` that clients are told.
+    pub address: String,
+    /// Its store, as its peers name it.
+    pub store_id: String,
+    /// Its release.
+    pub version: String,
+    /// Its wall clock when it answered, in µs since 1970.
+    pub now_us: i64,
+    /// How long calling its peers took before it answered, in µs.
+    pub took_us: u64,
+    /// Its term.
+    pub term: u64,
+    /// Who leads, as far as it knows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub leader: Option<String>,
+    /// Since when, in µs since 1970.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub led_since_us: Option<i64>,
+    /// What it waits for before it can take part.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waits_for: Option<String>,
+    /// Why it takes no part any more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stopped: Option<String>,
+    /// Entries that are committed and that it has not applied.
+    pub lag: u64,
+    /// Its disk; missing if that cannot be seen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disk: Option<DiskFacts>,
+    /// How long its disk takes to keep what is written; missing before the first time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub syncs: Option<SyncFacts>,
+    /// The other members, as this one is configured.
+    pub peers: Vec<PeerFacts>,
+    /// The name servers, as this one is configured.
+    pub name_servers: Vec<NameServerFacts>,
+}
+
+/// A store's disk.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct DiskFacts {
+    /// Its size, in bytes.
+    pub total: u64,
+    /// What is free of it.
+    pub free: u64,
+    /// Why no messages are taken, if it is too full.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shortage: Option<String>,
+}
+
+/// Syncs of the log, since the process started.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct SyncFacts {
+    /// How many.
+    pub count: u64,
+    /// On average, in µs.
+    pub mean_us: u64,
+    /// 99 of 100 took less than this, in µs; a power of two.
+    pub p99_us: u64,
+}
+
+/// What came of calling a peer.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PeerFacts {
+    /// Its name.
+    pub name: String,
+    /// Where it was called (dLegerPeers).
+    pub address: String,
+    /// What came of it.
+    pub reached: Reached,
+    /// From the question to the answer, in µs.
+    pub took_us: u64,
+    /// What it said, if it would not talk, or why it could not be asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+}
+
+/// What came of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Reached {
+    /// An answer.
+    Answered,
+    /// Nobody listens at its port.
+    Refused,
+    /// Nothing came back in time.
+    Silent,
+    /// It will not talk with this member.
+    Declined,
+    /// Anything else, and what other releases say.
+    #[default]
+    #[serde(other)]
+    Failed,
+}
+
+/// What a name server was told of a member.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct NameServerFacts {
+    /// `host:port`.
+    pub address: String,
+    /// As which broker id the member is registered there; missing while it is not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub broker_id: Option<u64>,
+}
