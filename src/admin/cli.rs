@@ -15,8 +15,8 @@ use clap::{
 
 use super::{
     commands::{
-        broker, cluster, connection, consumer, from_file, group, leader, message, namesrv, offset,
-        pull, query, stats, topic,
+        broker, cluster, connection, consumer, from_file, group, leader, member, message, namesrv,
+        offset, pull, query, stats, topic,
     },
     help,
     output::Format,
@@ -128,6 +128,16 @@ pub(super) enum Command {
     ConsumeMessage(pull::ConsumeMessage),
     /// Hand leadership of a broker group to another member (not in mqadmin)
     LeaderTransfer(leader::LeaderTransfer),
+    /// List the members of a broker group and how far they are (not in mqadmin)
+    MemberList(member::MemberList),
+    /// Take a member into a broker group (not in mqadmin)
+    MemberAdd(member::MemberAdd),
+    /// Remove a member from a broker group (not in mqadmin)
+    MemberRemove(member::MemberRemove),
+    /// Put a new member in the place of another one (not in mqadmin)
+    MemberReplace(member::MemberReplace),
+    /// Give a member of a broker group a vote, or take it (not in mqadmin)
+    MemberRole(member::MemberRole),
 }
 
 /// What the command line asks for.

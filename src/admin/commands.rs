@@ -10,6 +10,7 @@ pub(super) mod from_file;
 mod given;
 pub(super) mod group;
 pub(super) mod leader;
+pub(super) mod member;
 pub(super) mod message;
 pub(super) mod namesrv;
 pub(super) mod offset;
@@ -99,6 +100,11 @@ pub(super) async fn run(session: &mut Session<'_>, command: Command) -> Result<(
         Command::SendMessage(args) => message::send(on, args).await,
         Command::ConsumeMessage(args) => pull::consume(on, &args).await,
         Command::LeaderTransfer(args) => leader::transfer(on, &args).await,
+        Command::MemberList(args) => member::list(on, &args).await,
+        Command::MemberAdd(args) => member::add(on, &args).await,
+        Command::MemberRemove(args) => member::remove(on, &args).await,
+        Command::MemberReplace(args) => member::replace(on, &args).await,
+        Command::MemberRole(args) => member::assign(on, &args).await,
     }
 }
 

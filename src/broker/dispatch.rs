@@ -10,7 +10,7 @@ use crate::protocol::command::RemotingCommand;
 use super::Broker;
 use super::error::RequestError;
 use super::handlers::{
-    client, config, group, leader, lock, message, offset, progress, pull, relay, reset,
+    client, config, group, leader, lock, member, message, offset, progress, pull, relay, reset,
     runtime_info, send, stats, topic,
 };
 
@@ -95,6 +95,11 @@ fn route(code: RequestCode) -> Option<Route> {
         RequestCode::UPDATE_BROKER_CONFIG => Later(config::update),
         RequestCode::GET_BROKER_CONFIG => Now(config::get),
         RequestCode::TRANSFER_LEADER => Later(leader::transfer),
+        RequestCode::LIST_MEMBERS => Now(member::list),
+        RequestCode::ADD_MEMBER => Later(member::add),
+        RequestCode::REMOVE_MEMBER => Later(member::remove),
+        RequestCode::REPLACE_MEMBER => Later(member::replace),
+        RequestCode::ASSIGN_MEMBER => Later(member::assign),
         RequestCode::GET_BROKER_RUNTIME_INFO => LookUp(runtime_info::get),
         RequestCode::GET_TOPIC_STATS_INFO => LookUp(stats::of_topic),
         RequestCode::GET_CONSUME_STATS => LookUp(progress::of_group),

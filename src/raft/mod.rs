@@ -22,12 +22,14 @@ mod conformance_tests;
 mod crash_tests;
 mod dial;
 mod digest;
+mod directory;
 mod doubt;
 mod duplicates;
 #[cfg(test)]
 mod duplicates_tests;
 mod error;
 mod filling;
+mod first_start;
 mod forward;
 #[cfg(test)]
 mod forward_tests;
@@ -48,7 +50,11 @@ mod incoming;
 mod introduction;
 mod locks;
 mod log_store;
+mod member_change;
+mod member_steps;
 mod members;
+#[cfg(test)]
+mod members_tests;
 mod membership;
 mod network;
 mod offers;
@@ -66,6 +72,7 @@ mod repair;
 mod repair_tests;
 mod role;
 mod room;
+mod roster;
 mod rpc_server;
 #[cfg(test)]
 mod simulation;
@@ -93,12 +100,15 @@ mod wire;
 mod wire_codec;
 
 pub use applied::{QueueAdvance, QueueListener};
-pub use error::{ProposeError, StartError, TransferError, Unfit};
+pub use error::{MemberError, ProposeError, StartError, TransferError, Unfit};
 pub use group::{Group, GroupOptions, PeerStatus, Status, Timing};
+pub use member_change::{MemberChange, Part};
+pub use members::Mode;
 pub use peers::{PeerAddress, Peers};
 pub use proposal::{Done, Place, Proposal, Receipt};
 pub use proposer::Limits;
 pub use pulse::{PULSE, Pulse};
 pub use repair::RepairDone;
 pub use role::Role;
+pub use roster::{MemberStatus, Roster};
 pub use transfer::Transferred;

@@ -1,5 +1,7 @@
 //! Starting and stopping a member, step by step.
 
+use std::collections::BTreeSet;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, mpsc::sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -35,12 +37,12 @@ use crate::raft::heard::Heard;
 use crate::raft::housekeeping::{self, Housekeeping};
 use crate::raft::incoming::admitted;
 use crate::raft::log_store::LogStore;
-use crate::raft::members::MemberKeeper;
+use crate::raft::members::{self, Kept, MemberKeeper, Memory, Telling};
+use crate::raft::membership;
 use crate::raft::network::{Connecting, FRAME_BYTES, MESSAGE_BYTES_MAX, Network, WINDOW_BYTES};
 use crate::raft::offers::Offers;
 use crate::raft::open::{self, Opened};
 use crate::raft::pacemaker;
-use crate::raft::peers::Peers;
 use crate::raft::proposer::{self, Proposer};
 use crate::raft::pulse::{PULSE, Pulse};
 use crate::raft::repair::{self, Wanted};
@@ -94,7 +96,6 @@ pub(super) struct Parts {
     log: CommitLog,
     log_store: LogStore,
     role: watch::Receiver<Role>,
-    waits_for: watch::Receiver<Option<String>>,
     store_id: StoreId,
     room: Arc<Room>,
     doubt: Doubt,
@@ -102,6 +103,7 @@ pub(super) struct Parts {
     repairs: mpsc::Sender<Wanted>,
     transfers: mpsc::Sender<transfer::Wanted>,
     pulse: Pulse,
+    kept: Kept,
 }
 
 impl Parts {
@@ -120,7 +122,6 @@ impl Parts {
             log: self.log,
             log_store: self.log_store,
             role: self.role,
-            waits_for: self.waits_for,
             store_id: self.store_id,
             room: self.room,
             doubt: self.doubt,
@@ -128,6 +129,7 @@ impl Parts {
             repairs: self.repairs,
             transfers: self.transfers,
             pulse: self.pulse,
+            kept: self.kept,
             stop,
             thread,
         }))
@@ -177,12 +179,12 @@ pub(super) struct Member {
     log: CommitLog,
     log_store: LogStore,
     role: watch::Receiver<Role>,
-    waits_for: watch::Receiver<Option<String>>,
     store_id: StoreId,
     doubt: Doubt,
     offers: Offers,
     repairs: mpsc::Sender<Wanted>,
     transfers: mpsc::Sender<transfer::Wanted>,
+    kept: Kept,
     housekeeping: Housekeeping,
     room: Arc<Room>,
     pulse: Pulse,
@@ -211,19 +213,18 @@ impl Member {
             .map_err(|fatal| StartError::Core { why: fatal.to_string() })?;
         let heard = Arc::new(Heard::new(clock::now(), options.timing.heartbeat));
         let (mut tasks, gone, beats) = (JoinSet::new(), Arc::default(), Beats(Instant::now()));
-        let (role, pulse) =
-            watch_role(&raft, &machine, options, Arc::clone(&heard), beats, &mut tasks);
+        let (telling, kept) = members::telling(incoming.is_some());
+        let core = (raft.clone(), state.clone(), network.clone());
+        let watcher = RoleWatcher::new(core, Arc::clone(&heard), kept.removed.clone());
+        let (role, pulse) = watcher.start(options, beats, &mut tasks);
         let pace = beats.each(options.timing.heartbeat);
-        tasks.spawn(pacemaker::run(raft.clone(), Arc::clone(&heard), doubt.clone(), pace));
-        let limits = options.limits.within(options.segment_bytes);
-        let (proposer, inbox) = Proposer::new(limits, desk.clone());
-        tasks.spawn(proposer::run(inbox, raft.clone(), machine.duplicates().clone()));
+        let fit = (doubt.clone(), kept.removed.clone());
+        tasks.spawn(pacemaker::run(raft.clone(), Arc::clone(&heard), fit, pace));
+        let proposer = propose(options, &raft, &machine, &mut tasks);
         pass_on(&machine, &network, &proposer, (&role, &room), &options.member, &mut tasks);
-        let (transfers, asked) = transfer::requests();
-        let moving =
-            transferring(options, (&raft, &role), &network, (&proposer, &desk), (&doubt, &room));
-        let yields = Arc::clone(&moving.yields);
-        tasks.spawn(moving.run(asked, beats.each(transfer::LOOK)));
+        let (fit, core) = ((&doubt, &room), (&raft, &role, &network));
+        let moving = transferring(options, core, (&proposer, &desk), fit);
+        let (transfers, yields) = move_leadership(moving, beats, &mut tasks);
         if let Some(incoming) = incoming {
             let passing = (proposer.clone(), desk, state.active().clone());
             let forwarded = Forwarded::new(passing, role.clone(), Arc::clone(&room), eager);
@@ -236,14 +237,14 @@ impl Member {
         }
         let (wanted_repairs, wanted) = repair::requests();
         tasks.spawn(repairs.serve(log.clone(), state, wanted));
-        let (peers, name) = (options.peers.clone(), options.member.clone());
-        let stamp = (&store.stamp, &parts.files);
-        resolve(&doubt, (&name, &peers), (&network, &raft, &log), stamp, &mut tasks);
+        let (stamp, name) = ((&store.stamp, &parts.files), options.member.clone());
+        resolve(&doubt, &name, (&network, &raft, &log), stamp, &mut tasks);
         let core = (raft.clone(), log.clone(), doubt.clone());
-        tasks.spawn(Succession::new(name.clone(), network.clone(), core, (gone, heard)).run());
-        let (tell, waits_for) = watch::channel(None);
-        let (own, core) = ((name, store_id), (raft.clone(), role.clone(), proposer.clone()));
-        tasks.spawn(MemberKeeper::new(own, peers, network.clone(), core, tell).run());
+        let news = (gone, Arc::clone(&heard));
+        tasks.spawn(Succession::new(name.clone(), network.clone(), core, news).run());
+        let core = (store_id, raft.clone(), network.clone());
+        let keeper = keeper(options, core, (&role, heard), (&transfers, &proposer), telling);
+        tasks.spawn(keeper.run());
         let (core, fitness) = ((raft.clone(), network), (Arc::clone(&room), doubt.clone()));
         let house = Housekeeping::start(parts, machine.clone(), core, store, fitness, options)?;
         tasks.spawn(house.clone().run(beats.each(housekeeping::TICK)));
@@ -254,12 +255,12 @@ impl Member {
             log,
             log_store,
             role,
-            waits_for,
             store_id,
             doubt,
             offers,
             repairs: wanted_repairs,
             transfers,
+            kept,
             housekeeping: house,
             room,
             pulse,
@@ -278,7 +279,6 @@ impl Member {
             log: self.log.clone(),
             log_store: self.log_store.clone(),
             role: self.role.clone(),
-            waits_for: self.waits_for.clone(),
             store_id: self.store_id,
             room: Arc::clone(&self.room),
             doubt: self.doubt.clone(),
@@ -286,6 +286,7 @@ impl Member {
             repairs: self.repairs.clone(),
             transfers: self.transfers.clone(),
             pulse: self.pulse.clone(),
+            kept: self.kept.clone(),
         }
     }
 
@@ -329,11 +330,59 @@ fn config(options: &GroupOptions, doubt: &Doubt) -> Result<Arc<Config>, String> 
     config.validate().map(Arc::new).map_err(|error| error.to_string())
 }
 
+/// What looks after the group's members.
+fn keeper(
+    options: &GroupOptions,
+    (store_id, raft, network): (StoreId, Core, Network),
+    (role, heard): (&watch::Receiver<Role>, Arc<Heard>),
+    (transfers, proposer): (&mpsc::Sender<transfer::Wanted>, &Proposer),
+    telling: Telling,
+) -> MemberKeeper {
+    MemberKeeper {
+        own: (options.member.clone(), store_id),
+        peers: options.peers.clone(),
+        active: network.active().clone(),
+        network,
+        proposer: proposer.clone(),
+        raft,
+        role: role.clone(),
+        heard,
+        farewell: options.timing.farewell,
+        transfers: transfers.clone(),
+        telling,
+        memory: Memory::default(),
+    }
+}
+
+/// Makes entries of what is proposed.
+fn propose(
+    options: &GroupOptions,
+    raft: &Core,
+    machine: &StateMachine,
+    tasks: &mut JoinSet<()>,
+) -> Proposer {
+    let limits = options.limits.within(options.segment_bytes);
+    let (proposer, inbox) = Proposer::new(limits, machine.desk().clone());
+    tasks.spawn(proposer::run(inbox, raft.clone(), machine.duplicates().clone()));
+    proposer
+}
+
+/// Starts `moving`; returns where transfers are asked for, and whether an operator asked for one.
+fn move_leadership(
+    moving: Transfers,
+    beats: Beats,
+    tasks: &mut JoinSet<()>,
+) -> (mpsc::Sender<transfer::Wanted>, Arc<AtomicBool>) {
+    let (transfers, asked) = transfer::requests();
+    let yields = Arc::clone(&moving.yields);
+    tasks.spawn(moving.run(asked, beats.each(transfer::LOOK)));
+    (transfers, yields)
+}
+
 /// What moves leadership to whom an operator wants to lead.
 fn transferring(
     options: &GroupOptions,
-    (raft, role): (&Core, &watch::Receiver<Role>),
-    network: &Network,
+    (raft, role, network): (&Core, &watch::Receiver<Role>, &Network),
     (proposer, desk): (&Proposer, &Desk),
     (doubt, room): (&Doubt, &Arc<Room>),
 ) -> Transfers {
@@ -355,7 +404,7 @@ fn transferring(
 /// Asks the others for what this member may have forgotten, if it doubts.
 fn resolve(
     doubt: &Doubt,
-    (own, peers): (&str, &Peers),
+    own: &str,
     (network, raft, log): (&Network, &Core, &CommitLog),
     (stamp, files): (&Arc<StoreFile>, &Arc<dyn Files>),
     tasks: &mut JoinSet<()>,
@@ -365,7 +414,6 @@ fn resolve(
     }
     let resolver = Resolver {
         own: own.to_owned(),
-        peers: peers.clone(),
         network: network.clone(),
         raft: raft.clone(),
         log: log.clone(),
@@ -432,40 +480,66 @@ impl Beats {
     }
 }
 
-/// Publishes the role whenever it changes, and tells the log about it; and shows that the loop
-/// turns.
-fn watch_role(
-    raft: &Core,
-    machine: &StateMachine,
-    options: &GroupOptions,
+/// Publishes the role whenever it changes, and tells the log about it; tells who calls others whom
+/// the log says to be members; and shows that the loop turns.
+struct RoleWatcher {
+    raft: Core,
+    state: AppliedState,
+    network: Network,
     heard: Arc<Heard>,
-    beats: Beats,
-    tasks: &mut JoinSet<()>,
-) -> (watch::Receiver<Role>, Pulse) {
-    let pulse = Pulse::default();
-    tasks.spawn(pulse.clone().beat(beats.each(PULSE)));
-    let (publish, role) = watch::channel(Role::Follower { term: Term(0), leader: None });
-    let (raft, state) = (raft.clone(), machine.state().clone());
-    let (member, members) = (options.member.clone(), options.peers.to_string());
-    let mut voice = Voice::new(2 * options.timing.election_max);
-    let mut looks = beats.each(ROLE_TICK);
-    tasks.spawn(async move {
-        let mut server = raft.server_metrics();
-        let (mut core_gone, mut campaigned) = (false, campaign(&raft));
+    /// Whether this member was removed from its group.
+    removed: watch::Receiver<bool>,
+}
+
+impl RoleWatcher {
+    fn new(
+        (raft, state, network): (Core, AppliedState, Network),
+        heard: Arc<Heard>,
+        removed: watch::Receiver<bool>,
+    ) -> Self {
+        Self { raft, state, network, heard, removed }
+    }
+
+    fn start(
+        self,
+        options: &GroupOptions,
+        beats: Beats,
+        tasks: &mut JoinSet<()>,
+    ) -> (watch::Receiver<Role>, Pulse) {
+        let pulse = Pulse::default();
+        tasks.spawn(pulse.clone().beat(beats.each(PULSE)));
+        let (publish, role) = watch::channel(Role::Follower { term: Term(0), leader: None });
+        let voice = Voice::new(2 * options.timing.election_max);
+        self.learn();
+        tasks.spawn(self.run(options.member.clone(), voice, publish, beats.each(ROLE_TICK)));
+        (role, pulse)
+    }
+
+    async fn run(
+        self,
+        member: String,
+        mut voice: Voice,
+        publish: watch::Sender<Role>,
+        mut looks: Interval,
+    ) {
+        let mut server = self.raft.server_metrics();
+        let (mut core_gone, mut campaigned) = (false, campaign(&self.raft));
         loop {
-            let seen = see(&raft, state.term());
+            let seen = self.see();
             let role = role_of(&seen);
             let now = clock::now();
-            let campaigns = campaign(&raft);
+            let campaigns = campaign(&self.raft);
             if campaigns.is_some() && campaigns != campaigned {
-                heard.voted(now);
+                self.heard.voted(now);
                 campaigned = campaigns;
             }
             if role.is_leader() || role.term() == Term(0) {
-                heard.note(now);
+                self.heard.note(now);
             }
-            if let Some(line) = voice.say(&role, heard.silence(now)) {
-                line.log(&member, &members);
+            if let Some(line) = voice.say(&role, self.heard.silence(now))
+                && !*self.removed.borrow()
+            {
+                line.log(&member, &self.members());
             }
             publish.send_if_modified(|before| std::mem::replace(before, role.clone()) != role);
             if let Some(why) = seen.ended {
@@ -482,13 +556,50 @@ fn watch_role(
             }
             tokio::select! {
                 // Why it is gone is seen in the next round.
-                changed = server.changed() => core_gone = changed.is_err(),
-                () = state.term_applied() => {}
+                changed = server.changed() => {
+                    core_gone = changed.is_err();
+                    self.learn();
+                }
+                () = self.state.term_applied() => {}
                 _ = looks.tick() => {}
             }
         }
-    });
-    (role, pulse)
+    }
+
+    fn learn(&self) {
+        let membership = self.raft.server_metrics().borrow_watched().membership_config.clone();
+        self.network.learn(&membership);
+    }
+
+    /// All members as in `dLegerPeers`, for people.
+    fn members(&self) -> String {
+        let membership = self.raft.server_metrics().borrow_watched().membership_config.clone();
+        let of = |member: &membership::Member| format!("{}-{}", member.name, member.address);
+        let all: BTreeSet<String> =
+            membership.membership().nodes().map(|(_, member)| of(member)).collect();
+        all.into_iter().collect::<Vec<_>>().join(";")
+    }
+
+    fn see(&self) -> Seen {
+        let server = self.raft.server_metrics().borrow_watched().clone();
+        let ended = self.raft.metrics().borrow_watched().running_state.clone().err();
+        let data = self.raft.data_metrics();
+        let quorum_age = data.borrow_watched().last_quorum_acked.as_ref().map(|at| at.elapsed());
+        let membership = server.membership_config.membership();
+        // Whom it heard last is no leader of a member that was removed, or is not one yet.
+        let belongs = membership.get_node(&server.id).is_some() && !*self.removed.borrow();
+        let leader = server.current_leader.filter(|id| *id != server.id && belongs);
+        let ended = ended.filter(|fatal| !matches!(fatal, Fatal::Stopped));
+        Seen {
+            term: Term(server.vote.leader_id.term),
+            elected: server.state.is_leader() && ended.is_none(),
+            ended: ended.map(|fatal| fatal.to_string()),
+            applied_term: self.state.term(),
+            quorum_age,
+            alone: membership.voter_ids().count() == 1,
+            leader: leader.and_then(|id| membership.get_node(&id)).map(|m| m.name.clone()),
+        }
+    }
 }
 
 /// The term in which this member stands for election, if it does.
@@ -496,23 +607,4 @@ fn campaign(raft: &Core) -> Option<Term> {
     let server = raft.server_metrics().borrow_watched().clone();
     let stands = !server.vote.committed && server.vote.leader_id.voted_for == server.id;
     stands.then_some(Term(server.vote.leader_id.term))
-}
-
-fn see(raft: &Core, applied_term: Term) -> Seen {
-    let server = raft.server_metrics().borrow_watched().clone();
-    let ended = raft.metrics().borrow_watched().running_state.clone().err();
-    let data = raft.data_metrics();
-    let quorum_age = data.borrow_watched().last_quorum_acked.as_ref().map(|at| at.elapsed());
-    let membership = server.membership_config.membership();
-    let leader = server.current_leader.filter(|id| *id != server.id);
-    let ended = ended.filter(|fatal| !matches!(fatal, Fatal::Stopped));
-    Seen {
-        term: Term(server.vote.leader_id.term),
-        elected: server.state.is_leader() && ended.is_none(),
-        ended: ended.map(|fatal| fatal.to_string()),
-        applied_term,
-        quorum_age,
-        alone: membership.voter_ids().count() == 1,
-        leader: leader.and_then(|id| membership.get_node(&id)).map(|m| m.name.clone()),
-    }
 }

@@ -10,9 +10,10 @@ use crate::{
     protocol::{
         bodies::{
             self, BrokerData, BrokerStatsData, ConsumeQueueBody, ConsumeStats, ConsumeStatsList,
-            ConsumerConnection, GroupConfigList, GroupList, KVTable, ProducerConnection,
-            ProducerTable, QueueKey, QueueOffsets, SubscriptionGroupConfig, SubscriptionGroupTable,
-            TopicConfig, TopicConfigList, TopicConfigTable, TopicStatsTable,
+            ConsumerConnection, GroupConfigList, GroupList, GroupMembers, KVTable, MemberPlan,
+            ProducerConnection, ProducerTable, QueueKey, QueueOffsets, SubscriptionGroupConfig,
+            SubscriptionGroupTable, TopicConfig, TopicConfigList, TopicConfigTable,
+            TopicStatsTable,
         },
         codes::{RequestCode, ResponseCode},
         command::RemotingCommand,
@@ -198,6 +199,23 @@ impl AdminClient {
         let answer = self.ask(broker, header.request()).await?;
         TransferLeaderAnswer::parse(&answer)
             .map_err(|cause| Error::unreadable(broker, RequestCode::TRANSFER_LEADER, cause))
+    }
+
+    /// The members of the group that `broker` belongs to.
+    pub(in crate::admin) async fn group_members(
+        &self,
+        broker: &str,
+    ) -> Result<GroupMembers, Error> {
+        self.read(broker, RemotingCommand::request(RequestCode::LIST_MEMBERS)).await
+    }
+
+    /// Has a group's leader, which `broker` is, change who its members are; what happens then.
+    pub(in crate::admin) async fn change_members(
+        &self,
+        broker: &str,
+        request: RemotingCommand,
+    ) -> Result<MemberPlan, Error> {
+        self.read(broker, request).await
     }
 
     /// A request that has neither header nor body.

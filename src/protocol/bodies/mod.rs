@@ -11,6 +11,7 @@ mod ha;
 mod heartbeat;
 mod kv;
 mod lock;
+mod member;
 mod offset;
 mod queue;
 mod route;
@@ -40,6 +41,7 @@ pub use heartbeat::{
 };
 pub use kv::KVTable;
 pub use lock::{LockBatch, LockedQueues};
+pub use member::{GroupMember, GroupMembers, MemberPlan};
 pub use offset::{
     ConsumerOffsetTable, ConsumerStatusTable, CorrectionOffsets, DelayOffsetTable, QueueOffsets,
 };
