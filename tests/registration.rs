@@ -145,6 +145,16 @@ async fn every_name_server_follows_roles_and_topics_and_hears_the_goodbye() {
         route_until(&client, address, "T", has(&[(0, 3), (1, 1)])).await;
     }
 
+    // A member that leaves its group is in no route any more, until it is taken in again.
+    n0.send_replace(None);
+    for address in &addresses {
+        route_until(&client, address, "T", has(&[(0, 3)])).await;
+    }
+    n0.send_replace(is(1, 4, 3, &["T"]));
+    for address in &addresses {
+        route_until(&client, address, "T", has(&[(0, 3), (1, 1)])).await;
+    }
+
     registration_1.stop().await;
     for address in &addresses {
         route_until(&client, address, "T", has(&[(1, 1)])).await;

@@ -16,7 +16,7 @@ use clap::{
 use super::{
     commands::{
         broker, cluster, connection, consumer, doctor, drill, failover, from_file, group, leader,
-        message, namesrv, offset, pull, query, stats, topic,
+        member, message, namesrv, offset, pull, query, stats, topic,
     },
     help,
     output::Format,
@@ -134,6 +134,16 @@ pub(super) enum Command {
     Drill(drill::Drill),
     /// Say what is wrong with a broker group, and what to do (not in mqadmin)
     Doctor(doctor::Doctor),
+    /// List the members of a broker group and how far they are (not in mqadmin)
+    MemberList(member::MemberList),
+    /// Take a member into a broker group (not in mqadmin)
+    MemberAdd(member::MemberAdd),
+    /// Remove a member from a broker group (not in mqadmin)
+    MemberRemove(member::MemberRemove),
+    /// Put a new member in the place of another one (not in mqadmin)
+    MemberReplace(member::MemberReplace),
+    /// Give a member of a broker group a vote, or take it (not in mqadmin)
+    MemberRole(member::MemberRole),
 }
 
 /// What the command line asks for.

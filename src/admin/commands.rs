@@ -13,6 +13,7 @@ pub(super) mod from_file;
 mod given;
 pub(super) mod group;
 pub(super) mod leader;
+pub(super) mod member;
 mod members;
 pub(super) mod message;
 pub(super) mod namesrv;
@@ -109,6 +110,11 @@ pub(super) async fn run(session: &mut Session<'_>, command: Command) -> Result<(
         Command::Failover(args) => failover::show(on, &args).await,
         Command::Drill(args) => drill::run(on, &args).await,
         Command::Doctor(args) => doctor::examine(on, &args).await,
+        Command::MemberList(args) => member::list(on, &args).await,
+        Command::MemberAdd(args) => member::add(on, &args).await,
+        Command::MemberRemove(args) => member::remove(on, &args).await,
+        Command::MemberReplace(args) => member::replace(on, &args).await,
+        Command::MemberRole(args) => member::assign(on, &args).await,
     }
 }
 

@@ -143,6 +143,18 @@ fn unreachable(address: &str, request: RequestCode) -> String {
     )
 }
 
+/// Ours, which the leader of a group does.
+fn is_for_leaders(request: RequestCode) -> bool {
+    [
+        RequestCode::TRANSFER_LEADER,
+        RequestCode::ADD_MEMBER,
+        RequestCode::REMOVE_MEMBER,
+        RequestCode::REPLACE_MEMBER,
+        RequestCode::ASSIGN_MEMBER,
+    ]
+    .contains(&request)
+}
+
 fn refused(request: RequestCode, code: ResponseCode) -> Option<&'static str> {
     Some(match code {
         ResponseCode::TOPIC_NOT_EXIST if request == RequestCode::GET_ROUTEINFO_BY_TOPIC => {
@@ -161,7 +173,7 @@ fn refused(request: RequestCode, code: ResponseCode) -> Option<&'static str> {
              the topic (2 write, 4 read), getBrokerConfig brokerPermission"
         }
         ResponseCode::SYSTEM_BUSY => "the broker has more to do than it takes: try again later",
-        ResponseCode::SERVICE_NOT_AVAILABLE if request == RequestCode::TRANSFER_LEADER => {
+        ResponseCode::SERVICE_NOT_AVAILABLE if is_for_leaders(request) => {
             "only the leader can: give its address (clusterList shows it, #BID 0), or name servers \
              that know it (-n)"
         }

@@ -16,7 +16,7 @@ use crate::{
         headers::namesrv::{BrokerHeartbeat, RegisterBroker, UnregisterBroker},
         message, perm,
     },
-    raft::{command::Topic, tables::Topics},
+    raft::{Roster, command::Topic, tables::Topics},
 };
 
 /// Ext field. True: the registration holds all topics, what is not in it does not exist. False: it
@@ -197,19 +197,13 @@ pub fn ordered_topics(answer: &RemotingCommand) -> Option<BTreeSet<String>> {
     Some(named.into_keys().collect())
 }
 
-/// The broker id of a member that is not the leader: its place in the peer list, from 1 on. So a
-/// member has the same id whenever it follows.
-pub fn follower_id(place: usize) -> BrokerId {
-    BrokerId(u64::try_from(place).unwrap_or(u64::MAX - 1).saturating_add(1))
-}
-
-/// The id to announce, if there is one yet: a member that never was part of a group, or the only
-/// one of its group, is nobody's follower.
-pub fn broker_id(leads: bool, term: Term, place: usize, members: usize) -> Option<BrokerId> {
-    match (leads, term, members) {
+/// The id to announce, if there is one: a member that is not part of a group yet or leaves it, or
+/// the only one of its group, is nobody's follower. A member has the same id whenever it follows.
+pub fn broker_id(leads: bool, term: Term, roster: &Roster) -> Option<BrokerId> {
+    match (leads, term, roster.members.len()) {
         (true, ..) => Some(LEADER_BROKER_ID),
         (false, Term(0), _) | (false, _, 0 | 1) => None,
-        (false, ..) => Some(follower_id(place)),
+        (false, ..) => roster.own,
     }
 }
 
@@ -284,19 +278,23 @@ mod tests {
     }
 
     #[test]
-    fn ids_follow_the_role_and_the_place_in_the_peer_list() {
-        // (leads, term, place, members), id
+    fn ids_follow_the_role_and_what_the_group_recorded() {
+        // (leads, term, own id, members), id
         let rows = [
-            ((true, 3, 2, 3), Some(0)),
-            ((false, 3, 0, 3), Some(1)),
-            ((false, 3, 2, 3), Some(3)),
-            ((false, 0, 2, 3), None),
-            ((false, 3, 0, 1), None),
-            ((true, 1, 0, 1), Some(0)),
+            ((true, 3, Some(3), 3), Some(0)),
+            ((false, 3, Some(1), 3), Some(1)),
+            ((false, 3, Some(7), 3), Some(7)),
+            ((false, 3, None, 3), None), // it is no member yet, or leaves
+            ((true, 3, None, 3), Some(0)),
+            ((false, 0, Some(3), 3), None),
+            ((false, 3, Some(1), 1), None),
+            ((true, 1, Some(1), 1), Some(0)),
         ];
-        for ((leads, term, place, members), id) in rows {
-            let got = broker_id(leads, Term(term), place, members);
-            assert_eq!(got, id.map(BrokerId), "{leads} {term} {place} {members}");
+        for ((leads, term, own, members), id) in rows {
+            let members = (1..=members).map(|n| (format!("n{n}"), BrokerId(n))).collect();
+            let roster = Roster { members, own: own.map(BrokerId) };
+            let got = broker_id(leads, Term(term), &roster);
+            assert_eq!(got, id.map(BrokerId), "{leads} {term} {roster:?}");
         }
     }
 

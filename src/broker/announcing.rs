@@ -15,7 +15,7 @@ use tracing::{debug, info, warn};
 
 use super::{
     Broker,
-    announcement::{Announcement, broker_id, follower_id},
+    announcement::{Announcement, broker_id},
     ingress::{Ingress, IngressWatch},
     registration::{Announcements, Progress, Told},
     steering,
@@ -24,7 +24,7 @@ use crate::{
     clock,
     ids::BrokerId,
     raft::{
-        Role,
+        Role, Roster,
         command::{Command, Topic},
         tables::Tables,
     },
@@ -36,15 +36,6 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 const TELL_WITHIN: Duration = Duration::from_secs(1);
 /// Between looks at what name servers say about ordered topics.
 const ORDER_EVERY: Duration = Duration::from_secs(1);
-
-/// Where this member stands in the peer list.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Place {
-    /// Its index, by name.
-    pub index: usize,
-    /// Members in the list.
-    pub members: usize,
-}
 
 /// What is announced, and how far it has got.
 #[derive(Debug)]
@@ -109,25 +100,28 @@ impl Announcer {
 
 /// Announces until the group ends: a role at once, topics when somebody waits for that or at the
 /// next look, as is whether this member takes writes; and looks where consumers read.
-pub async fn run(broker: Arc<Broker>, place: Place, mut steering: steering::Watch) {
+pub async fn run(broker: Arc<Broker>, mut steering: steering::Watch) {
     let mut roles = broker.group.watch_role();
-    let mut ingress_watch = IngressWatch::new(place.members, clock::now());
+    let mut ingress_watch = IngressWatch::new(clock::now());
     let (mut seen, mut ingress_seen) = (None, Ingress::Closed);
     loop {
         let role = roles.borrow_and_update().clone();
         let tables = broker.tables();
         let version = (tables.topics_version(), tables.settings_version());
+        let roster = broker.group.roster();
         let is_slow = broker.group.has_slow_disk();
-        let ingress = ingress_watch.look(&role, is_slow, clock::now());
+        let ingress = ingress_watch.look(&role, &roster, is_slow, clock::now());
         let ingress = if broker.group.passes_on() { ingress } else { Ingress::Closed };
-        steer(&broker, &mut steering, place, &role);
+        steer(&broker, &mut steering, &roster, &role);
         if ingress_seen != ingress {
             debug!(?ingress, "writes of clients that do not find the leader");
             ingress_seen = ingress;
         }
-        if seen.as_ref() != Some(&(role.clone(), version, ingress)) {
+        let now = (role, roster, version, ingress);
+        if seen.as_ref() != Some(&now) {
+            let (role, roster, ..) = &now;
             let permission = broker.settings.policy(&tables).permission;
-            let next = announcement(&role, place, &tables, permission, ingress);
+            let next = announcement(role, roster, &tables, permission, ingress);
             broker.announcer.announcements.send_if_modified(|current| {
                 let different = current.as_deref() != next.as_ref();
                 if different {
@@ -135,7 +129,7 @@ pub async fn run(broker: Arc<Broker>, place: Place, mut steering: steering::Watc
                 }
                 different
             });
-            seen = Some((role, version, ingress));
+            seen = Some(now);
         }
         // All cancel-safe.
         tokio::select! {
@@ -147,17 +141,14 @@ pub async fn run(broker: Arc<Broker>, place: Place, mut steering: steering::Watc
 }
 
 /// Looks once where consumers read.
-fn steer(broker: &Broker, watch: &mut steering::Watch, place: Place, role: &Role) {
-    if place.members < 2 {
-        return;
-    }
+fn steer(broker: &Broker, watch: &mut steering::Watch, roster: &Roster, role: &Role) {
     // To send a consumer back, a follower has to pass something on.
     let is_on = broker.settings.policy(&broker.tables()).pull.read_from_followers
         && broker.group.passes_on();
     let progress = broker.announcer.progress.get();
-    let is_registered = progress.is_some_and(|known| known.has(follower_id(place.index)));
-    let now = clock::now();
-    steering::look(watch, &broker.steering, &broker.group, role, (is_on, is_registered), now);
+    let is_registered = progress.zip(roster.own).is_some_and(|(known, id)| known.has(id));
+    let about = (role, roster);
+    steering::look(watch, &broker.steering, &broker.group, about, (is_on, is_registered));
 }
 
 /// Keeps the `order` flags of topics as the name servers' table of ordered topics says. The leader
@@ -190,13 +181,13 @@ pub async fn follow_order(broker: Arc<Broker>) {
 /// What to announce, if anything.
 pub fn announcement(
     role: &Role,
-    place: Place,
+    roster: &Roster,
     tables: &Tables,
     permission: u32,
     ingress: Ingress,
 ) -> Option<Announcement> {
     let term = role.term();
-    let broker_id = broker_id(role.is_leader(), term, place.index, place.members)?;
+    let broker_id = broker_id(role.is_leader(), term, roster)?;
     Some(Announcement {
         broker_id,
         term,
@@ -226,7 +217,11 @@ mod tests {
     use super::*;
     use crate::{broker::topics, ids::Term, protocol::perm};
 
-    const PLACE: Place = Place { index: 1, members: 3 };
+    fn roster() -> Roster {
+        let members = [("n0", 1), ("n1", 2), ("n2", 3)];
+        let members = members.map(|(name, id)| (name.to_owned(), BrokerId(id))).to_vec();
+        Roster { members, own: Some(BrokerId(2)) }
+    }
 
     fn tables(names: &[&str]) -> Tables {
         let mut tables = Tables::default();
@@ -242,23 +237,23 @@ mod tests {
         let tables = tables(&["T", "U"]);
         let leader = Role::Leader { term: Term(3) };
         let follower = Role::Follower { term: Term(3), leader: Some("n0".into()) };
-        let of = |role: &Role| announcement(role, PLACE, &tables, 6, Ingress::Closed).unwrap();
+        let of = |role: &Role| announcement(role, &roster(), &tables, 6, Ingress::Closed).unwrap();
         let (leading, following) = (of(&leader), of(&follower));
         assert_eq!((leading.broker_id, following.broker_id), (BrokerId(0), BrokerId(2)));
         assert_eq!((leading.counter, leading.changed_ms), (2, 1));
         assert_eq!(leading.topics, following.topics);
         let nothing = Role::Follower { term: Term(0), leader: None };
-        assert_eq!(announcement(&nothing, PLACE, &tables, 6, Ingress::Closed), None);
+        assert_eq!(announcement(&nothing, &roster(), &tables, 6, Ingress::Closed), None);
     }
 
     #[test]
     fn a_changed_permission_is_another_version() {
         let mut tables = tables(&["T"]);
         let leader = Role::Leader { term: Term(3) };
-        let before = announcement(&leader, PLACE, &tables, 6, Ingress::Closed).unwrap();
+        let before = announcement(&leader, &roster(), &tables, 6, Ingress::Closed).unwrap();
         let setting = Command::PutSetting { key: "brokerPermission".into(), value: "4".into() };
         tables.apply(setting, 9);
-        let after = announcement(&leader, PLACE, &tables, 4, Ingress::Closed).unwrap();
+        let after = announcement(&leader, &roster(), &tables, 4, Ingress::Closed).unwrap();
         assert!(after.counter > before.counter);
         assert_eq!(after.permission, 4);
         assert_eq!(after.changes_since(&before), None);

@@ -10,8 +10,8 @@ use crate::protocol::command::RemotingCommand;
 use super::Broker;
 use super::error::RequestError;
 use super::handlers::{
-    client, config, explain, group, leader, lock, message, offset, progress, pull, relay, reset,
-    runtime_info, send, stats, topic,
+    client, config, explain, group, leader, lock, member, message, offset, progress, pull, relay,
+    reset, runtime_info, send, stats, topic,
 };
 
 /// A request that is being handled.
@@ -97,6 +97,11 @@ fn route(code: RequestCode) -> Option<Route> {
         RequestCode::TRANSFER_LEADER => Later(leader::transfer),
         RequestCode::GET_LEADER_CHANGES => Now(explain::leader_changes),
         RequestCode::GET_MEMBER_FACTS => Later(explain::facts),
+        RequestCode::LIST_MEMBERS => Now(member::list),
+        RequestCode::ADD_MEMBER => Later(member::add),
+        RequestCode::REMOVE_MEMBER => Later(member::remove),
+        RequestCode::REPLACE_MEMBER => Later(member::replace),
+        RequestCode::ASSIGN_MEMBER => Later(member::assign),
         RequestCode::GET_BROKER_RUNTIME_INFO => LookUp(runtime_info::get),
         RequestCode::GET_TOPIC_STATS_INFO => LookUp(stats::of_topic),
         RequestCode::GET_CONSUME_STATS => LookUp(progress::of_group),

@@ -12,7 +12,7 @@ use crate::net::CallError;
 use crate::protocol::codes::ResponseCode;
 use crate::protocol::command::RemotingCommand;
 use crate::protocol::ext_fields::FieldError;
-use crate::raft::{ProposeError, TransferError};
+use crate::raft::{MemberError, ProposeError, TransferError};
 use crate::store;
 
 use super::members::Refused;
@@ -202,6 +202,9 @@ pub enum RequestError {
     /// Leadership was not handed over.
     #[error("{0}")]
     Transfer(#[from] TransferError),
+    /// Members were not changed.
+    #[error("{0}")]
+    Member(#[from] MemberError),
     /// The derived data cannot be read.
     #[error("the consume queues cannot be read: {0}")]
     Queues(#[from] store::queues::Error),
@@ -280,6 +283,7 @@ impl RequestError {
             | Self::Unregistered(Refused::Full(_)) => ResponseCode::SYSTEM_BUSY,
             Self::Propose(error) => propose_code(error),
             Self::Transfer(error) => transfer_code(error),
+            Self::Member(error) => member_code(error),
         }
     }
 
@@ -321,6 +325,30 @@ fn transfer_code(error: &TransferError) -> ResponseCode {
         | TransferError::Busy => ResponseCode::ILLEGAL_OPERATION,
         // Somebody else leads, or will.
         TransferError::NotTaken { .. } => ResponseCode::SYSTEM_ERROR,
+    }
+}
+
+fn member_code(error: &MemberError) -> ResponseCode {
+    match error {
+        MemberError::NotLeader { .. } | MemberError::Interrupted => {
+            ResponseCode::SERVICE_NOT_AVAILABLE
+        }
+        MemberError::Unknown { .. }
+        | MemberError::Known { .. }
+        | MemberError::AddressTaken { .. }
+        | MemberError::Elsewhere { .. }
+        | MemberError::ItselfInPlace { .. } => ResponseCode::INVALID_PARAMETER,
+        MemberError::UnderWay { .. }
+        | MemberError::Silent { .. }
+        | MemberError::Alien { .. }
+        | MemberError::NoMajority { .. }
+        | MemberError::LastVoter { .. }
+        | MemberError::Voteless { .. }
+        | MemberError::Unreachable { .. }
+        | MemberError::Outdated { .. }
+        | MemberError::Busy => ResponseCode::ILLEGAL_OPERATION,
+        // It may be recorded.
+        MemberError::NotRecorded { .. } => ResponseCode::SYSTEM_ERROR,
     }
 }
 

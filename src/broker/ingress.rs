@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::raft::Role;
+use crate::raft::{Role, Roster};
 
 /// How long a member that has followed nobody since still takes writes: an election takes less, and
 /// those who retry during one are who this is for. Beyond it there is nobody to pass them on to.
@@ -51,19 +51,18 @@ pub fn ingress(members: usize, lead: Lead, up: Duration) -> Ingress {
 /// Keeps in mind when there was a leader.
 #[derive(Debug)]
 pub struct IngressWatch {
-    members: usize,
     started: Instant,
     led_at: Option<Instant>,
 }
 
 impl IngressWatch {
-    /// For a group of so many members; clients could reach this one from `started` on.
-    pub fn new(members: usize, started: Instant) -> Self {
-        Self { members, started, led_at: None }
+    /// Clients could reach this member from `started` on.
+    pub fn new(started: Instant) -> Self {
+        Self { started, led_at: None }
     }
 
-    /// Whether to take writes at `now`, when the role is this, and the disk slow or not.
-    pub fn look(&mut self, role: &Role, is_slow: bool, now: Instant) -> Ingress {
+    /// Whether to take writes at `now`, when role and group are these, and the disk slow or not.
+    pub fn look(&mut self, role: &Role, roster: &Roster, is_slow: bool, now: Instant) -> Ingress {
         if !matches!(role, Role::Follower { leader: None, .. }) {
             self.led_at = Some(now);
         }
@@ -73,14 +72,17 @@ impl IngressWatch {
             (Role::Follower { .. }, Some(at)) => Lead::Known(now.duration_since(at)),
             (Role::Follower { .. }, None) => Lead::Unknown,
         };
-        ingress(self.members, lead, now.duration_since(self.started))
+        ingress(roster.members.len(), lead, now.duration_since(self.started))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{clock, ids::Term};
+    use crate::{
+        clock,
+        ids::{BrokerId, Term},
+    };
 
     #[test]
     fn a_leader_and_a_follower_that_consumers_know_take_writes() {
@@ -112,7 +114,9 @@ mod tests {
         let follows = Role::Follower { term, leader: Some("n1".to_owned()) };
         let nobody = Role::Follower { term, leader: None };
         let start = clock::now();
-        let mut watch = IngressWatch::new(3, start);
+        let mut watch = IngressWatch::new(start);
+        let members = (1..=3).map(|n| (format!("n{n}"), BrokerId(n))).collect();
+        let roster = Roster { members, own: None };
         let rows = [
             // ms since the start, role, open
             (0, &nobody, false),
@@ -131,7 +135,8 @@ mod tests {
         ];
         for (ms, role, open) in rows {
             let want = if open { Ingress::Open } else { Ingress::Closed };
-            assert_eq!(watch.look(role, false, start + Duration::from_millis(ms)), want, "{ms}");
+            let at = start + Duration::from_millis(ms);
+            assert_eq!(watch.look(role, &roster, false, at), want, "{ms}");
         }
     }
 }

@@ -229,6 +229,11 @@ impl Link {
             () = stop.cancelled() => {}
             () = self.keep_registered() => return,
         }
+        self.say_goodbye().await;
+    }
+
+    /// Leaves the routes, if this broker is in them.
+    async fn say_goodbye(&mut self) {
         let last = self.told.borrow().announced.clone();
         if let Some(last) = last {
             let farewell = self.registrant.farewell(last.broker_id);
@@ -236,6 +241,7 @@ impl Link {
                 debug!(name_server = self.name_server, %error, "no answer to the goodbye");
             }
         }
+        self.told.send_if_modified(|told| told.announced.take().is_some());
     }
 
     /// Ends when nothing will ever be announced again.
@@ -244,6 +250,8 @@ impl Link {
         loop {
             let all = || Some(Next { announcement: self.newest()?, changed: None });
             let Some(now) = next.take().or_else(all) else {
+                // Nobody is to come here any more: it left its group.
+                self.say_goodbye().await;
                 if self.announcements.changed().await.is_err() {
                     return;
                 }

@@ -25,7 +25,7 @@ use crate::store::retention::{DeleteWhen, Rules};
 use crate::telemetry::log_limit::LogLimit;
 
 use super::announcement::Registrant;
-use super::announcing::{self, Announcer, Place};
+use super::announcing::{self, Announcer};
 use super::channels::Channels;
 use super::consumers::Consumers;
 use super::detours::Detours;
@@ -101,8 +101,6 @@ pub struct Running {
     registration: Registration,
     watchdog: Watchdog,
     grace: Duration,
-    /// There is no other member.
-    is_alone: bool,
 }
 
 /// Starts a broker. Must be called on the runtime that shall run its connections. `end` ends the
@@ -161,13 +159,12 @@ pub(super) async fn start_in(
         "broker started"
     );
     let grace = config.connections.stop_grace.min(GRACE_MAX);
-    let is_alone = config.peers.len() < 2;
     let pulse = Pulse::default();
     tasks.spawn(pulse.clone().beat(tokio::time::interval(PULSE)));
     let group = broker.group.clone();
-    let watchdog = Watchdog::start(group, (&server, pulse), is_alone, surroundings.end)
+    let watchdog = Watchdog::start(group, (&server, pulse), surroundings.end)
         .map_err(|error| StartError::System { what: "starting", why: error.to_string() })?;
-    Ok(Running { broker, server, tasks, registration, watchdog, grace, is_alone })
+    Ok(Running { broker, server, tasks, registration, watchdog, grace })
 }
 
 impl Running {
@@ -192,7 +189,7 @@ impl Running {
         // Then nobody is sent here any more; who comes all the same is still served.
         self.registration.stop().await;
         self.broker.wakeups.stop();
-        if !self.is_alone {
+        if self.broker.group.roster().members.len() > 1 {
             tokio::time::sleep(LAST_PULLS).await;
         }
         self.server.stop(self.grace).await;
@@ -211,7 +208,7 @@ impl Running {
 struct Ports {
     clients: TcpListener,
     vip: TcpListener,
-    /// A group of one has no peers.
+    /// A broker that is not configured as a member of a group has no peers.
     peers: Option<std::net::TcpListener>,
 }
 
@@ -221,7 +218,7 @@ fn ports(config: &BrokerConfig) -> Result<Ports, StartError> {
     };
     let clients = listen(config.listen, "listenPort")?;
     let vip = listen(config.vip_listen, "listenPort - 2")?;
-    let own = config.peers.get(&config.member).filter(|_| config.peers.len() > 1);
+    let own = config.peers.get(&config.member).filter(|_| config.is_member);
     let peers = own.map(|own| {
         let address = SocketAddr::new(config.listen.ip(), own.port);
         listen(address, "dLegerPeers")?.into_std().map_err(|error| StartError::System {
@@ -366,11 +363,8 @@ fn register(
     for (name_server, told) in registration.progress().each() {
         tasks.spawn(role_change::note_registered(Arc::clone(broker), name_server, told));
     }
-    let members: Vec<String> = config.peers.iter().map(|(name, _)| name.to_owned()).collect();
-    let index = members.iter().position(|name| *name == config.member).unwrap_or(0);
-    let place = Place { index, members: members.len() };
-    let steering = steering::Watch::new(members, index, routes_known_after);
-    tasks.spawn(announcing::run(Arc::clone(broker), place, steering));
+    let steering = steering::Watch::new(routes_known_after);
+    tasks.spawn(announcing::run(Arc::clone(broker), steering));
     tasks.spawn(announcing::follow_order(Arc::clone(broker)));
     registration
 }

@@ -33,8 +33,9 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
+use crate::clock;
 use crate::ids::{BrokerId, LEADER_BROKER_ID};
-use crate::raft::{Group, Role};
+use crate::raft::{Group, Role, Roster};
 
 pub use course::{Course, Seen, Watch};
 use turns::{First, Turns};
@@ -140,13 +141,12 @@ pub fn look(
     watch: &mut Watch,
     steering: &Steering,
     group: &Group,
-    role: &Role,
+    (role, roster): (&Role, &Roster),
     (is_on, is_registered): (bool, bool),
-    now: Instant,
 ) {
-    let status = group.status();
+    let (status, now) = (group.status(), clock::now());
     let (lag, peers, is_slow) = (status.lag, &status.peers, status.slow_disk.is_some());
-    let seen = Seen { role, lag, peers, is_slow, is_on, is_registered };
+    let seen = Seen { role, roster, lag, peers, is_slow, is_on, is_registered };
     let (course, offers) = watch.look(&seen, now);
     steering.set(group, course, offers);
 }

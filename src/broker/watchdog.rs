@@ -101,16 +101,15 @@ pub struct Watchdog {
 }
 
 impl Watchdog {
-    /// Watches the loop of `group` and that of `server`, which shows `clients`; `is_alone`: the
-    /// group has no other member. `end` ends the process.
+    /// Watches the loop of `group` and that of `server`, which shows `clients`. `end` ends the
+    /// process.
     pub fn start(
         group: Group,
         (server, clients): (&Arc<Server>, Pulse),
-        is_alone: bool,
         end: End,
     ) -> io::Result<Self> {
         let over = Arc::new(AtomicBool::new(false));
-        let watched = Watched { group, clients, server: Arc::downgrade(server), is_alone };
+        let watched = Watched { group, clients, server: Arc::downgrade(server) };
         let ends = Arc::clone(&over);
         let thread = thread::Builder::new()
             .name("watchdog".to_owned())
@@ -135,7 +134,6 @@ struct Watched {
     group: Group,
     clients: Pulse,
     server: Weak<Server>,
-    is_alone: bool,
 }
 
 impl Watched {
@@ -145,7 +143,7 @@ impl Watched {
             thread::park_timeout(PULSE);
             let verdict = judge.look(Seen {
                 beats: [self.group.pulse().beats(), self.clients.beats()],
-                leads_others: !self.is_alone && self.group.role().is_leader(),
+                leads_others: !self.is_alone() && self.group.role().is_leader(),
             });
             if over.load(Ordering::Relaxed) {
                 return;
@@ -165,11 +163,16 @@ impl Watched {
         }
     }
 
+    /// Whether the group has no other member.
+    fn is_alone(&self) -> bool {
+        self.group.roster().members.len() < 2
+    }
+
     fn hangs(&self, which: Loop, is_new: bool) {
         if is_new {
             tracing::error!("{} stands still: a disk that hangs, or a fault", which.name());
         }
-        if self.is_alone {
+        if self.is_alone() {
             return; // whoever waits finds nothing better elsewhere
         }
         match (which, self.server.upgrade()) {

@@ -19,6 +19,8 @@ pub struct BrokerConfig {
     pub member: String,
     /// `dLegerPeers`; in a group of one: this member alone, at `haListenPort`.
     pub peers: Peers,
+    /// `enableDLegerCommitLog`: other members may call this one, now or later.
+    pub is_member: bool,
     /// `preferredLeaderId`: the member that leads if it can; in [`Self::peers`].
     pub preferred_leader: Option<String>,
     /// `-n`, `namesrvAddr`, or `NAMESRV_ADDR`. Empty: the broker runs unregistered.
@@ -217,6 +219,7 @@ impl BrokerConfig {
             group: s.text("brokerName").unwrap_or_default().to_owned(),
             member: s.text("dLegerSelfId").unwrap_or_default().to_owned(),
             peers,
+            is_member: s.bool("enableDLegerCommitLog"),
             preferred_leader: s.text("preferredLeaderId").map(str::to_owned),
             name_servers: s.endpoints("namesrvAddr"),
             listen: SocketAddr::new(address, port),

@@ -179,6 +179,11 @@ codes! {
         BATCH_ACK_MESSAGE = 200151,
         // Ours, which RocketMQ has not: from 900001 on, far from where its numbers grow.
         TRANSFER_LEADER = 900001,
+        LIST_MEMBERS = 900002,
+        ADD_MEMBER = 900003,
+        REMOVE_MEMBER = 900004,
+        REPLACE_MEMBER = 900005,
+        ASSIGN_MEMBER = 900006,
         GET_LEADER_CHANGES = 900010,
         GET_MEMBER_FACTS = 900011,
     }

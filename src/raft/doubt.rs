@@ -24,7 +24,6 @@ use parking_lot::Mutex;
 
 use crate::raft::checkpointer;
 use crate::raft::network::Network;
-use crate::raft::peers::Peers;
 #[cfg(test)]
 use crate::raft::simulation::planted::{Bug, is_planted};
 use crate::raft::state_machine::StateMachine;
@@ -201,8 +200,6 @@ fn judge(
 pub(super) struct Resolver {
     /// This member's name.
     pub own: String,
-    /// All members as configured.
-    pub peers: Peers,
     /// How to ask them.
     pub network: Network,
     /// The group.
@@ -241,15 +238,19 @@ impl Resolver {
     }
 
     async fn ask(&self) -> BTreeMap<String, Result<Standing, String>> {
-        let others = self.peers.iter().filter(|(name, _)| *name != self.own);
-        let asked = others.map(|(name, _)| async move {
-            let answer = self.network.state(name, ASK_TIMEOUT).await;
-            (
-                name.to_owned(),
-                answer.as_ref().map(standing).map_err(|status| status.message().to_owned()),
-            )
+        let asked = self.network.other_voters().into_iter().map(|name| async move {
+            let answer = self.network.state(&name, ASK_TIMEOUT).await;
+            let answer = answer.inspect(|answer| self.network.hear(answer));
+            let standing =
+                answer.as_ref().map(standing).map_err(|status| status.message().to_owned());
+            (name, standing)
         });
-        join_all(asked).await.into_iter().collect()
+        let mut answers: BTreeMap<_, _> = join_all(asked).await.into_iter().collect();
+        // What this member forgot may be that others joined: those that did not tell of it.
+        for name in self.network.other_voters() {
+            answers.entry(name).or_insert_with(|| Err("not asked yet".to_owned()));
+        }
+        answers
     }
 
     fn standing(&self) -> Standing {

@@ -135,7 +135,10 @@ pub enum TransferError {
         name: String,
     },
     /// It has no vote.
-    #[error("{name} has no vote yet: its store is new and is being filled, try again later")]
+    #[error(
+        "{name} has no vote, or is about to lose it, or its store is new and is being filled: \
+         memberList shows what it is"
+    )]
     Learner {
         /// Its name.
         name: String,
@@ -188,6 +191,160 @@ pub enum TransferError {
     /// This member is shutting down.
     #[error("this member is shutting down, and hands leadership over by itself")]
     Stopping,
+}
+
+/// Why the group's members were not changed. Unless it says otherwise, nothing was recorded.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum MemberError {
+    /// Only the leader can do that.
+    #[error("this member does not lead its group; {}", match leader {
+        Some(leader) => format!("{leader} does: ask that one"),
+        None => "nobody does at the moment: try again".to_owned(),
+    })]
+    NotLeader {
+        /// Name of the member that leads, as far as this one knows.
+        leader: Option<String>,
+    },
+    /// One after the other.
+    #[error(
+        "{what}: one change at a time; memberList shows how far it is, and to take it back, \
+         memberRemove who is being added or memberRole NAME voter who is leaving"
+    )]
+    UnderWay {
+        /// What is on its way.
+        what: String,
+    },
+    /// There is no such member.
+    #[error("the group has no member {name}; it has {members}")]
+    Unknown {
+        /// Who was asked for.
+        name: String,
+        /// Who there is, by comma.
+        members: String,
+    },
+    /// It is there.
+    #[error(
+        "{name} is a member already: memberList shows what it is, memberRole makes it a voter or a \
+         learner"
+    )]
+    Known {
+        /// Its name.
+        name: String,
+    },
+    /// Somebody else is there.
+    #[error("{address} is the address of {other}, which is a member already")]
+    AddressTaken {
+        /// As asked for.
+        address: String,
+        /// Who has it.
+        other: String,
+    },
+    /// The leader would call another address.
+    #[error(
+        "{name} shall be at {address}, but dLegerPeers of this member, which goes first, says \
+         {configured}: make them agree"
+    )]
+    Elsewhere {
+        /// Its name.
+        name: String,
+        /// As asked for.
+        address: String,
+        /// As configured.
+        configured: String,
+    },
+    /// Nobody waits there to be taken in.
+    #[error(
+        "{name} does not answer at {address} as a member that can be taken in: {why}; start it with \
+         an empty store, the group's brokerClusterName, dLegerGroup and mappedFileSizeCommitLog, \
+         and a dLegerPeers that names itself at that address and a member of the group"
+    )]
+    Silent {
+        /// Its name.
+        name: String,
+        /// As asked for.
+        address: String,
+        /// What came of asking.
+        why: String,
+    },
+    /// Its store is not empty.
+    #[error(
+        "{name} at {address} cannot be taken in: {why}; stop it, and start it again with an empty \
+         storePathRootDir and this build"
+    )]
+    Alien {
+        /// Its name.
+        name: String,
+        /// As asked for.
+        address: String,
+        /// What speaks against it.
+        why: String,
+    },
+    /// Nothing could be committed any more.
+    #[error(
+        "of the {voters} voters that the group would have no majority is there and caught up: \
+         {lacking}; start those first"
+    )]
+    NoMajority {
+        /// How many there would be.
+        voters: usize,
+        /// Who lacks what.
+        lacking: String,
+    },
+    /// A group has a voter.
+    #[error("{name} is the last voter of the group: add another one first")]
+    LastVoter {
+        /// Its name.
+        name: String,
+    },
+    /// Only a vote can be taken over.
+    #[error("{name} is a learner, nobody has to take its place: remove it and add the other one")]
+    Voteless {
+        /// Its name.
+        name: String,
+    },
+    /// That needs nobody's help.
+    #[error(
+        "{name} takes its own place by itself when it is started with an empty store, under the \
+         address that dLegerPeers names"
+    )]
+    ItselfInPlace {
+        /// Its name.
+        name: String,
+    },
+    /// It listens for no peers.
+    #[error(
+        "this broker takes no calls of other members: restart it with enableDLegerCommitLog=true, \
+         the dLegerGroup that is its brokerName now, dLegerSelfId={member} and \
+         dLegerPeers={member}-host:port; its store stays as it is"
+    )]
+    Unreachable {
+        /// Its name.
+        member: String,
+    },
+    /// The log did not take it.
+    #[error("the change may not have been recorded, see memberList: {why}")]
+    NotRecorded {
+        /// In consensus' words.
+        why: String,
+    },
+    /// Some member could not read it.
+    #[error(
+        "members cannot come and go while there are some of a former build, or that do not answer: \
+         {why}; upgrade or start them first"
+    )]
+    Outdated {
+        /// Whom it waits for.
+        why: String,
+    },
+    /// Several operators, or a change that takes its time.
+    #[error("changes of members are waiting already: look at memberList, then try again")]
+    Busy,
+    /// It leads no more, or stops.
+    #[error(
+        "this member stops, or has stopped leading meanwhile: memberList shows whether the change \
+         was recorded; whoever leads goes on with it then"
+    )]
+    Interrupted,
 }
 
 /// Why a group could not be started.

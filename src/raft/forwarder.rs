@@ -79,6 +79,9 @@ impl Forwarder {
                             _ = self.role.changed() => continue,
                         }
                     }
+                    if !self.active.has(GroupVersion::PASSES_ON) {
+                        continue;
+                    }
                     streams += 1;
                     if let End::Lost(status) = self.pass_on(&leader, term, streams).await {
                         tell_damage(&leader, &status);

@@ -25,6 +25,8 @@ use crate::raft::doubt::Doubt;
 use crate::raft::forward::{Counts, Desk};
 use crate::raft::handover;
 use crate::raft::log_store::LogStore;
+use crate::raft::member_change::MemberChange;
+use crate::raft::members::{self, Kept, Mode};
 use crate::raft::offers::Offers;
 use crate::raft::peers::Peers;
 use crate::raft::proposal::Proposal;
@@ -34,18 +36,20 @@ use crate::raft::reach::{self, Reach};
 use crate::raft::repair::{READER_PATIENCE, RepairDone, Wanted};
 use crate::raft::role::{QUORUM_SILENCE, Role};
 use crate::raft::room::Room;
+use crate::raft::roster::{self, MemberStatus, Roster};
 use crate::raft::start;
 use crate::raft::state_machine::StateMachine;
 use crate::raft::tables::Tables;
 use crate::raft::transfer::{self, Transferred};
 use crate::raft::type_config::TypeConfig;
 use crate::raft::version::GroupVersion;
-use crate::raft::{ProposeError, StartError, TransferError};
+use crate::raft::{MemberError, ProposeError, StartError, TransferError};
 use crate::store::queues::Queues;
 use crate::store::retention::Rules;
 use crate::store::{CommitLog, Durability, RealFiles};
 
-/// How a group is set up. All members must agree on cluster, group, peers and segment size.
+/// How a group is set up. All members must agree on cluster, group and segment size, and before the
+/// first start on `peers`.
 #[derive(Debug, Clone)]
 pub struct GroupOptions {
     /// `brokerClusterName`.
@@ -54,7 +58,8 @@ pub struct GroupOptions {
     pub group: String,
     /// This member's name in `peers`.
     pub member: String,
-    /// All members.
+    /// All members, as this one's configuration has it: once the group is started, its log knows
+    /// better.
     pub peers: Peers,
     /// `preferredLeaderId`: who leads if it can.
     pub preferred: Option<String>,
@@ -87,6 +92,8 @@ pub struct Timing {
     pub repair: Duration,
     /// How long the preferred member must have been able to lead before it does.
     pub steady: Duration,
+    /// How long clients of a member that leaves the group get to turn to others.
+    pub farewell: Duration,
 }
 
 impl Default for Timing {
@@ -97,6 +104,8 @@ impl Default for Timing {
             election_max: Duration::from_millis(600),
             repair: Duration::from_secs(10),
             steady: Duration::from_secs(10),
+            // Clients ask for routes each 30 s.
+            farewell: Duration::from_secs(35),
         }
     }
 }
@@ -189,7 +198,6 @@ pub(super) struct Shared {
     pub(super) log: CommitLog,
     pub(super) log_store: LogStore,
     pub(super) role: watch::Receiver<Role>,
-    pub(super) waits_for: watch::Receiver<Option<String>>,
     pub(super) store_id: StoreId,
     pub(super) room: Arc<Room>,
     pub(super) doubt: Doubt,
@@ -198,6 +206,7 @@ pub(super) struct Shared {
     pub(super) transfers: mpsc::Sender<transfer::Wanted>,
     pub(super) pulse: Pulse,
     pub(super) reaches: mpsc::Sender<reach::Asked>,
+    pub(super) kept: Kept,
     pub(super) stop: Mutex<Option<oneshot::Sender<()>>>,
     pub(super) thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -366,7 +375,7 @@ impl Group {
             term: role.term(),
             version: self.0.state.active().get().0,
             leader: role.leader(own).map(str::to_owned),
-            waits_for: self.0.waits_for.borrow().clone().or_else(|| self.0.doubt.waits_for()),
+            waits_for: self.0.kept.waits_for.borrow().clone().or_else(|| self.0.doubt.waits_for()),
             last: last.map(EntryIndex),
             committed: metrics.local_committed.map(|id| EntryIndex(id.index)),
             applied,
@@ -447,6 +456,40 @@ impl Group {
     /// Says that a client's send was answered; costs a load.
     pub fn note_sent(&self) {
         self.0.chronicle.sent();
+    }
+
+    /// Who belongs to the group, by the names and ids that clients know.
+    pub fn roster(&self) -> Roster {
+        let metrics = self.0.raft.metrics().borrow_watched().clone();
+        let membership = metrics.membership_config.membership();
+        roster::roster(membership, self.0.store_id, *self.0.kept.removed.borrow())
+    }
+
+    /// All members; how far each is knows the leader only.
+    pub fn members(&self) -> Vec<MemberStatus> {
+        let metrics = self.0.raft.metrics().borrow_watched().clone();
+        roster::statuses(&metrics, self.0.store_id, self.status().leader.as_deref())
+    }
+
+    /// Checks a change of the group's members and records it, if it is to be; says what happens
+    /// then, in order. It goes on by itself, whoever leads. Takes a second at most, unless another
+    /// change is waited for; goes on to its end when its caller does not.
+    pub async fn change_members(
+        &self,
+        change: MemberChange,
+        mode: Mode,
+    ) -> Result<Vec<String>, MemberError> {
+        if !self.0.kept.is_reachable && self.0.role.borrow().is_leader() {
+            let members = self.roster().members;
+            let member = members.first().map_or_else(String::new, |(name, _)| name.clone());
+            return Err(MemberError::Unreachable { member });
+        }
+        let (done, outcome) = oneshot::channel();
+        match self.0.kept.changes.try_send(members::Wanted { change, mode, done }) {
+            Ok(()) => outcome.await.unwrap_or(Err(MemberError::Interrupted)),
+            Err(TrySendError::Full(_)) => Err(MemberError::Busy),
+            Err(TrySendError::Closed(_)) => Err(MemberError::Interrupted),
+        }
     }
 
     /// Proposes nothing any more, lets what is under way finish, and hands leadership to a

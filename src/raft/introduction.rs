@@ -26,7 +26,8 @@ pub(super) struct Introduction {
     pub cluster: String,
     /// `dLegerGroup`.
     pub group: String,
-    /// All members, `name-host:port` joined by `;`, by name.
+    /// `dLegerPeers`, sorted. It may differ: once a group is started, its log knows who belongs to it,
+    /// and before that members compare theirs ([`crate::raft::first_start`]).
     pub members: String,
     /// `mappedFileSizeCommitLog`.
     pub segment_bytes: u64,
@@ -186,7 +187,6 @@ impl Introduction {
         let pairs = [
             ("brokerClusterName", self.cluster.clone(), caller.cluster.clone()),
             ("dLegerGroup", self.group.clone(), caller.group.clone()),
-            ("dLegerPeers", self.members.clone(), caller.members.clone()),
             (
                 "mappedFileSizeCommitLog",
                 self.segment_bytes.to_string(),
@@ -292,7 +292,7 @@ mod tests {
                 call(1, None),
                 Some(
                     "the group writes version 2, and n0 (calling) reads version 1: start n0 with \
-                     the build of n1 (this member, it reads versions 1 to 2), for a group never \
+                     the build of n1 (this member, it reads versions 1 to 3), for a group never \
                      goes back",
                 ),
             ),
@@ -305,10 +305,10 @@ mod tests {
             (
                 "one whose group is ahead",
                 2,
-                call(3, Some([1, 9])),
+                call(4, Some([1, 9])),
                 Some(
-                    "a member calls whose group writes version 3, and n1 (this member) reads \
-                     versions 1 to 2: start n1 with the build of the other members",
+                    "a member calls whose group writes version 4, and n1 (this member) reads \
+                     versions 1 to 3: start n1 with the build of the other members",
                 ),
             ),
         ];
@@ -329,7 +329,6 @@ mod tests {
         let cases = [
             ("brokerClusterName", Introduction { cluster: "X".to_owned(), ..here.clone() }),
             ("dLegerGroup", Introduction { group: "X".to_owned(), ..here.clone() }),
-            ("dLegerPeers", Introduction { members: "X".to_owned(), ..here.clone() }),
             ("mappedFileSizeCommitLog", Introduction { segment_bytes: 7, ..here.clone() }),
         ];
         for (what, caller) in cases {
@@ -337,6 +336,12 @@ mod tests {
             assert!(text.contains(what), "{text}");
             assert!(text.contains("\"X\"") || text.contains("\"7\""), "{text}");
         }
+    }
+
+    #[test]
+    fn files_that_lag_behind_are_no_difference() {
+        let here = introduction("n0", 1);
+        assert_eq!(here.refusal(&Introduction { members: "X".to_owned(), ..here.clone() }), None);
     }
 
     #[test]

@@ -23,12 +23,14 @@ mod conformance_tests;
 mod crash_tests;
 mod dial;
 mod digest;
+mod directory;
 mod doubt;
 mod duplicates;
 #[cfg(test)]
 mod duplicates_tests;
 mod error;
 mod filling;
+mod first_start;
 mod forward;
 #[cfg(test)]
 mod forward_tests;
@@ -49,7 +51,11 @@ mod incoming;
 mod introduction;
 mod locks;
 mod log_store;
+mod member_change;
+mod member_steps;
 mod members;
+#[cfg(test)]
+mod members_tests;
 mod membership;
 mod network;
 mod offers;
@@ -67,7 +73,9 @@ mod repair;
 #[cfg(test)]
 mod repair_tests;
 mod role;
+mod role_watcher;
 mod room;
+mod roster;
 mod rpc_server;
 #[cfg(test)]
 mod simulation;
@@ -96,8 +104,10 @@ mod wire_codec;
 
 pub use applied::{QueueAdvance, QueueListener};
 pub use chronicle::{Cause, Lead, LeaderChange, LeaderChanges};
-pub use error::{ProposeError, StartError, TransferError, Unfit};
+pub use error::{MemberError, ProposeError, StartError, TransferError, Unfit};
 pub use group::{Group, GroupOptions, PassedOn, PeerStatus, Status, Timing, Way};
+pub use member_change::{MemberChange, Part};
+pub use members::Mode;
 pub use peers::{PeerAddress, Peers};
 pub use proposal::{Done, Place, Proposal, Receipt};
 pub use proposer::Limits;
@@ -105,4 +115,5 @@ pub use pulse::{PULSE, Pulse};
 pub use reach::{PeerAnswer, Reach, Unreached};
 pub use repair::RepairDone;
 pub use role::Role;
+pub use roster::{MemberStatus, Roster};
 pub use transfer::Transferred;

@@ -2,9 +2,10 @@
 //!
 //! Three connections per peer, so that a vote or a heartbeat never waits behind bulk data: `Log`
 //! (the append stream), `Control` (heartbeats, votes, transfers, state), `Snapshot`. A connection
-//! is made by the first call after a loss, and the name is resolved again each time.
+//! is made by the first call after a loss, and the name is resolved again each time. Who the peers
+//! are, and where, says the [`Directory`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
@@ -32,13 +33,14 @@ use crate::ids::StoreId;
 use crate::raft::chronicle::Chronicle;
 use crate::raft::commit_news::{CommitNews, Eager};
 use crate::raft::dial::{Dial, Links};
+use crate::raft::directory::Directory;
 use crate::raft::doubt::Doubt;
 use crate::raft::introduction::Introduction;
 use crate::raft::membership::{self, Member};
 use crate::raft::offers::Offers;
 use crate::raft::peers::Peers;
 use crate::raft::room::Room;
-use crate::raft::type_config::TypeConfig;
+use crate::raft::type_config::{StoredMembership, TypeConfig};
 use crate::raft::version::Active;
 use crate::raft::wire::proto::peer_client::PeerClient;
 use crate::raft::wire::{self, proto};
@@ -72,9 +74,15 @@ enum Purpose {
 pub(super) struct Network {
     own: Arc<Introduction>,
     active: Active,
-    peers: Arc<Peers>,
+    directory: Arc<Directory>,
     links: Arc<dyn Links>,
-    channels: Arc<Mutex<BTreeMap<(String, Purpose), Channel>>>,
+    channels: Arc<Mutex<BTreeMap<(String, Purpose), Called>>>,
+}
+
+/// A connection, and where to.
+struct Called {
+    address: String,
+    channel: Channel,
 }
 
 impl Network {
@@ -85,13 +93,36 @@ impl Network {
         peers: Peers,
         links: Arc<dyn Links>,
     ) -> Self {
-        let (own, peers) = (Arc::new(own), Arc::new(peers));
-        Self { own, active, peers, links, channels: Arc::default() }
+        let directory = Arc::new(Directory::new(&own.member, peers));
+        Self { own: Arc::new(own), active, directory, links, channels: Arc::default() }
     }
 
     /// The version that its group writes.
     pub(super) fn active(&self) -> &Active {
         &self.active
+    }
+
+    /// Names of the other members: as the newest membership has it that is known here, else as
+    /// configured.
+    pub(super) fn others(&self) -> Vec<String> {
+        self.directory.others()
+    }
+
+    /// Of those the ones that vote.
+    pub(super) fn other_voters(&self) -> Vec<String> {
+        self.directory.other_voters()
+    }
+
+    /// Also of those that are only configured.
+    pub(super) fn all_others(&self) -> BTreeSet<String> {
+        self.directory.all_others()
+    }
+
+    /// From now on these are the members, as this one's log has it. Others are called no more.
+    pub(super) fn learn(&self, membership: &StoredMembership) {
+        self.directory.learn(*membership.log_id(), membership.membership());
+        let others = self.all_others();
+        self.channels.lock().retain(|(name, _), _| others.contains(name));
     }
 
     /// Asks a member who it is and how far; `callee` unknown. Another member's answer is none: an
@@ -101,8 +132,26 @@ impl Network {
         name: &str,
         limit: Duration,
     ) -> Result<proto::StateResponse, Status> {
-        let address = self.address(name, "");
-        let channel = self.channel(name, &address, Purpose::Control)?;
+        let channel = self.channel(name, &self.address(name), Purpose::Control)?;
+        self.state_by(channel, name, limit).await
+    }
+
+    /// Asks who is at an address, and may be no member yet; it has to be `name`.
+    pub(super) async fn state_at(
+        &self,
+        (name, address): (&str, &str),
+        limit: Duration,
+    ) -> Result<proto::StateResponse, Status> {
+        let channel = self.dial(address)?;
+        self.state_by(channel, name, limit).await
+    }
+
+    async fn state_by(
+        &self,
+        channel: Channel,
+        name: &str,
+        limit: Duration,
+    ) -> Result<proto::StateResponse, Status> {
         let request = self.to_whichever(proto::StateRequest {}, limit);
         let answer = within(limit, PeerClient::new(channel).state(request)).await?;
         if answer.member != name {
@@ -112,6 +161,11 @@ impl Network {
         Ok(answer)
     }
 
+    /// Takes over what a member said of who belongs to the group.
+    pub(super) fn hear(&self, answer: &proto::StateResponse) {
+        answer.recorded.iter().for_each(|recorded| self.directory.hear(recorded));
+    }
+
     /// Asks a member for the entries that follow `previous`.
     pub(super) async fn entries_after(
         &self,
@@ -119,7 +173,7 @@ impl Network {
         previous: Option<EntryId>,
         limit: Duration,
     ) -> Result<proto::RepairResponse, Status> {
-        let address = self.address(name, "");
+        let address = self.address(name);
         let channel = self.channel(name, &address, Purpose::Snapshot)?;
         let previous = previous.map(|id| proto::LogId { term: id.term.0, index: id.index.0 });
         let request = self.to_whichever(proto::RepairRequest { previous }, limit);
@@ -133,7 +187,7 @@ impl Network {
         name: &str,
         requests: impl Stream<Item = proto::ProposeRequest> + Send + 'static,
     ) -> Result<Streaming<proto::ProposeResponse>, Status> {
-        let address = self.address(name, "");
+        let address = self.address(name);
         // Of a follower nothing else goes that way.
         let channel = self.channel(name, &address, Purpose::Log)?;
         let mut request = Request::new(requests);
@@ -152,21 +206,28 @@ impl Network {
 
     /// Whether a call to a member is refused: its machine is there, and nobody listens.
     pub(super) async fn is_refused(&self, name: &str) -> bool {
-        let address = self.address(name, "");
+        let address = self.address(name);
         let call = tokio::time::timeout(CONNECT_TIMEOUT, self.links.connect(address)).await;
         matches!(call, Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused)
     }
 
     /// The configured address of a member, or the one that the group recorded.
-    fn address(&self, name: &str, recorded: &str) -> String {
-        self.peers.address(name).map_or_else(|| recorded.to_owned(), ToString::to_string)
+    pub(super) fn address(&self, name: &str) -> String {
+        self.directory.address(name, None)
     }
 
     fn channel(&self, name: &str, address: &str, purpose: Purpose) -> Result<Channel, Status> {
         let mut channels = self.channels.lock();
-        if let Some(channel) = channels.get(&(name.to_owned(), purpose)) {
-            return Ok(channel.clone());
+        let key = (name.to_owned(), purpose);
+        if let Some(called) = channels.get(&key).filter(|called| called.address == address) {
+            return Ok(called.channel.clone());
         }
+        let channel = self.dial(address)?;
+        channels.insert(key, Called { address: address.to_owned(), channel: channel.clone() });
+        Ok(channel)
+    }
+
+    fn dial(&self, address: &str) -> Result<Channel, Status> {
         let endpoint = Endpoint::from_shared(format!("http://{address}"))
             .map_err(|error| Status::invalid_argument(format!("address {address}: {error}")))?
             .connect_timeout(CONNECT_TIMEOUT)
@@ -176,9 +237,7 @@ impl Network {
             .keep_alive_timeout(KEEP_ALIVE)
             .keep_alive_while_idle(true);
         let dial = Dial { address: address.to_owned(), links: Arc::clone(&self.links) };
-        let channel = endpoint.connect_with_connector_lazy(dial);
-        channels.insert((name.to_owned(), purpose), channel.clone());
-        Ok(channel)
+        Ok(endpoint.connect_with_connector_lazy(dial))
     }
 }
 
@@ -220,7 +279,7 @@ impl Connecting {
 
     fn connection(&self, target: u64, member: &Member, purpose: Purpose) -> Connection {
         let network = &self.network;
-        let address = network.address(&member.name, &member.address);
+        let address = network.directory.address(&member.name, Some(&member.address));
         Connection {
             introduction: network.own.to(StoreId(target)),
             active: network.active.clone(),

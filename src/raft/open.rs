@@ -101,13 +101,8 @@ async fn open_store(
     let own = introduction(options, store.id());
     let active = Active::new(start.tables.active());
     let network = Network::new(own.clone(), active.clone(), options.peers.clone(), links);
-    let repairs = Repairer::new(
-        options.member.clone(),
-        options.peers.clone(),
-        network.clone(),
-        options.segment_bytes,
-        ending.clone(),
-    );
+    network.learn(&start.progress.membership);
+    let repairs = Repairer::new(network.clone(), options.segment_bytes, ending.clone());
     let log = open_log(&files, options, &votes, &start, &store, &repairs).await?;
     store.recovered()?;
     if log.last().is_none() {

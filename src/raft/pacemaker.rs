@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use openraft::Raft;
 use openraft::async_runtime::watch::WatchReceiver as _;
+use tokio::sync::watch;
 use tokio::time::Interval;
 
 use crate::clock;
@@ -51,11 +52,12 @@ fn pace(leads: bool, silence: Option<Duration>, electing: bool, interval: Durati
     }
 }
 
-/// Runs as long as the member; a beat each heartbeat.
+/// Runs as long as the member; a beat each heartbeat. Who was `removed` from its group takes part in
+/// no election.
 pub(super) async fn run(
     raft: Raft<TypeConfig, StateMachine>,
     heard: Arc<Heard>,
-    doubt: Doubt,
+    (doubt, removed): (Doubt, watch::Receiver<bool>),
     mut beats: Interval,
 ) {
     let interval = beats.period();
@@ -64,7 +66,11 @@ pub(super) async fn run(
         beats.tick().await;
         let now = clock::now();
         let (silence, electing) = (heard.silence_if_any(now), heard.is_electing(now));
-        let pace = pace(raft.is_leader(), silence, electing, interval);
+        let leads = raft.is_leader();
+        let pace = match *removed.borrow() && !leads {
+            true => Pace::Rest,
+            false => pace(leads, silence, electing, interval),
+        };
         let done = match pace {
             Pace::Beat => raft.trigger().heartbeat().await,
             Pace::Ask if doubt.is_over() && is_voter(&raft) => raft.trigger().elect(true).await,

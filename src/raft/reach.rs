@@ -10,7 +10,6 @@ use tonic::{Code, Status};
 
 use crate::ids::{StoreId, Term};
 use crate::raft::network::Network;
-use crate::raft::peers::Peers;
 
 /// Questions that wait for their turn; each takes twice [`ANSWER`] at most.
 const WAITING: usize = 4;
@@ -61,16 +60,11 @@ pub(super) fn requests() -> (mpsc::Sender<Asked>, mpsc::Receiver<Asked>) {
     mpsc::channel(WAITING)
 }
 
-/// Answers as long as its member lives: calls all `peers` but `own`.
-pub(super) async fn run(
-    own: String,
-    peers: Peers,
-    network: Network,
-    mut asked: mpsc::Receiver<Asked>,
-) {
+/// Answers as long as its member lives: calls all other members.
+pub(super) async fn run(network: Network, mut asked: mpsc::Receiver<Asked>) {
     while let Some(answer) = asked.recv().await {
-        let others = peers.iter().filter(|(name, _)| *name != own);
-        let calls = others.map(|(name, address)| call(&network, name, address.to_string()));
+        let others = network.others();
+        let calls = others.iter().map(|name| call(&network, name, network.address(name)));
         // Whoever asked may have gone.
         let _ = answer.send(join_all(calls).await);
     }

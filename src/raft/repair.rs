@@ -28,7 +28,6 @@ use crate::clock;
 use crate::ids::PhysicalOffset;
 use crate::raft::applied::AppliedState;
 use crate::raft::network::Network;
-use crate::raft::peers::Peers;
 #[cfg(test)]
 use crate::raft::simulation::planted::{Bug, is_planted};
 use crate::raft::wire;
@@ -63,8 +62,6 @@ pub(super) struct Wanted {
 pub(super) struct Repairer(Arc<Shared>);
 
 struct Shared {
-    own: String,
-    peers: Peers,
     network: Network,
     segment_bytes: u64,
     /// One at a time: who waited looks first whether it is done.
@@ -128,16 +125,10 @@ impl fmt::Display for Tried {
 }
 
 impl Repairer {
-    /// Of the member `own`; `ending` says that it stops.
-    pub(super) fn new(
-        own: String,
-        peers: Peers,
-        network: Network,
-        segment_bytes: u64,
-        ending: CancellationToken,
-    ) -> Self {
+    /// Asks by `network`; `ending` says that this member stops.
+    pub(super) fn new(network: Network, segment_bytes: u64, ending: CancellationToken) -> Self {
         let turn = tokio::sync::Mutex::default();
-        Self(Arc::new(Shared { own, peers, network, segment_bytes, turn, ending }))
+        Self(Arc::new(Shared { network, segment_bytes, turn, ending }))
     }
 
     /// Repairs a log that is not open yet; `put` writes to its files.
@@ -218,8 +209,8 @@ impl Repairer {
         put: &impl Fn(&Spares) -> Result<Repaired, RepairError>,
     ) -> Result<(), Tried> {
         let mut tried = Tried::default();
-        for (name, _) in self.0.peers.iter().filter(|(name, _)| *name != self.0.own) {
-            match self.ask(name, gap, put).await {
+        for name in self.0.network.all_others() {
+            match self.ask(&name, gap, put).await {
                 Ok(Repaired { entries, bytes }) => {
                     let (position, first) = (gap.position, gap.index);
                     tracing::warn!(
@@ -228,7 +219,7 @@ impl Repairer {
                     );
                     return Ok(());
                 }
-                Err(refusal) => tried.0.push((name.to_owned(), refusal)),
+                Err(refusal) => tried.0.push((name, refusal)),
             }
         }
         Err(tried)

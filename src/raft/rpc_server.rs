@@ -64,9 +64,9 @@ pub(super) struct PeerService {
     gone: Arc<Notify>,
     chronicle: Chronicle,
     forwarded: Arc<Forwarded>,
-    /// Refusals that were told lately.
     /// An operator had this member hand leadership over.
     yields: Arc<AtomicBool>,
+    /// Refusals that were told lately.
     told: Mutex<Told>,
     /// Held while a snapshot comes in: one at a time, for each may be large.
     turn: tokio::sync::Mutex<()>,
@@ -340,6 +340,8 @@ impl Peer for PeerService {
             leader: leader.unwrap_or_default(),
             leader_dead_in: self.heard.dead_in().map_or(0, |term| term.0),
             wall_ms: clock::wall_ms(),
+            peers: self.own.members.clone(),
+            recorded: wire::recorded(&self.applied.progress().membership),
             yields: self.yields.load(Ordering::Relaxed),
             reads_from: Reads::OWN.oldest.0.into(),
             reads_to: Reads::OWN.newest.0.into(),

@@ -1,14 +1,12 @@
 //! Starting and stopping a member, step by step.
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, mpsc::sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use std::{io, net};
 
 use futures_util::Stream;
-use openraft::Instant as _;
-use openraft::async_runtime::watch::WatchReceiver as _;
-use openraft::errors::Fatal;
 use openraft::{Config, Raft, SnapshotPolicy};
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
@@ -20,7 +18,7 @@ use tonic::transport::Server;
 use tonic::transport::server::{Connected, TcpIncoming};
 
 use crate::clock;
-use crate::ids::{StoreId, Term};
+use crate::ids::StoreId;
 use crate::raft::StartError;
 use crate::raft::applied::AppliedState;
 use crate::raft::chronicle::Chronicle;
@@ -36,24 +34,23 @@ use crate::raft::heard::Heard;
 use crate::raft::housekeeping::{self, Housekeeping};
 use crate::raft::incoming::admitted;
 use crate::raft::log_store::LogStore;
-use crate::raft::members::MemberKeeper;
+use crate::raft::members::{self, Kept, MemberKeeper, Memory, Telling};
 use crate::raft::network::{Connecting, FRAME_BYTES, MESSAGE_BYTES_MAX, Network, WINDOW_BYTES};
 use crate::raft::offers::Offers;
 use crate::raft::open::{self, Opened};
 use crate::raft::pacemaker;
-use crate::raft::peers::Peers;
 use crate::raft::proposer::{self, Proposer};
-use crate::raft::pulse::{PULSE, Pulse};
+use crate::raft::pulse::Pulse;
 use crate::raft::reach;
 use crate::raft::repair::{self, Wanted};
-use crate::raft::role::{Role, Seen, role_of};
+use crate::raft::role::Role;
+use crate::raft::role_watcher::RoleWatcher;
 use crate::raft::room::Room;
 use crate::raft::rpc_server::PeerService;
 use crate::raft::state_machine::StateMachine;
 use crate::raft::succession::Succession;
 use crate::raft::transfer::{self, Transfers};
 use crate::raft::type_config::TypeConfig;
-use crate::raft::voice::Voice;
 use crate::raft::wire::proto::peer_server::PeerServer;
 use crate::store::{CommitLog, Files, StoreFile};
 
@@ -63,8 +60,6 @@ type Core = Raft<TypeConfig, StateMachine>;
 const CALLS_MAX: u32 = 32;
 /// How long what was held for a successor may take to be passed on to it.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
-/// How often the role is looked at when nothing reports a change.
-const ROLE_TICK: Duration = Duration::from_millis(200);
 
 /// Opens the store on `files`, then runs the member on a thread of its own.
 pub(super) fn start(
@@ -97,7 +92,6 @@ pub(super) struct Parts {
     log: CommitLog,
     log_store: LogStore,
     role: watch::Receiver<Role>,
-    waits_for: watch::Receiver<Option<String>>,
     store_id: StoreId,
     room: Arc<Room>,
     doubt: Doubt,
@@ -106,6 +100,7 @@ pub(super) struct Parts {
     transfers: mpsc::Sender<transfer::Wanted>,
     pulse: Pulse,
     reaches: mpsc::Sender<reach::Asked>,
+    kept: Kept,
 }
 
 impl Parts {
@@ -125,7 +120,6 @@ impl Parts {
             log: self.log,
             log_store: self.log_store,
             role: self.role,
-            waits_for: self.waits_for,
             store_id: self.store_id,
             room: self.room,
             doubt: self.doubt,
@@ -134,6 +128,7 @@ impl Parts {
             transfers: self.transfers,
             pulse: self.pulse,
             reaches: self.reaches,
+            kept: self.kept,
             stop,
             thread,
         }))
@@ -184,13 +179,13 @@ pub(super) struct Member {
     log: CommitLog,
     log_store: LogStore,
     role: watch::Receiver<Role>,
-    waits_for: watch::Receiver<Option<String>>,
     store_id: StoreId,
     doubt: Doubt,
     offers: Offers,
     repairs: mpsc::Sender<Wanted>,
     transfers: mpsc::Sender<transfer::Wanted>,
     reaches: mpsc::Sender<reach::Asked>,
+    kept: Kept,
     housekeeping: Housekeeping,
     room: Arc<Room>,
     pulse: Pulse,
@@ -217,18 +212,18 @@ impl Member {
         let connecting = Connecting::new(&network, &room, &doubt, &offers, (&eager, &chronicle));
         let raft = core(store_id, (options, &doubt), connecting, (&log_store, &machine)).await?;
         let (mut tasks, gone, beats) = (JoinSet::new(), Arc::default(), Beats(Instant::now()));
-        let life = (Arc::clone(&heard), chronicle.clone());
-        let (role, pulse) = watch_role(&raft, &machine, options, life, beats, &mut tasks);
+        let (telling, kept) = members::telling(incoming.is_some());
+        let core = (raft.clone(), state.clone(), network.clone());
+        let life = (Arc::clone(&heard), chronicle.clone(), kept.removed.clone());
+        let (role, pulse) = RoleWatcher::new(core, life).start(options, beats, &mut tasks);
         let pace = beats.each(options.timing.heartbeat);
-        tasks.spawn(pacemaker::run(raft.clone(), Arc::clone(&heard), doubt.clone(), pace));
-        let limits = options.limits.within(options.segment_bytes);
-        let (proposer, inbox) = Proposer::new(limits, desk.clone());
-        tasks.spawn(proposer::run(inbox, raft.clone(), machine.duplicates().clone()));
+        let fit = (doubt.clone(), kept.removed.clone());
+        tasks.spawn(pacemaker::run(raft.clone(), Arc::clone(&heard), fit, pace));
+        let proposer = propose(options, &raft, &machine, &mut tasks);
         pass_on(&machine, &network, &proposer, (&role, &room), &options.member, &mut tasks);
-        let (core, held) = ((&raft, &role), (&proposer, &desk, &chronicle));
-        let moving = transferring(options, core, &network, held, (&doubt, &room));
-        let (yields, (transfers, asked)) = (Arc::clone(&moving.yields), transfer::requests());
-        tasks.spawn(moving.run(asked, beats.each(transfer::LOOK)));
+        let (fit, core) = ((&doubt, &room), (&raft, &role, &network));
+        let moving = transferring(options, core, (&proposer, &desk, &chronicle), fit);
+        let (transfers, yields) = move_leadership(moving, beats, &mut tasks);
         if let Some(incoming) = incoming {
             let passing = (proposer.clone(), desk, state.active().clone());
             let forwarded = Forwarded::new(passing, role.clone(), Arc::clone(&room), eager);
@@ -241,14 +236,13 @@ impl Member {
         }
         let (wanted_repairs, wanted) = repair::requests();
         tasks.spawn(repairs.serve(log.clone(), state, wanted));
-        let (peers, name) = (options.peers.clone(), options.member.clone());
-        let stamp = (&store.stamp, &parts.files);
-        resolve(&doubt, (&name, &peers), (&network, &raft, &log), stamp, &mut tasks);
-        let (core, news) = ((&raft, &log, &doubt), (gone, heard, chronicle.clone()));
-        let reaches = call_others((&name, &peers), &network, core, news, &mut tasks);
-        let (tell, waits_for) = watch::channel(None);
-        let (own, core) = ((name, store_id), (raft.clone(), role.clone(), proposer.clone()));
-        tasks.spawn(MemberKeeper::new(own, peers, network.clone(), core, tell).run());
+        let (stamp, name) = ((&store.stamp, &parts.files), options.member.clone());
+        resolve(&doubt, &name, (&network, &raft, &log), stamp, &mut tasks);
+        let (core, news) = ((&raft, &log, &doubt), (gone, Arc::clone(&heard), chronicle.clone()));
+        let reaches = call_others(&name, &network, core, news, &mut tasks);
+        let core = (store_id, raft.clone(), network.clone());
+        let keeper = keeper(options, core, (&role, heard), (&transfers, &proposer), telling);
+        tasks.spawn(keeper.run());
         let fitness = (Arc::clone(&room), doubt.clone(), chronicle.clone());
         let core = (raft.clone(), network);
         let house = Housekeeping::start(parts, machine.clone(), core, store, fitness, options)?;
@@ -261,13 +255,13 @@ impl Member {
             log,
             log_store,
             role,
-            waits_for,
             store_id,
             doubt,
             offers,
             repairs: wanted_repairs,
             transfers,
             reaches,
+            kept,
             housekeeping: house,
             room,
             pulse,
@@ -287,7 +281,6 @@ impl Member {
             log: self.log.clone(),
             log_store: self.log_store.clone(),
             role: self.role.clone(),
-            waits_for: self.waits_for.clone(),
             store_id: self.store_id,
             room: Arc::clone(&self.room),
             doubt: self.doubt.clone(),
@@ -296,6 +289,7 @@ impl Member {
             transfers: self.transfers.clone(),
             pulse: self.pulse.clone(),
             reaches: self.reaches.clone(),
+            kept: self.kept.clone(),
         }
     }
 
@@ -354,7 +348,7 @@ async fn core(
 
 /// Follows a leader that died, and calls all others for who asks.
 fn call_others(
-    (own, peers): (&str, &Peers),
+    own: &str,
     network: &Network,
     (raft, log, doubt): (&Core, &CommitLog, &Doubt),
     news: (Arc<Notify>, Arc<Heard>, Chronicle),
@@ -363,15 +357,63 @@ fn call_others(
     let core = (raft.clone(), log.clone(), doubt.clone());
     tasks.spawn(Succession::new(own.to_owned(), network.clone(), core, news).run());
     let (reaches, asked) = reach::requests();
-    tasks.spawn(reach::run(own.to_owned(), peers.clone(), network.clone(), asked));
+    tasks.spawn(reach::run(network.clone(), asked));
     reaches
+}
+
+/// What looks after the group's members.
+fn keeper(
+    options: &GroupOptions,
+    (store_id, raft, network): (StoreId, Core, Network),
+    (role, heard): (&watch::Receiver<Role>, Arc<Heard>),
+    (transfers, proposer): (&mpsc::Sender<transfer::Wanted>, &Proposer),
+    telling: Telling,
+) -> MemberKeeper {
+    MemberKeeper {
+        own: (options.member.clone(), store_id),
+        peers: options.peers.clone(),
+        active: network.active().clone(),
+        network,
+        proposer: proposer.clone(),
+        raft,
+        role: role.clone(),
+        heard,
+        farewell: options.timing.farewell,
+        transfers: transfers.clone(),
+        telling,
+        memory: Memory::default(),
+    }
+}
+
+/// Makes entries of what is proposed.
+fn propose(
+    options: &GroupOptions,
+    raft: &Core,
+    machine: &StateMachine,
+    tasks: &mut JoinSet<()>,
+) -> Proposer {
+    let limits = options.limits.within(options.segment_bytes);
+    let (proposer, inbox) = Proposer::new(limits, machine.desk().clone());
+    tasks.spawn(proposer::run(inbox, raft.clone(), machine.duplicates().clone()));
+    proposer
+}
+
+/// Starts `moving`; returns where transfers are asked for, and whether an operator asked for one.
+fn move_leadership(
+    moving: Transfers,
+    beats: Beats,
+    tasks: &mut JoinSet<()>,
+) -> (mpsc::Sender<transfer::Wanted>, Arc<AtomicBool>) {
+    let (transfers, asked) = transfer::requests();
+    let yields = Arc::clone(&moving.yields);
+    tasks.spawn(moving.run(asked, beats.each(transfer::LOOK)));
+    (transfers, yields)
 }
 
 /// What moves leadership to whom an operator wants to lead.
 fn transferring(
     options: &GroupOptions,
-    (raft, role): (&Core, &watch::Receiver<Role>),
-    network: &Network,
+    (raft, role, network): (&Core, &watch::Receiver<Role>, &Network),
     (proposer, desk, chronicle): (&Proposer, &Desk, &Chronicle),
     (doubt, room): (&Doubt, &Arc<Room>),
 ) -> Transfers {
@@ -394,7 +436,7 @@ fn transferring(
 /// Asks the others for what this member may have forgotten, if it doubts.
 fn resolve(
     doubt: &Doubt,
-    (own, peers): (&str, &Peers),
+    own: &str,
     (network, raft, log): (&Network, &Core, &CommitLog),
     (stamp, files): (&Arc<StoreFile>, &Arc<dyn Files>),
     tasks: &mut JoinSet<()>,
@@ -404,7 +446,6 @@ fn resolve(
     }
     let resolver = Resolver {
         own: own.to_owned(),
-        peers: peers.clone(),
         network: network.clone(),
         raft: raft.clone(),
         log: log.clone(),
@@ -461,98 +502,12 @@ async fn serve_peers<L: Link + Connected + 'static>(
 
 /// Periods that begin together, so that what is done at their ends wakes an idle thread once.
 #[derive(Clone, Copy)]
-struct Beats(Instant);
+pub(super) struct Beats(Instant);
 
 impl Beats {
-    fn each(self, period: Duration) -> Interval {
+    pub(super) fn each(self, period: Duration) -> Interval {
         let mut beats = tokio::time::interval_at(self.0 + period, period);
         beats.set_missed_tick_behavior(MissedTickBehavior::Skip);
         beats
-    }
-}
-
-/// Publishes the role whenever it changes, and tells the log about it; and shows that the loop
-/// turns.
-fn watch_role(
-    raft: &Core,
-    machine: &StateMachine,
-    options: &GroupOptions,
-    (heard, chronicle): (Arc<Heard>, Chronicle),
-    beats: Beats,
-    tasks: &mut JoinSet<()>,
-) -> (watch::Receiver<Role>, Pulse) {
-    let pulse = Pulse::default();
-    tasks.spawn(pulse.clone().beat(beats.each(PULSE)));
-    let (publish, role) = watch::channel(Role::Follower { term: Term(0), leader: None });
-    let (raft, state) = (raft.clone(), machine.state().clone());
-    let (member, members) = (options.member.clone(), options.peers.to_string());
-    let mut voice = Voice::new(2 * options.timing.election_max);
-    let mut looks = beats.each(ROLE_TICK);
-    tasks.spawn(async move {
-        let mut server = raft.server_metrics();
-        let (mut core_gone, mut campaigned) = (false, campaign(&raft));
-        loop {
-            let seen = see(&raft, state.term());
-            let role = role_of(&seen);
-            let now = clock::now();
-            let campaigns = campaign(&raft);
-            if campaigns.is_some() && campaigns != campaigned {
-                heard.voted(now);
-                campaigned = campaigns;
-            }
-            if role.is_leader() || role.term() == Term(0) {
-                heard.note(now);
-            }
-            if let Some(line) = voice.say(&role, heard.silence(now)) {
-                line.log(&member, &members);
-            }
-            chronicle.look(&role, seen.elected, campaigns);
-            publish.send_if_modified(|before| std::mem::replace(before, role.clone()) != role);
-            if let Some(why) = seen.ended {
-                tracing::error!(
-                    member,
-                    why,
-                    "this member takes no part in the group any more; it serves reads, mend the \
-                     cause and restart it"
-                );
-                return;
-            }
-            if core_gone {
-                return;
-            }
-            tokio::select! {
-                // Why it is gone is seen in the next round.
-                changed = server.changed() => core_gone = changed.is_err(),
-                () = state.term_applied() => {}
-                _ = looks.tick() => {}
-            }
-        }
-    });
-    (role, pulse)
-}
-
-/// The term in which this member stands for election, if it does.
-fn campaign(raft: &Core) -> Option<Term> {
-    let server = raft.server_metrics().borrow_watched().clone();
-    let stands = !server.vote.committed && server.vote.leader_id.voted_for == server.id;
-    stands.then_some(Term(server.vote.leader_id.term))
-}
-
-fn see(raft: &Core, applied_term: Term) -> Seen {
-    let server = raft.server_metrics().borrow_watched().clone();
-    let ended = raft.metrics().borrow_watched().running_state.clone().err();
-    let data = raft.data_metrics();
-    let quorum_age = data.borrow_watched().last_quorum_acked.as_ref().map(|at| at.elapsed());
-    let membership = server.membership_config.membership();
-    let leader = server.current_leader.filter(|id| *id != server.id);
-    let ended = ended.filter(|fatal| !matches!(fatal, Fatal::Stopped));
-    Seen {
-        term: Term(server.vote.leader_id.term),
-        elected: server.state.is_leader() && ended.is_none(),
-        ended: ended.map(|fatal| fatal.to_string()),
-        applied_term,
-        quorum_age,
-        alone: membership.voter_ids().count() == 1,
-        leader: leader.and_then(|id| membership.get_node(&id)).map(|m| m.name.clone()),
     }
 }

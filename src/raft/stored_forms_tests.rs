@@ -22,7 +22,7 @@ use super::command::{
 use super::group_tests::{draft, options_alone};
 use super::introduction::Introduction;
 use super::log_store::LogStore;
-use super::membership::{self, Member};
+use super::membership::{self, Member, Wish};
 use super::snapshot;
 use super::state_machine::StateMachine;
 use super::tables::Tables;
@@ -150,15 +150,38 @@ fn later_commands(version: GroupVersion) -> Vec<Vec<Command>> {
             vec![Command::Activate { version: 2, term: 1 }],
             vec![Command::Passed(vec![passed(1, None), passed(2, Some(first_try))])],
         ],
+        GroupVersion::MEMBERS => vec![vec![Command::Activate { version: 3, term: 1 }]],
         GroupVersion(_) => Vec::new(),
     }
 }
 
 fn joint() -> Membership {
-    let member = |name: &str| Member { name: name.to_owned(), address: format!("{name}:40911") };
+    let member = |name: &str| Member {
+        name: name.to_owned(),
+        address: format!("{name}:40911"),
+        ..Member::default()
+    };
     let members = [(1, "n0"), (2, "n1"), (300, "n2"), (CANDIDATE.0, "n2")];
     let members = members.map(|(id, name)| (id, member(name)));
     let voters = vec![BTreeSet::from([1, 2, 300]), BTreeSet::from([1, 2, CANDIDATE.0])];
+    Membership::new(voters, BTreeMap::from(members)).unwrap()
+}
+
+/// With all that a member may be wished to become.
+fn wishing() -> Membership {
+    let member = |name: &str, wish, broker_id| Member {
+        name: name.to_owned(),
+        address: format!("{name}:40911"),
+        wish,
+        broker_id: Some(broker_id),
+    };
+    let members = [
+        (1, member("n0", Wish::Vote, 1)),
+        (2, member("n1", Wish::Leave, 2)),
+        (CANDIDATE.0, member("n3", Wish::Replace("n1".to_owned()), 4)),
+        (400, member("n4", Wish::Learn, 300)),
+    ];
+    let voters = vec![BTreeSet::from([1, 2])];
     Membership::new(voters, BTreeMap::from(members)).unwrap()
 }
 
@@ -194,6 +217,9 @@ fn entries(version: GroupVersion) -> Vec<LogEntry> {
     ];
     let later = (1..=version.0).map(GroupVersion).flat_map(later_commands);
     payloads.extend(later.map(|commands| batch(vec![draft("T", 0, "later")], commands)));
+    if version >= GroupVersion::MEMBERS {
+        payloads.push(Payload::Membership(wishing()));
+    }
     let entry = |(index, payload)| LogEntry::new(log_id(index), payload);
     (0..).zip(payloads).map(entry).collect()
 }
@@ -308,7 +334,8 @@ async fn stores_of_every_version_are_read() {
         let last = entries(version).len() as u64 - 1;
         assert_eq!(state.progress().last.map(|last| last.index.0), Some(last), "version {version}");
         assert_eq!(state.active().get(), version);
-        assert_eq!(*state.progress().membership.membership(), joint());
+        let membership = if version < GroupVersion::MEMBERS { joint() } else { wishing() };
+        assert_eq!(*state.progress().membership.membership(), membership);
         check_tables(&state.tables());
         let vote = opened.storage.read_vote().await.unwrap();
         assert_eq!(vote, Some(ballot(Term(3), CANDIDATE, true)));
@@ -336,13 +363,15 @@ fn what_is_stored_is_written_as_it_always_was() {
         let opened = open(dir.path());
         let stored = opened.log.entries(EntryIndex(0), EntryIndex(u64::MAX), u64::MAX).unwrap();
         assert_eq!(stored.len(), entries(version).len(), "{what}");
+        let mut memberships = [joint(), wishing()].into_iter();
         for entry in &stored {
             let mut header = [0; HEADER_BYTES];
             entry.header.write(&mut header);
             assert_eq!(header, entry.bytes[..HEADER_BYTES], "{what}");
             let commands = entry.commands();
             if entry.header.kind == Kind::Membership {
-                assert_eq!(membership::encode(&joint()), *commands, "{what}");
+                let membership = memberships.next().unwrap();
+                assert_eq!(membership::encode(&membership), *commands, "{what}");
             } else if !commands.is_empty() {
                 let decoded: Commands = codec::decode(&commands).unwrap();
                 assert_eq!(codec::encode(&decoded), *commands, "{what}");
@@ -402,6 +431,7 @@ fn every_build_before_reads_what_is_written_while_its_version_is_active() {
     };
     assert_eq!(formats(GroupVersion::FIRST), (Some(1), 3, 2));
     assert_eq!(formats(GroupVersion::PASSES_ON), (Some(2), 4, 3));
+    assert_eq!(formats(GroupVersion::MEMBERS), (Some(3), 4, 4));
 }
 
 #[tokio::test]

@@ -27,6 +27,7 @@ use crate::raft::doubt::Doubt;
 use crate::raft::error::{TransferError, Unfit};
 use crate::raft::forward::{Desk, Hold};
 use crate::raft::handover::{self, Voter, unfit};
+use crate::raft::membership::Wish;
 use crate::raft::network::Network;
 use crate::raft::preference::{Preference, Seen};
 use crate::raft::proposer::Proposer;
@@ -225,8 +226,14 @@ impl Transfers {
         }
     }
 
+    /// Those that go on voting.
     fn voters(&self, metrics: &RaftMetrics<TypeConfig>) -> Vec<Voter> {
-        handover::voters(metrics, &self.doubt, &self.room).collect()
+        let membership = metrics.membership_config.membership();
+        let stays = |voter: &Voter| {
+            let member = membership.get_node(&voter.id);
+            member.is_some_and(|m| matches!(m.wish, Wish::Vote | Wish::Replace(_)))
+        };
+        handover::voters(metrics, &self.doubt, &self.room).filter(stays).collect()
     }
 
     /// The newer store, if two of one member vote.

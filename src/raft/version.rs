@@ -4,7 +4,7 @@
 //! |---|---|
 //! | 1 | the first: messages, tables, membership (commands 1, state 3, introduction 2) |
 //! | 2 | what members pass on: `Command::Passed`, rpc `Propose`; the active version: `Command::Activate` (commands 2, state 4, introduction 3) |
-//! | 3 | reserved: learners and broker ids in the stored membership |
+//! | 3 | members come and go: wishes and broker ids in the stored membership (membership 2) |
 //!
 //! In parentheses: the formats ([`crate::raft::codec`]) that go with it.
 //!
@@ -34,8 +34,10 @@ impl GroupVersion {
     pub const FIRST: Self = Self(1);
     /// Members pass on to the leader what clients ask them.
     pub const PASSES_ON: Self = Self(2);
+    /// Members come and go.
+    pub const MEMBERS: Self = Self(3);
     /// The newest that this build reads and writes.
-    pub const NEWEST: Self = Self::PASSES_ON;
+    pub const NEWEST: Self = Self::MEMBERS;
 }
 
 impl Default for GroupVersion {
@@ -169,17 +171,19 @@ mod tests {
 
     #[test]
     fn a_version_is_activated_when_all_members_read_it_and_never_before() {
-        let wait = |text: &str| Step::Wait(format!("version 2 waits for {text}"));
+        let wait = |text: &str| Step::Wait(format!("version 3 waits for {text}"));
         let rows = [
             (1, reads(1, 2), reads(1, 2), Step::Activate(GroupVersion(2))),
-            (1, reads(1, 1), reads(1, 2), wait("n1 (reads version 1)")),
+            (1, reads(1, 1), reads(1, 3), wait("n1 (reads version 1)")),
             (1, reads(1, 1), reads(1, 1), wait("n1 (reads version 1), n2 (reads version 1)")),
-            (1, None, reads(1, 2), wait("n1 (does not answer)")),
-            (1, reads(1, 9), reads(2, 7), Step::Activate(GroupVersion(2))),
-            (1, reads(3, 9), reads(1, 2), wait("n1 (reads versions 3 to 9)")),
-            (2, reads(1, 2), reads(1, 2), Step::None),
-            (2, reads(1, 9), reads(1, 9), Step::None),
-            (2, None, reads(1, 1), Step::None),
+            (1, None, reads(1, 3), wait("n1 (does not answer)")),
+            (1, reads(1, 9), reads(2, 7), Step::Activate(GroupVersion(3))),
+            (2, reads(1, 9), reads(2, 7), Step::Activate(GroupVersion(3))),
+            (1, reads(4, 9), reads(1, 3), wait("n1 (reads versions 4 to 9)")),
+            (2, reads(1, 2), reads(1, 3), wait("n1 (reads versions 1 to 2)")),
+            (3, reads(1, 3), reads(1, 3), Step::None),
+            (3, reads(1, 9), reads(1, 9), Step::None),
+            (3, None, reads(1, 1), Step::None),
         ];
         for (n, (active, n1, n2, want)) in rows.into_iter().enumerate() {
             let members = [("n0", Some(Reads::OWN)), ("n1", n1), ("n2", n2)];
@@ -187,7 +191,7 @@ mod tests {
         }
         assert_eq!(
             step(GroupVersion(1), &[("n0", Some(Reads::OWN))]),
-            Step::Activate(GroupVersion(2)),
+            Step::Activate(GroupVersion(3)),
             "alone"
         );
         assert!(matches!(step(GroupVersion(1), &[]), Step::Wait(_)), "not in its own group yet");
@@ -196,7 +200,7 @@ mod tests {
     #[test]
     fn who_says_nothing_reads_the_first() {
         assert_eq!(Reads::said(0, 0), Reads::UNSAID);
-        assert_eq!(Reads::said(1, 2), Reads::OWN);
+        assert_eq!(Reads::said(1, 3), Reads::OWN);
         assert_eq!(Reads::said(300, 700).oldest, GroupVersion(255));
         assert!(!Reads::UNSAID.has(GroupVersion(2)) && Reads::OWN.has(GroupVersion(2)));
     }

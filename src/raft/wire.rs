@@ -7,7 +7,8 @@ use openraft::raft::{
 
 use crate::ids::{EntryIndex, StoreId, Term};
 use crate::raft::type_config::{
-    Ballot, LogEntry, RaftLogId, Stored, TypeConfig, ballot, log_id as raft_log_id,
+    Ballot, LogEntry, RaftLogId, Stored, StoredMembership, TypeConfig, ballot,
+    log_id as raft_log_id,
 };
 use crate::store::entry::EntryId;
 use crate::store::{MappedBytes, ReceivedEntry, StoredEntry};
@@ -86,6 +87,20 @@ fn runs(entries: impl Iterator<Item = MappedBytes>) -> Vec<Bytes> {
     }
     runs.extend(open.map(MappedBytes::into_bytes));
     runs
+}
+
+/// Who belongs to the group, if anybody is known to.
+pub(super) fn recorded(membership: &StoredMembership) -> Option<proto::Recorded> {
+    let as_of = membership.log_id().as_ref().copied().map(log_id);
+    let voters: Vec<u64> = membership.membership().voter_ids().collect();
+    let members = membership.membership().nodes().map(|(id, member)| proto::RecordedMember {
+        votes: voters.contains(id),
+        store_id: *id,
+        name: member.name.clone(),
+        address: member.address.clone(),
+    });
+    let members: Vec<_> = members.collect();
+    (!members.is_empty()).then_some(proto::Recorded { as_of, members })
 }
 
 /// Entries as they go to a member whose own are damaged.

@@ -1,6 +1,6 @@
 //! Members of a group: those that take it to be different things, and a leader that is to stop.
 
-use super::{BROKER, Caller, Process, Site, WITHIN, clock, free_port};
+use super::{ADMIN, BROKER, Caller, Process, Site, WITHIN, clock, free_port};
 
 const CLUSTER: &str = "C";
 const GROUP: &str = "G";
@@ -107,9 +107,7 @@ async fn members_that_disagree_refuse_each_other_with_both_values_and_the_others
     let [mut n0, n1, n2] = group.start_all();
     group.send(&caller).await;
     end(n2);
-    let other_peers = format!("{};n3-127.0.0.1:1", group.peers);
-    let mistakes: [(&str, &str, &Settings<'_>); 4] = [
-        ("dLegerPeers", &group.peers, &[("dLegerPeers", &other_peers)]),
+    let mistakes: [(&str, &str, &Settings<'_>); 3] = [
         ("dLegerGroup", GROUP, &[("dLegerGroup", "H"), ("brokerName", "H")]),
         ("brokerClusterName", CLUSTER, &[("brokerClusterName", "D")]),
         ("mappedFileSizeCommitLog", SEGMENT, &[("mappedFileSizeCommitLog", "33554432")]),
@@ -133,6 +131,73 @@ async fn members_that_disagree_refuse_each_other_with_both_values_and_the_others
     for member in [n0, n1, n2] {
         end(member);
     }
+}
+
+#[tokio::test]
+async fn files_agree_before_a_group_is_started_and_may_lag_behind_afterwards() {
+    let (group, caller) = (Group::new(), Caller::new());
+    let (right, other) = (&group.peers, format!("{};n3-127.0.0.1:1", group.peers));
+    let mut n0 = group.start(0, "n0", &[]);
+    let n1 = group.start(1, "n1", &[]);
+    let mut n2 = group.start(2, "n2", &[("dLegerPeers", &other)]);
+    says(
+        &mut n0,
+        &format!("dLegerPeers differs: n0 (this member) has {right:?}, n2 has {other:?}"),
+    );
+    says(
+        &mut n2,
+        &format!("dLegerPeers differs: n2 (this member) has {other:?}, n0 has {right:?}"),
+    );
+    end(n2);
+    let n2 = group.start(2, "n2", &[]);
+    group.send(&caller).await;
+    end(n2);
+    let alone = group.peers.split(';').next_back().unwrap();
+    for peers in [&other, alone] {
+        let mut n2 = group.start(2, "n2", &[("dLegerPeers", peers)]);
+        n2.until("follows");
+        end(n2);
+    }
+    [n0, n1].into_iter().for_each(end);
+}
+
+#[tokio::test]
+async fn an_operator_lets_a_group_of_one_grow() {
+    let (group, caller) = (Group::new(), Caller::new());
+    let peers: Vec<&str> = group.peers.split(';').collect();
+    let leader = format!("127.0.0.1:{}", group.listen[0]);
+    let admin = |command: &[&str]| {
+        let home = group.site.path("");
+        Process::start(ADMIN, &[command, &["-b", &leader]].concat(), &home).end()
+    };
+    let mut n0 = group.start(0, "n0", &[("dLegerPeers", peers[0])]);
+    n0.until("leads the group");
+    group.send(&caller).await;
+    let refused = admin(&["memberAdd", "n1", "127.0.0.1:1", "--dry-run"]);
+    assert!(refused.code != Some(0), "{refused:?}");
+    let text = refused.err.join(" ");
+    assert!(text.contains("n1 does not answer at 127.0.0.1:1 as a member"), "{text}");
+    let mut members = vec![n0];
+    for n in [1, 2] {
+        let address = peers[n].split_once('-').unwrap().1;
+        let known = format!("{};{}", peers[n - 1], peers[n]);
+        let mut member = group.start(n, &format!("n{n}"), &[("dLegerPeers", &known)]);
+        member.until(&format!("run rmq-admin memberAdd n{n} {address}"));
+        let added = admin(&["memberAdd", &format!("n{n}"), address]);
+        assert_eq!(added.code, Some(0), "{added:?}");
+        assert!(added.out.contains("votes as soon as it has caught up"), "{added:?}");
+        members.push(member);
+    }
+    let listed = admin(&["memberList"]);
+    assert!(listed.out.starts_with("G, led by n0, as n0 sees it"), "{listed:?}");
+    for (name, part) in [("n0", "leader"), ("n1", "voter"), ("n2", "voter")] {
+        let is_it = |line: &str| line.starts_with(name) && line.contains(part);
+        assert!(listed.out.lines().any(is_it), "{listed:?}");
+    }
+    // It is a group like any other: two of three go on.
+    members[0].kill();
+    group.send(&caller).await;
+    members.drain(1..).for_each(end);
 }
 
 #[tokio::test]

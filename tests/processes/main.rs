@@ -36,6 +36,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 const BROKER: &str = env!("CARGO_BIN_EXE_rmq-broker");
+const ADMIN: &str = env!("CARGO_BIN_EXE_rmq-admin");
 const NAMESRV: &str = env!("CARGO_BIN_EXE_rmq-namesrv");
 /// Nothing here takes a tenth of this.
 const WITHIN: Duration = Duration::from_secs(30);

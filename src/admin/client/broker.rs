@@ -10,10 +10,10 @@ use crate::{
     protocol::{
         bodies::{
             self, BrokerData, BrokerStatsData, ConsumeQueueBody, ConsumeStats, ConsumeStatsList,
-            ConsumerConnection, GroupConfigList, GroupList, KVTable, LeaderChangesBody,
-            MemberFacts, ProducerConnection, ProducerTable, QueueKey, QueueOffsets,
-            SubscriptionGroupConfig, SubscriptionGroupTable, TopicConfig, TopicConfigList,
-            TopicConfigTable, TopicStatsTable,
+            ConsumerConnection, GroupConfigList, GroupList, GroupMembers, KVTable,
+            LeaderChangesBody, MemberFacts, MemberPlan, ProducerConnection, ProducerTable,
+            QueueKey, QueueOffsets, SubscriptionGroupConfig, SubscriptionGroupTable, TopicConfig,
+            TopicConfigList, TopicConfigTable, TopicStatsTable,
         },
         codes::{RequestCode, ResponseCode},
         command::RemotingCommand,
@@ -212,6 +212,23 @@ impl AdminClient {
     /// What a member knows of itself and of its peers.
     pub(in crate::admin) async fn member_facts(&self, broker: &str) -> Result<MemberFacts, Error> {
         self.read(broker, RemotingCommand::request(RequestCode::GET_MEMBER_FACTS)).await
+    }
+
+    /// The members of the group that `broker` belongs to.
+    pub(in crate::admin) async fn group_members(
+        &self,
+        broker: &str,
+    ) -> Result<GroupMembers, Error> {
+        self.read(broker, RemotingCommand::request(RequestCode::LIST_MEMBERS)).await
+    }
+
+    /// Has a group's leader, which `broker` is, change who its members are; what happens then.
+    pub(in crate::admin) async fn change_members(
+        &self,
+        broker: &str,
+        request: RemotingCommand,
+    ) -> Result<MemberPlan, Error> {
+        self.read(broker, request).await
     }
 
     /// A request that has neither header nor body.

@@ -9,7 +9,7 @@ use super::Session;
 use crate::{
     admin::{
         cli::trimmed,
-        client::{LEADER, leader_of},
+        client::{AdminClient, LEADER, leader_of},
         error::Error,
         output::Told,
     },
@@ -19,17 +19,59 @@ use crate::{
 
 /// Flags of leaderTransfer.
 #[derive(Debug, Args)]
-#[command(group = clap::ArgGroup::new("of").required(true).args(["broker", "group"]))]
 pub(in crate::admin) struct LeaderTransfer {
+    #[command(flatten)]
+    of: OfGroup,
+    /// name of the member that shall lead (dLegerSelfId); default: whichever has most
+    #[arg(short, long, value_parser = trimmed)]
+    to: Option<String>,
+}
+
+/// Flags that name a broker group.
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("of").required(true).args(["broker", "group"]))]
+pub(super) struct OfGroup {
     /// any member of the broker group, host:port
     #[arg(short, long = "brokerAddr", value_parser = trimmed)]
     broker: Option<String>,
     /// the broker group, by its name (brokerName)
     #[arg(short, long = "brokerName", value_parser = trimmed)]
     group: Option<String>,
-    /// name of the member that shall lead (dLegerSelfId); default: whichever has most
-    #[arg(short, long, value_parser = trimmed)]
-    to: Option<String>,
+}
+
+impl OfGroup {
+    /// A member of the group: the one that is named, or the one that leads.
+    pub(super) async fn member(&self, admin: &AdminClient) -> Result<String, Error> {
+        match (&self.broker, &self.group) {
+            (Some(broker), _) => Ok(broker.clone()),
+            (None, Some(group)) => leader_by_name(&admin.cluster_info().await?, group),
+            (None, None) => Err(Error::Usage("one of -b and -g is needed".to_owned())),
+        }
+    }
+
+    /// Asks the leader, who is found by a member that refuses because it does not lead.
+    pub(super) async fn ask_leader<T>(
+        &self,
+        admin: &AdminClient,
+        ask: impl AsyncFn(&str) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let broker = self.member(admin).await?;
+        match ask(&broker).await {
+            Err(error) if error.code() == Some(ResponseCode::SERVICE_NOT_AVAILABLE) => {
+                // It does not lead. Without name server its refusal is all there is to say.
+                let Some(leader) = leader_of_member(admin, &broker).await else {
+                    return Err(error);
+                };
+                ask(&leader).await
+            }
+            done => done,
+        }
+    }
+}
+
+/// Who leads the group of a member, if name servers know that it is another one.
+pub(super) async fn leader_of_member(admin: &AdminClient, member: &str) -> Option<String> {
+    leader_beside(&admin.cluster_info().await.ok()?, member)
 }
 
 /// Hands leadership of a broker group to another member.
@@ -37,22 +79,10 @@ pub(in crate::admin) async fn transfer(
     session: &mut Session<'_>,
     args: &LeaderTransfer,
 ) -> Result<(), Error> {
-    let broker = match (&args.broker, &args.group) {
-        (Some(broker), _) => broker.clone(),
-        (None, Some(group)) => leader_by_name(&session.admin.cluster_info().await?, group)?,
-        (None, None) => return Err(Error::Usage("one of -b and -g is needed".to_owned())),
-    };
-    let (to, began) = (args.to.as_deref(), clock::now());
-    let done = match session.admin.transfer_leader(&broker, to).await {
-        Err(error) if error.code() == Some(ResponseCode::SERVICE_NOT_AVAILABLE) => {
-            // It does not lead. Without name server its refusal is all there is to say.
-            let info = session.admin.cluster_info().await;
-            let leader = info.ok().and_then(|info| leader_beside(&info, &broker));
-            let Some(leader) = leader else { return Err(error) };
-            session.admin.transfer_leader(&leader, to).await?
-        }
-        done => done?,
-    };
+    let (admin, began) = (&session.admin, clock::now());
+    let to = args.to.as_deref();
+    let done =
+        args.of.ask_leader(admin, async |broker| admin.transfer_leader(broker, to).await).await?;
     session.out.show(&told(&done, began.elapsed()))
 }
 

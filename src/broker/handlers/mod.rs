@@ -8,6 +8,7 @@ pub mod group;
 pub mod leader;
 pub mod lock;
 pub mod look_up;
+pub mod member;
 pub mod message;
 pub mod offset;
 pub mod progress;

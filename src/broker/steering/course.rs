@@ -3,9 +3,8 @@
 use std::time::{Duration, Instant};
 
 use super::Here;
-use crate::broker::announcement::follower_id;
 use crate::ids::{BrokerId, LEADER_BROKER_ID};
-use crate::raft::{PeerStatus, Role};
+use crate::raft::{PeerStatus, Role, Roster};
 
 /// Entries that a follower may lack: at any load it is a fraction of a second.
 const LAG_MAX: u64 = 1000;
@@ -65,6 +64,8 @@ impl Course {
 pub struct Seen<'a> {
     /// Its part in the group.
     pub role: &'a Role,
+    /// Who belongs to the group, and under which ids.
+    pub roster: &'a Roster,
     /// Committed entries that it has not applied.
     pub lag: u64,
     /// The others, if it leads.
@@ -80,9 +81,6 @@ pub struct Seen<'a> {
 /// Keeps in mind since when things are as they are.
 #[derive(Debug)]
 pub struct Watch {
-    /// All members, in the order of their ids.
-    members: Vec<String>,
-    own: BrokerId,
     routes_known_after: Duration,
     registered_since: Option<Instant>,
     sound_at: Option<Instant>,
@@ -100,32 +98,36 @@ enum Leader {
 }
 
 impl Watch {
-    /// Of the member at `index` of `members`.
-    pub fn new(members: Vec<String>, index: usize, routes_known_after: Duration) -> Self {
-        let own = follower_id(index);
+    /// Clients know after `routes_known_after` who is in routes.
+    pub fn new(routes_known_after: Duration) -> Self {
         let (registered_since, sound_at, leader) = (None, None, None);
-        Self { members, own, routes_known_after, registered_since, sound_at, leader }
+        Self { routes_known_after, registered_since, sound_at, leader }
     }
 
     /// What consumers are told from now on, and whether this member offers to serve more of them.
     pub fn look(&mut self, seen: &Seen<'_>, now: Instant) -> (Course, bool) {
-        if self.members.len() < 2 || !seen.is_on {
+        if seen.roster.members.len() < 2 || !seen.is_on {
             return (Course::Stay(LEADER_BROKER_ID), false);
         }
+        if seen.roster.own.is_none() && !seen.role.is_leader() {
+            // It leaves, or is no member yet: nobody is to stay.
+            return (Course::Spread(vec![LEADER_BROKER_ID]), false);
+        }
+        let own = seen.roster.own.unwrap_or(LEADER_BROKER_ID);
         let is_known = self.is_known(now);
         let leads_since = self.note_leader(seen.role, is_known, now);
         self.registered_since = seen.is_registered.then(|| self.registered_since.unwrap_or(now));
         match seen.role {
             Role::Leader { .. } => {
                 self.sound_at = None;
-                (self.of_leader(seen.peers, leads_since, now), false)
+                (self.of_leader(seen, leads_since, now), false)
             }
             Role::Follower { leader, .. } => {
                 let is_sound = leader.is_some() && seen.lag <= LAG_MAX && !seen.is_slow;
                 if is_sound {
                     self.sound_at = Some(now);
                 }
-                (self.of_follower(leads_since, now), is_sound && self.is_known(now))
+                (self.of_follower(own, leads_since, now), is_sound && self.is_known(now))
             }
         }
     }
@@ -157,30 +159,31 @@ impl Watch {
         Some(since)
     }
 
-    fn of_leader(&self, peers: &[PeerStatus], since: Option<Instant>, now: Instant) -> Course {
+    fn of_leader(&self, seen: &Seen<'_>, since: Option<Instant>, now: Instant) -> Course {
         let serves = |name: &String| {
-            let peer = peers.iter().find(|peer| peer.name == *name);
+            let peer = seen.peers.iter().find(|peer| peer.name == *name);
             peer.is_some_and(|peer| peer.serves_readers && peer.behind <= LAG_MAX)
         };
-        let serving = self.members.iter().enumerate().filter(|(_, name)| serves(name));
-        let ids: Vec<BrokerId> = serving.map(|(index, _)| follower_id(index)).collect();
+        let serving = seen.roster.members.iter().filter(|(name, _)| serves(name));
+        let ids: Vec<BrokerId> = serving.map(|(_, id)| *id).collect();
         if !ids.is_empty() {
             return Course::Spread(ids);
         }
         let was_known = matches!(self.leader, Some((Leader::Own { was_known: true }, _)));
         let is_new = since.is_none_or(|since| !self.is_long_ago(since, now));
-        Course::Stay(if was_known && is_new { self.own } else { LEADER_BROKER_ID })
+        let own = seen.roster.own.filter(|_| was_known && is_new);
+        Course::Stay(own.unwrap_or(LEADER_BROKER_ID))
     }
 
-    fn of_follower(&self, leader_since: Option<Instant>, now: Instant) -> Course {
+    fn of_follower(&self, own: BrokerId, leader_since: Option<Instant>, now: Instant) -> Course {
         let unsound = self.sound_at.map(|at| now.saturating_duration_since(at));
         if unsound.is_none_or(|since| since > UNSOUND_MAX) {
-            return Course::Unsure(self.own);
+            return Course::Unsure(own);
         }
         // Consumers may know another member, a dead one, as the leader.
         match leader_since {
-            Some(since) if self.is_long_ago(since, now) => Course::StayAndAsk(self.own),
-            Some(_) | None => Course::Stay(self.own),
+            Some(since) if self.is_long_ago(since, now) => Course::StayAndAsk(own),
+            Some(_) | None => Course::Stay(own),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::mpsc;
 
 use super::*;
-use crate::broker::announcement::follower_id;
+use crate::ids::BrokerId;
 use crate::net::{self, ReplyTo, Server, ServerOptions};
 use crate::protocol::codes::ResponseCode;
 
@@ -19,6 +19,11 @@ impl Handler for Yes {
     }
 
     fn closed(&self, _: &Arc<Connection>) {}
+}
+
+/// The id of the member at that place in the list.
+fn follower_id(place: usize) -> BrokerId {
+    BrokerId(place as u64 + 1)
 }
 
 pub(super) struct Trio {

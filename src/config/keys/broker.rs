@@ -108,8 +108,10 @@ const GROUP: &[Key] = &[
         Kind::Peers,
         "",
         "",
-        "all members, `n0-host:port;n1-host:port`, equal on all of them: names resolved at each \
-         connect, IPv6 in brackets; the port is for peers only: let nobody else reach it",
+        "all members, `n0-host:port;n1-host:port`, equal on all of them until the group is \
+         started; afterwards its log knows the members (`rmq-admin memberAdd`), and this names \
+         addresses: resolved at each connect, IPv6 in brackets; the port is for peers only: let \
+         nobody else reach it",
     ),
     key("dLegerSelfId", Kind::Member, "", "", "which of `dLegerPeers` this broker is"),
     key(

@@ -13,6 +13,7 @@ mod ha;
 mod heartbeat;
 mod kv;
 mod lock;
+mod member;
 mod offset;
 mod queue;
 mod route;
@@ -44,6 +45,7 @@ pub use heartbeat::{
 };
 pub use kv::KVTable;
 pub use lock::{LockBatch, LockedQueues};
+pub use member::{GroupMember, GroupMembers, MemberPlan};
 pub use offset::{
     ConsumerOffsetTable, ConsumerStatusTable, CorrectionOffsets, DelayOffsetTable, QueueOffsets,
 };

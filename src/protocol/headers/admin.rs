@@ -61,3 +61,53 @@ answer_header! {
         held_us: u64 = "heldUs",
     }
 }
+
+request_header! {
+    /// Take a member into a broker group. Ours, like the next three.
+    ADD_MEMBER AddMember {
+        /// Its name in the group.
+        name: String = "name",
+        /// `host:port` for its peers.
+        address: String = "address",
+        /// Whether it gets the log and never a vote.
+        learner: bool = "learner",
+        /// Whether to say only what would happen.
+        dry_run: bool = "dryRun",
+    }
+}
+
+request_header! {
+    /// Remove a member from a broker group, or take back that it is added.
+    REMOVE_MEMBER RemoveMember {
+        /// Its name in the group.
+        name: String = "name",
+        /// Whether to say only what would happen.
+        dry_run: bool = "dryRun",
+    }
+}
+
+request_header! {
+    /// Have a new member vote in place of another one.
+    REPLACE_MEMBER ReplaceMember {
+        /// Who leaves.
+        old: String = "old",
+        /// Who comes.
+        new: String = "new",
+        /// `host:port` for its peers.
+        address: String = "address",
+        /// Whether to say only what would happen.
+        dry_run: bool = "dryRun",
+    }
+}
+
+request_header! {
+    /// Give a member a vote or take it, or take back that it leaves.
+    ASSIGN_MEMBER AssignMember {
+        /// Its name in the group.
+        name: String = "name",
+        /// Whether it has no vote.
+        learner: bool = "learner",
+        /// Whether to say only what would happen.
+        dry_run: bool = "dryRun",
+    }
+}

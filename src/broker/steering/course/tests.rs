@@ -30,19 +30,22 @@ struct Member {
     watch: Watch,
     start: Instant,
     peers: Vec<PeerStatus>,
+    roster: Roster,
 }
 
 impl Member {
     fn new(index: usize) -> Self {
-        let members = ["n0", "n1", "n2"].map(str::to_owned).to_vec();
-        let watch = Watch::new(members, index, KNOWN_AFTER);
-        Self { watch, start: clock::now(), peers: vec![] }
+        let members = [("n0", id(1)), ("n1", id(2)), ("n2", id(3))];
+        let own = Some(members[index].1);
+        let members = members.map(|(name, id)| (name.to_owned(), id)).to_vec();
+        let (watch, roster) = (Watch::new(KNOWN_AFTER), Roster { members, own });
+        Self { watch, start: clock::now(), peers: vec![], roster }
     }
 
     fn at(&mut self, ms: u64, role: &Role, lag: u64) -> (Course, bool) {
         let is_registered = !role.is_leader();
-        let (peers, is_slow) = (&self.peers, false);
-        let seen = Seen { role, lag, peers, is_slow, is_on: true, is_registered };
+        let (roster, peers, is_slow) = (&self.roster, &self.peers, false);
+        let seen = Seen { role, roster, lag, peers, is_slow, is_on: true, is_registered };
         self.watch.look(&seen, self.start + Duration::from_millis(ms))
     }
 }
@@ -116,18 +119,31 @@ fn a_follower_keeps_its_consumers_while_it_keeps_up_and_offers_to_take_more_when
 #[test]
 fn without_the_setting_or_other_members_nobody_is_sent_anywhere() {
     let (role, peers) = (leads(), [peer("n1", 0, true)]);
-    let seen = |is_on| Seen {
+    let Member { mut watch, mut roster, .. } = Member::new(0);
+    let mut seen = Seen {
         role: &role,
+        roster: &roster.clone(),
         lag: 0,
         peers: &peers,
         is_slow: false,
-        is_on,
+        is_on: false,
         is_registered: true,
     };
-    let mut n0 = Member::new(0).watch;
-    assert_eq!(n0.look(&seen(false), clock::now()), (Course::Stay(id(0)), false));
-    let mut alone = Watch::new(vec!["n0".to_owned()], 0, KNOWN_AFTER);
-    assert_eq!(alone.look(&seen(true), clock::now()), (Course::Stay(id(0)), false));
+    assert_eq!(watch.look(&seen, clock::now()), (Course::Stay(id(0)), false));
+    roster.members.truncate(1);
+    (seen.roster, seen.is_on) = (&roster, true);
+    assert_eq!(watch.look(&seen, clock::now()), (Course::Stay(id(0)), false));
+}
+
+#[test]
+fn who_leaves_the_group_sends_its_consumers_away() {
+    let mut n2 = Member::new(2);
+    n2.at(0, &follows("n0"), 0);
+    assert_eq!(n2.at(50_000, &follows("n0"), 0), (Course::StayAndAsk(id(3)), true));
+    n2.roster.own = None;
+    let away = Course::Spread(vec![id(0)]);
+    assert_eq!(n2.at(50_200, &follows("n0"), 0), (away.clone(), false));
+    assert_eq!(n2.at(50_400, &nobody(), 0), (away, false));
 }
 
 #[test]
