@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::error::Error;
 use super::files::{Files, SegmentFile};
@@ -104,8 +104,7 @@ impl Preparer {
 
     /// The segment at `base`: the prepared one, or made now.
     pub(super) fn take(&self, base: u64) -> Result<Arc<dyn SegmentFile>, Error> {
-        self.thread.wait_until(&mut || !matches!(self.shared.desk.lock().next, Next::Making));
-        let mut desk = self.shared.desk.lock();
+        let mut desk = self.when(|desk| !matches!(desk.next, Next::Making));
         match std::mem::replace(&mut desk.next, Next::None) {
             Next::Ready(at, file) if at == base => return Ok(file),
             Next::Ready(at, _) => self.shared.remove(at)?,
@@ -118,11 +117,22 @@ impl Preparer {
     /// Gives up what was prepared: the log goes on elsewhere. When this returns, its file and all
     /// that were to be deleted are gone, so a segment can be made under any name.
     pub(super) fn clear(&self) -> Result<(), Error> {
-        self.thread.wait_until(&mut || self.shared.desk.lock().is_settled());
-        let mut desk = self.shared.desk.lock();
+        let mut desk = self.when(Desk::is_settled);
         match std::mem::replace(&mut desk.next, Next::None) {
             Next::Ready(base, _) => self.shared.remove(base),
             Next::None | Next::Wanted(_) | Next::Making | Next::Failed(..) => Ok(()),
+        }
+    }
+
+    /// Waits until `is_so`, which holds as long as the desk is held: what is wanted may be begun at
+    /// any other moment.
+    fn when(&self, is_so: impl Fn(&Desk) -> bool) -> MutexGuard<'_, Desk> {
+        loop {
+            self.thread.wait_until(&mut || is_so(&self.shared.desk.lock()));
+            let desk = self.shared.desk.lock();
+            if is_so(&desk) {
+                return desk;
+            }
         }
     }
 
@@ -213,6 +223,8 @@ pub(super) fn segment_path(dir: &Path, base: u64) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use super::*;
     use crate::store::files::RealFiles;
 
@@ -250,5 +262,70 @@ mod tests {
         preparer.want(0);
         let error = preparer.take(0).err().unwrap().to_string();
         assert!(error.starts_with("create segment"), "{error}");
+    }
+
+    /// A thread that begins what is wanted right after somebody has seen that nothing is begun.
+    struct AtTheWorstMoment {
+        shared: Arc<Shared>,
+        has_begun: AtomicBool,
+        making: Mutex<Option<u64>>,
+    }
+
+    impl AtTheWorstMoment {
+        fn finish(&self) {
+            if let Some(base) = self.making.lock().take() {
+                let file = self.shared.make(base).unwrap();
+                self.shared.desk.lock().next = Next::Ready(base, file);
+            }
+        }
+    }
+
+    impl Worker for AtTheWorstMoment {
+        fn wake(&self) {}
+
+        fn wait_until(&self, is_so: &mut dyn FnMut() -> bool) {
+            self.finish();
+            assert!(is_so());
+            let mut desk = self.shared.desk.lock();
+            if let Next::Wanted(base) = desk.next
+                && !self.has_begun.swap(true, Ordering::Relaxed)
+            {
+                desk.next = Next::Making;
+                *self.making.lock() = Some(base);
+            }
+        }
+
+        fn join(&self) {
+            self.finish();
+        }
+    }
+
+    fn preparer_at_the_worst_moment(dir: &Path) -> Preparer {
+        let shared = Arc::clone(&preparer(dir).shared);
+        shared.desk.lock().stop = false;
+        let (has_begun, making) = (AtomicBool::new(false), Mutex::new(None));
+        let worst = AtTheWorstMoment { shared: Arc::clone(&shared), has_begun, making };
+        Preparer { shared, thread: Arc::new(worst) }
+    }
+
+    #[test]
+    fn what_is_begun_just_as_it_is_given_up_is_gone_when_that_returns() {
+        let dir = tempfile::tempdir().unwrap();
+        let preparer = preparer_at_the_worst_moment(dir.path());
+        preparer.want(8192);
+        preparer.clear().unwrap();
+        preparer.stop();
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_is_begun_just_as_it_is_needed_is_never_taken_for_made_in_vain() {
+        let dir = tempfile::tempdir().unwrap();
+        let preparer = preparer_at_the_worst_moment(dir.path());
+        preparer.want(8192);
+        preparer.take(8192).unwrap();
+        preparer.stop();
+        preparer.take(16384).unwrap();
+        assert!(segment_path(dir.path(), 8192).exists(), "the log lies in it");
     }
 }
