@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Between two tries, first …
-const PAUSE_MIN: Duration = Duration::from_secs(30);
-/// … and at most.
-const PAUSE_MAX: Duration = Duration::from_secs(600);
+/// Between two tries, first, in times that the preferred member must have been able to lead: 30 s …
+const PAUSE_MIN: u32 = 3;
+/// … and at most: 10 min.
+const PAUSE_MAX: u32 = 60;
 
 /// What this member sees of the preferred one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,7 +58,7 @@ impl Preference {
         if !is_steady || is_early {
             return false;
         }
-        self.pause = (2 * self.pause).clamp(PAUSE_MIN, PAUSE_MAX);
+        self.pause = (2 * self.pause).clamp(PAUSE_MIN * self.steady, PAUSE_MAX * self.steady);
         (self.tried, self.ready_since) = (Some(now), None);
         true
     }
