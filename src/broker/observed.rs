@@ -63,6 +63,15 @@ impl Observer {
             samples.put(Metric::DiskBytes, space.total);
             samples.put(Metric::DiskFreeBytes, space.free);
         }
+        let scrubbed = &status.scrubbed;
+        samples.put(Metric::ScrubBytes, scrubbed.bytes);
+        samples.put(Metric::ScrubDamaged, scrubbed.damaged);
+        samples.put(Metric::ScrubRepaired, scrubbed.repaired);
+        samples.put(Metric::ScrubDiffering, scrubbed.differing);
+        samples.put(Metric::ScrubPosition, scrubbed.position.0);
+        if let Some(ended_ms) = scrubbed.round_ended_ms {
+            samples.put(Metric::ScrubRoundEnd, ended_ms / 1000);
+        }
         let syncs = self.broker.group.log().sync_stats();
         let times = HistogramValues::of_powers(&syncs.buckets, syncs.total_us);
         samples.put_histogram(Metric::SyncSeconds, times);

@@ -15,10 +15,12 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 use crate::clock;
-use crate::config::broker::Retention;
+use crate::config::broker::{Retention, Scrub};
 use crate::config::{BrokerConfig, Endpoint, advertise};
 use crate::net::{self, BindError, Server, ServerOptions};
-use crate::raft::{Group, GroupOptions, Limits, PULSE, PeerAddress, Peers, Pulse, Timing};
+use crate::raft::{
+    Group, GroupOptions, Limits, PULSE, PeerAddress, Peers, Pulse, ScrubRules, Timing,
+};
 use crate::store::Durability;
 use crate::store::disk_space::Ratios;
 use crate::store::retention::{DeleteWhen, Rules};
@@ -281,7 +283,12 @@ fn group_options(config: &BrokerConfig) -> GroupOptions {
             ..Limits::default()
         },
         retention: retention_rules(&config.policy.retention),
+        scrub: scrub_rules(&config.policy.scrub),
     }
+}
+
+fn scrub_rules(scrub: &Scrub) -> ScrubRules {
+    ScrubRules { bytes_per_second: scrub.bytes_per_second, interval: scrub.interval }
 }
 
 /// Percentages and hours of the configuration, as the store counts.
@@ -396,6 +403,7 @@ fn tasks(broker: &Arc<Broker>) -> JoinSet<()> {
         sampled.stats.users.on_day(local_day(clock::wall_ms()));
         let policy = sampled.settings.policy(&sampled.tables());
         sampled.group.set_retention(retention_rules(&policy.retention));
+        sampled.group.set_scrub(scrub_rules(&policy.scrub));
     }));
     let expiring = Arc::clone(broker);
     tasks.spawn(every(EXPIRE_EVERY, move || expiring.expire_clients()));

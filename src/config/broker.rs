@@ -161,6 +161,17 @@ pub struct BrokerPolicy {
     pub query_messages_max: u32,
     /// When messages go.
     pub retention: Retention,
+    /// How the disk is checked.
+    pub scrub: Scrub,
+}
+
+/// How the disk is checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Scrub {
+    /// `scrubBytesPerSecond`; 0: it is not.
+    pub bytes_per_second: u64,
+    /// `scrubIntervalHours`: from the end of a round to the start of the next one.
+    pub interval: Duration,
 }
 
 /// How pulls are answered.
@@ -311,6 +322,10 @@ impl BrokerPolicy {
                 disk_percent_force: s.number("diskSpaceCleanForciblyRatio"),
                 force: s.bool("cleanFileForciblyEnable"),
                 disk_percent_full: s.number("diskSpaceWarningLevelRatio"),
+            },
+            scrub: Scrub {
+                bytes_per_second: s.number("scrubBytesPerSecond"),
+                interval: Duration::from_secs(3600 * s.number::<u64>("scrubIntervalHours")),
             },
         }
     }

@@ -37,6 +37,8 @@ use crate::raft::repair::{READER_PATIENCE, RepairDone, Wanted};
 use crate::raft::role::{QUORUM_SILENCE, Role};
 use crate::raft::room::Room;
 use crate::raft::roster::{self, MemberStatus, Roster};
+use crate::raft::scrub::{ScrubRules, Scrubbed};
+use crate::raft::scrubber::Scrubbing;
 use crate::raft::start;
 use crate::raft::state_machine::StateMachine;
 use crate::raft::tables::Tables;
@@ -77,6 +79,8 @@ pub struct GroupOptions {
     pub limits: Limits,
     /// When old segments go, and when the disk counts as full.
     pub retention: Rules,
+    /// How fast and how often the disk is checked.
+    pub scrub: ScrubRules,
 }
 
 /// One trade-off: how fast a dead leader is replaced, against how long a stall is tolerated.
@@ -146,6 +150,8 @@ pub struct Status {
     pub slow_disk: Option<Arc<String>>,
     /// Why the group does not run any more, if so.
     pub stopped: Option<String>,
+    /// What checking the disk has found.
+    pub scrubbed: Scrubbed,
 }
 
 /// A peer as the leader sees it.
@@ -207,6 +213,7 @@ pub(super) struct Shared {
     pub(super) pulse: Pulse,
     pub(super) reaches: mpsc::Sender<reach::Asked>,
     pub(super) kept: Kept,
+    pub(super) scrub: Scrubbing,
     pub(super) stop: Mutex<Option<oneshot::Sender<()>>>,
     pub(super) thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -335,6 +342,11 @@ impl Group {
         self.0.room.set_rules(rules);
     }
 
+    /// From now on the disk is checked so fast and so often.
+    pub fn set_scrub(&self, rules: ScrubRules) {
+        self.0.scrub.rules.send_if_modified(|before| std::mem::replace(before, rules) != rules);
+    }
+
     /// Where this member and its peers stand.
     pub fn status(&self) -> Status {
         let metrics = self.0.raft.metrics().borrow_watched().clone();
@@ -387,6 +399,7 @@ impl Group {
             waiting_bytes: self.0.proposer.waiting_bytes() + self.0.desk.waiting_bytes(),
             peers: peers.into_values().collect(),
             slow_disk: self.0.room.slowness(),
+            scrubbed: self.0.scrub.counts.get(),
             stopped: metrics.running_state.err().map(|fatal| fatal.to_string()),
         }
     }

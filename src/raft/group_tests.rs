@@ -22,8 +22,8 @@ use super::version::GroupVersion;
 use super::wire::proto::peer_client::PeerClient;
 use super::wire::{self, proto};
 use super::{
-    Group, GroupOptions, Limits, PeerAddress, Peers, Proposal, ProposeError, Receipt, StartError,
-    Status, Timing,
+    Group, GroupOptions, Limits, PeerAddress, Peers, Proposal, ProposeError, Receipt, ScrubRules,
+    StartError, Status, Timing,
 };
 use crate::ids::{QueueOffset, StoreId, Term};
 use crate::protocol::message::{self, Draft};
@@ -136,6 +136,7 @@ pub(super) fn options(dir: &Path, member: &str, peers: Peers) -> GroupOptions {
         timing: Timing::default(),
         limits: Limits::default(),
         retention: Rules { reserved: Duration::ZERO, ..Rules::default() },
+        scrub: ScrubRules::OFF,
     }
 }
 

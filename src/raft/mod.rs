@@ -77,6 +77,10 @@ mod role_watcher;
 mod room;
 mod roster;
 mod rpc_server;
+mod scrub;
+#[cfg(test)]
+mod scrub_tests;
+mod scrubber;
 #[cfg(test)]
 mod simulation;
 mod slow_disk;
@@ -116,4 +120,5 @@ pub use reach::{PeerAnswer, Reach, Unreached};
 pub use repair::RepairDone;
 pub use role::Role;
 pub use roster::{MemberStatus, Roster};
+pub use scrub::{ScrubRules, Scrubbed};
 pub use transfer::Transferred;

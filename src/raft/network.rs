@@ -29,7 +29,7 @@ use parking_lot::Mutex;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status, Streaming};
 
-use crate::ids::StoreId;
+use crate::ids::{EntryIndex, PhysicalOffset, StoreId};
 use crate::raft::chronicle::Chronicle;
 use crate::raft::commit_news::{CommitNews, Eager};
 use crate::raft::dial::{Dial, Links};
@@ -179,6 +179,40 @@ impl Network {
         let request = self.to_whichever(proto::RepairRequest { previous }, limit);
         let mut client = PeerClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
         within(limit, client.repair(request)).await
+    }
+
+    /// Asks a member for the hash of a stretch of the log; `None` if it has not checked that.
+    pub(super) async fn stretch_hash(
+        &self,
+        name: &str,
+        start: PhysicalOffset,
+        limit: Duration,
+    ) -> Result<Option<u64>, Status> {
+        let of = proto::hashes_request::Of::Stretch(start.0);
+        Ok(self.hashes(name, of, limit).await?.first().copied())
+    }
+
+    /// Asks a member for the hashes of entries: as many of `from..to` as it has, the first ones.
+    pub(super) async fn entry_hashes(
+        &self,
+        name: &str,
+        (from, to): (EntryIndex, EntryIndex),
+        limit: Duration,
+    ) -> Result<Vec<u64>, Status> {
+        let range = proto::EntryRange { from: from.0, to: to.0 };
+        self.hashes(name, proto::hashes_request::Of::Entries(range), limit).await
+    }
+
+    async fn hashes(
+        &self,
+        name: &str,
+        of: proto::hashes_request::Of,
+        limit: Duration,
+    ) -> Result<Vec<u64>, Status> {
+        let address = self.address(name);
+        let channel = self.channel(name, &address, Purpose::Control)?;
+        let request = self.to_whichever(proto::HashesRequest { of: Some(of) }, limit);
+        Ok(within(limit, PeerClient::new(channel).hashes(request)).await?.hashes)
     }
 
     /// Passes on to a member what clients asked this one to propose; what it refuses comes back.

@@ -131,6 +131,11 @@ impl Repairer {
         Self(Arc::new(Shared { network, segment_bytes, turn, ending }))
     }
 
+    /// What leads to the other members.
+    pub(super) fn network(&self) -> &Network {
+        &self.0.network
+    }
+
     /// Repairs a log that is not open yet; `put` writes to its files.
     pub(super) async fn at_start(
         &self,
@@ -266,7 +271,9 @@ impl Repairer {
         }
     }
 
-    async fn make_whole(
+    /// Repairs the entry that holds `position`, and what is damaged on the way to it. Goes on for
+    /// as long as somebody may help who does not answer; may be dropped at any time.
+    pub(super) async fn make_whole(
         &self,
         log: &CommitLog,
         applied: &AppliedState,

@@ -16,7 +16,7 @@ use tokio::sync::{Notify, watch};
 use tonic::{Code, Request, Response, Status, Streaming};
 
 use crate::clock;
-use crate::ids::EntryIndex;
+use crate::ids::{EntryIndex, PhysicalOffset};
 use crate::raft::applied::AppliedState;
 use crate::raft::chronicle::{Cause, Chronicle};
 use crate::raft::doubt::Doubt;
@@ -28,6 +28,7 @@ use crate::raft::membership;
 use crate::raft::offers::Offers;
 use crate::raft::role::Role;
 use crate::raft::room::Room;
+use crate::raft::scrub::{self, Checked};
 #[cfg(test)]
 use crate::raft::simulation::planted::{Bug, is_planted};
 use crate::raft::snapshot;
@@ -57,6 +58,7 @@ pub(super) struct PeerService {
     own: Arc<Introduction>,
     log: CommitLog,
     applied: AppliedState,
+    checked: Checked,
     doubt: Doubt,
     room: Arc<Room>,
     offers: Offers,
@@ -74,20 +76,19 @@ pub(super) struct PeerService {
 
 impl PeerService {
     /// Answers as `own`. `core` takes part in the group, and says what this member is and whether it
-    /// handed leadership over on request; `stored` is how
-    /// far it is, `fitness` whether it may vote, whether entries fit, and whether it offers to serve
-    /// readers; `news` hear that there is a
-    /// leader, or an election, that a leader's stream has ended, and why one hands over; `forwarded` takes what others
-    /// pass on.
+    /// handed leadership over on request; `stored` is how far it is, and what its scrub found whole;
+    /// `fitness` whether it may vote, whether entries fit, and whether it offers to serve readers;
+    /// `news` hear that there is a leader, or an election, that a leader's stream has ended, and why
+    /// one hands over; `forwarded` takes what others pass on.
     pub(super) fn new(
         own: Introduction,
         core: (Raft<TypeConfig, StateMachine>, watch::Receiver<Role>, Arc<AtomicBool>),
-        stored: (CommitLog, AppliedState),
+        stored: (CommitLog, AppliedState, Checked),
         fitness: (Doubt, Arc<Room>, Offers),
         news: (Arc<Heard>, Arc<Notify>, Chronicle),
         forwarded: Arc<Forwarded>,
     ) -> Self {
-        let ((raft, role, yields), (log, applied), own) = (core, stored, Arc::new(own));
+        let ((raft, role, yields), (log, applied, checked), own) = (core, stored, Arc::new(own));
         let ((doubt, room, offers), (heard, gone, chronicle)) = (fitness, news);
         let (told, turn) = (Mutex::default(), tokio::sync::Mutex::default());
         Self {
@@ -96,6 +97,7 @@ impl PeerService {
             own,
             log,
             applied,
+            checked,
             doubt,
             room,
             yields,
@@ -359,6 +361,30 @@ impl Peer for PeerService {
         let committed = self.applied.progress().last;
         Ok(Response::new(wire::repair_response(entries, committed)))
     }
+
+    async fn hashes(
+        &self,
+        request: Request<proto::HashesRequest>,
+    ) -> Result<Response<proto::HashesResponse>, Status> {
+        use proto::hashes_request::Of;
+        self.check(&request)?;
+        let hashes = match request.into_inner().of {
+            Some(Of::Stretch(start)) => {
+                self.checked.hash_of(PhysicalOffset(start)).into_iter().collect()
+            }
+            Some(Of::Entries(proto::EntryRange { from, to })) => {
+                let applied = self.applied.progress().last.map_or(0, |last| last.index.0 + 1);
+                let (from, to) = (EntryIndex(from), EntryIndex(to.min(applied)));
+                match scrub::entry_hashes(&self.log, from, to) {
+                    Ok(hashes) => hashes,
+                    Err(store::Error::Purged { .. } | store::Error::Damaged { .. }) => Vec::new(),
+                    Err(error) => return Err(fatal(error)),
+                }
+            }
+            None => return Err(Status::invalid_argument("hashes of nothing")),
+        };
+        Ok(Response::new(proto::HashesResponse { hashes }))
+    }
 }
 
 /// The entries after `previous`, if that is in the log, up to the first that is damaged.
@@ -373,13 +399,7 @@ fn following(log: &CommitLog, previous: Option<EntryId>) -> Result<Vec<StoredEnt
         }
         Some(id) => id.index.next(),
     };
-    let read = match log.entries(from, EntryIndex(u64::MAX), REPAIR_BYTES) {
-        Err(store::Error::Damaged { index, .. }) if index > from => {
-            log.entries(from, index, REPAIR_BYTES)
-        }
-        read => read,
-    };
-    match read {
+    match log.whole_entries(from, EntryIndex(u64::MAX), REPAIR_BYTES) {
         Ok(entries) if entries.is_empty() => Err(Status::not_found("it does not have it")),
         Ok(entries) => Ok(entries),
         Err(store::Error::Purged { .. }) => Err(Status::out_of_range("it has purged it")),

@@ -9,7 +9,7 @@ use parking_lot::{Condvar, Mutex};
 
 use super::group_tests::{Cluster, PATIENCE, draft, propose, send, until};
 use crate::store::error::Error;
-use crate::store::files::{FileInfo, Fill, SegmentFile, Space};
+use crate::store::files::{FileInfo, Fill, SegmentFile, Space, Through};
 use crate::store::mmap::{MappedBytes, Unpublished, Writer};
 use crate::store::{Files, RealFiles, StoreLock};
 
@@ -52,6 +52,10 @@ impl SegmentFile for StallingFile {
 
     fn zero(&self, range: Range<u64>) -> io::Result<()> {
         self.file.zero(range)
+    }
+
+    fn read_stored(&self, at: u64, out: &mut [u8], through: Through) -> io::Result<()> {
+        self.file.read_stored(at, out, through)
     }
 }
 

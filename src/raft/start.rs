@@ -21,6 +21,7 @@ use crate::clock;
 use crate::ids::StoreId;
 use crate::raft::StartError;
 use crate::raft::applied::AppliedState;
+use crate::raft::checkpointer::StoreParts;
 use crate::raft::chronicle::Chronicle;
 use crate::raft::commit_news::Eager;
 use crate::raft::dial::{Link, Tcp};
@@ -42,17 +43,20 @@ use crate::raft::pacemaker;
 use crate::raft::proposer::{self, Proposer};
 use crate::raft::pulse::Pulse;
 use crate::raft::reach;
-use crate::raft::repair::{self, Wanted};
+use crate::raft::repair::{self, Repairer, Wanted};
 use crate::raft::role::Role;
 use crate::raft::role_watcher::RoleWatcher;
 use crate::raft::room::Room;
 use crate::raft::rpc_server::PeerService;
+use crate::raft::scrub::ScrubRules;
+use crate::raft::scrubber::{Scrubber, Scrubbing};
 use crate::raft::state_machine::StateMachine;
 use crate::raft::succession::Succession;
 use crate::raft::transfer::{self, Transfers};
 use crate::raft::type_config::TypeConfig;
 use crate::raft::wire::proto::peer_server::PeerServer;
 use crate::store::{CommitLog, Files, StoreFile};
+use crate::telemetry::log_limit::LogLimit;
 
 type Core = Raft<TypeConfig, StateMachine>;
 
@@ -101,6 +105,7 @@ pub(super) struct Parts {
     pulse: Pulse,
     reaches: mpsc::Sender<reach::Asked>,
     kept: Kept,
+    scrub: Scrubbing,
 }
 
 impl Parts {
@@ -129,6 +134,7 @@ impl Parts {
             pulse: self.pulse,
             reaches: self.reaches,
             kept: self.kept,
+            scrub: self.scrub,
             stop,
             thread,
         }))
@@ -189,6 +195,7 @@ pub(super) struct Member {
     housekeeping: Housekeeping,
     room: Arc<Room>,
     pulse: Pulse,
+    scrub: Scrubbing,
     tasks: JoinSet<()>,
     ending: CancellationToken,
 }
@@ -224,18 +231,17 @@ impl Member {
         let (fit, core) = ((&doubt, &room), (&raft, &role, &network));
         let moving = transferring(options, core, (&proposer, &desk, &chronicle), fit);
         let (transfers, yields) = move_leadership(moving, beats, &mut tasks);
+        let (scrub, repairs) = mend(options.scrub, &parts, (&state, &room), repairs, &mut tasks);
         if let Some(incoming) = incoming {
             let passing = (proposer.clone(), desk, state.active().clone());
             let forwarded = Forwarded::new(passing, role.clone(), Arc::clone(&room), eager);
             let fitness = (doubt.clone(), Arc::clone(&room), offers.clone());
             let news = (Arc::clone(&heard), Arc::clone(&gone), chronicle.clone());
-            let stored = (log.clone(), state.clone());
+            let stored = (log.clone(), state.clone(), scrub.checked.clone());
             let core = (raft.clone(), role.clone(), yields);
             let service = PeerService::new(own, core, stored, fitness, news, forwarded);
             tasks.spawn(serve_peers(incoming, service, ending.clone().cancelled_owned()));
         }
-        let (wanted_repairs, wanted) = repair::requests();
-        tasks.spawn(repairs.serve(log.clone(), state, wanted));
         let (stamp, name) = ((&store.stamp, &parts.files), options.member.clone());
         resolve(&doubt, &name, (&network, &raft, &log), stamp, &mut tasks);
         let (core, news) = ((&raft, &log, &doubt), (gone, Arc::clone(&heard), chronicle.clone()));
@@ -258,13 +264,14 @@ impl Member {
             store_id,
             doubt,
             offers,
-            repairs: wanted_repairs,
+            repairs,
             transfers,
             reaches,
             kept,
             housekeeping: house,
             room,
             pulse,
+            scrub,
             tasks,
             ending,
         })
@@ -290,6 +297,7 @@ impl Member {
             pulse: self.pulse.clone(),
             reaches: self.reaches.clone(),
             kept: self.kept.clone(),
+            scrub: self.scrub.clone(),
         }
     }
 
@@ -408,6 +416,32 @@ fn move_leadership(
     let yields = Arc::clone(&moving.yields);
     tasks.spawn(moving.run(asked, beats.each(transfer::LOOK)));
     (transfers, yields)
+}
+
+/// Checks the disk, as `rules` say, and repairs what that and readers find damaged.
+fn mend(
+    rules: ScrubRules,
+    parts: &StoreParts,
+    (state, room): (&AppliedState, &Arc<Room>),
+    repairs: Repairer,
+    tasks: &mut JoinSet<()>,
+) -> (Scrubbing, mpsc::Sender<Wanted>) {
+    let (scrub, rules) = Scrubbing::new(rules);
+    let scrubber = Scrubber {
+        parts: parts.clone(),
+        applied: state.clone(),
+        room: Arc::clone(room),
+        network: repairs.network().clone(),
+        repairs: repairs.clone(),
+        checked: scrub.checked.clone(),
+        counts: Arc::clone(&scrub.counts),
+        rules,
+        told: LogLimit::minutely(),
+    };
+    tasks.spawn(scrubber.run());
+    let (wanted_repairs, wanted) = repair::requests();
+    tasks.spawn(repairs.serve(parts.log.clone(), state.clone(), wanted));
+    (scrub, wanted_repairs)
 }
 
 /// What moves leadership to whom an operator wants to lead.

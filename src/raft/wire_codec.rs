@@ -60,6 +60,8 @@ impl Message for proto::SnapshotResponse {}
 impl Message for proto::TransferRequest {}
 impl Message for proto::TransferResponse {}
 impl Message for proto::RepairRequest {}
+impl Message for proto::HashesRequest {}
+impl Message for proto::HashesResponse {}
 impl Message for proto::StateRequest {}
 impl Message for proto::StateResponse {}
 

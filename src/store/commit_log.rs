@@ -698,6 +698,7 @@ fn not_found(index: EntryIndex, near: PhysicalOffset) -> Error {
 mod reading;
 mod repairing;
 mod room;
+mod scrubbing;
 #[cfg(test)]
 mod tests;
 

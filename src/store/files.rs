@@ -2,13 +2,14 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
+use std::num::NonZeroU64;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
-use rustix::fs::{FallocateFlags, IFlags};
+use rustix::fs::{Advice, FallocateFlags, IFlags};
 use rustix::io::Errno;
 
 use super::error::Error;
@@ -47,6 +48,18 @@ pub trait SegmentFile: Send + Sync {
     fn sync(&self) -> io::Result<()>;
     /// Makes a range zero, durable with the next [`Self::sync`], without touching what is zero.
     fn zero(&self, range: Range<u64>) -> io::Result<()>;
+    /// Reads what is stored from `at` on. Pages that cannot be read are zeros, which no checksum
+    /// takes for an entry.
+    fn read_stored(&self, at: u64, out: &mut [u8], through: Through) -> io::Result<()>;
+}
+
+/// How stored bytes are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Through {
+    /// From the disk, whatever memory has; nothing stays in memory.
+    Disk,
+    /// From memory what is there, and the rest from the disk.
+    Cache,
 }
 
 /// Writes the content of a file, front to back.
@@ -194,7 +207,7 @@ impl Files for RealFiles {
             }
             path.parent().map_or(Ok(()), |dir| self.sync_dir(dir))?;
         }
-        Ok(Arc::new(RealSegment { file, bytes }))
+        Ok(Arc::new(RealSegment { file, path: path.to_owned(), bytes }))
     }
 
     fn map(&self, path: &Path) -> io::Result<MappedBytes> {
@@ -316,6 +329,7 @@ fn write_zeros(file: &File, range: Range<u64>) -> io::Result<()> {
 
 struct RealSegment {
     file: File,
+    path: PathBuf,
     bytes: u64,
 }
 
@@ -342,6 +356,57 @@ impl SegmentFile for RealSegment {
             done => Ok(done?),
         }
     }
+
+    fn read_stored(&self, at: u64, out: &mut [u8], through: Through) -> io::Result<()> {
+        if through == Through::Cache {
+            return read_pages(&self.file, out, at);
+        }
+        match read_past_cache(&self.path, out, at) {
+            // Not on this file system, or not with these sizes.
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                read_pages(&self.file, out, at)?;
+                let bytes = NonZeroU64::new(out.len() as u64);
+                Ok(rustix::fs::fadvise(&self.file, at, bytes, Advice::DontNeed)?)
+            }
+            read => read,
+        }
+    }
+}
+
+/// What a disk reads at once; direct reads begin and end at multiples of it, in memory as well.
+const DISK_PAGE_BYTES: usize = 4096;
+
+/// Reads what the disk has, also of pages that memory has; those stay as they are.
+fn read_past_cache(path: &Path, out: &mut [u8], at: u64) -> io::Result<()> {
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_DIRECT).open(path)?;
+    let before = (at % DISK_PAGE_BYTES as u64) as usize;
+    let bytes = (before + out.len()).next_multiple_of(DISK_PAGE_BYTES);
+    let mut room = vec![0; bytes + DISK_PAGE_BYTES];
+    let aligned = room.as_ptr().align_offset(DISK_PAGE_BYTES);
+    let pages = &mut room[aligned..aligned + bytes];
+    read_pages(&file, pages, at - before as u64)?;
+    out.copy_from_slice(&pages[before..before + out.len()]);
+    Ok(())
+}
+
+/// Reads all that can be read. A disk that fails at one page fails the whole read: then page by
+/// page.
+fn read_pages(file: &impl FileExt, out: &mut [u8], at: u64) -> io::Result<()> {
+    match file.read_exact_at(out, at) {
+        Err(error) if error.kind() != io::ErrorKind::InvalidInput => {}
+        read => return read,
+    }
+    let (mut rest, mut at) = (out, at);
+    while !rest.is_empty() {
+        let bytes = DISK_PAGE_BYTES - (at % DISK_PAGE_BYTES as u64) as usize;
+        let (page, behind) = rest.split_at_mut(bytes.min(rest.len()));
+        if file.read_exact_at(page, at).is_err() {
+            page.fill(0);
+        }
+        at += page.len() as u64;
+        rest = behind;
+    }
+    Ok(())
 }
 
 /// For file systems that cannot mark a range as zero. Page by page from the end: wherever that is

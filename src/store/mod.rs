@@ -20,6 +20,7 @@ pub mod recovery;
 pub mod repair;
 pub mod reserve;
 pub mod retention;
+pub mod scrub;
 mod segment;
 #[cfg(test)]
 pub mod simulated_disk;

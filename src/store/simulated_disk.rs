@@ -27,7 +27,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::files::{FileInfo, Files, Fill, SegmentFile, Space, UNFINISHED};
+use super::files::{FileInfo, Files, Fill, SegmentFile, Space, Through, UNFINISHED};
 use super::mmap::{MappedBytes, Unpublished, Writer};
 
 /// What a disk writes as a whole. Bytes.
@@ -630,6 +630,11 @@ impl SegmentFile for Segment {
         self.disk.step("zero", &self.path)?;
         let bytes = usize::try_from(range.end - range.start).map_err(io::Error::other)?;
         self.node.write(&vec![0; bytes], range.start)
+    }
+
+    fn read_stored(&self, at: u64, out: &mut [u8], _: Through) -> io::Result<()> {
+        self.disk.0.lock().running()?;
+        self.node.written.read_exact_at(out, at)
     }
 }
 

@@ -17,6 +17,8 @@ use super::recovery::remove_segments;
 use super::store_file::StoreLock;
 
 const MARK: &str = "starting-over";
+/// Small files of a store, besides checkpoints.
+const OWN: [&str; 3] = ["vote", "store.json", "scrub.json"];
 
 /// Marks the store in `dir` as one to be emptied. Durable when this returns.
 pub fn begin(files: &dyn Files, _held: &StoreLock, dir: &Path) -> Result<(), Error> {
@@ -42,8 +44,7 @@ pub fn finish(
         files.create_dir(&derived).map_err(|e| Error::io("create directory", &derived, e))?;
         remove(files, &derived, |_| true)?;
     }
-    let is_ours =
-        |name: &str| name.starts_with("checkpoint-") || ["vote", "store.json"].contains(&name);
+    let is_ours = |name: &str| name.starts_with("checkpoint-") || OWN.contains(&name);
     remove(files, dir, is_ours)?;
     remove(files, dir, |name| name == MARK)
 }
@@ -65,7 +66,8 @@ mod tests {
     fn only_a_marked_store_is_emptied_and_only_of_what_is_its_own() {
         let temporary = tempfile::tempdir().unwrap();
         let (dir, log_dir) = (temporary.path().join("store"), temporary.path().join("log"));
-        let own = ["store.json", "vote", "checkpoint-00000000000000000064", "snapshots/1"];
+        let checkpoint = "checkpoint-00000000000000000064";
+        let own = ["store.json", "vote", "scrub.json", checkpoint, "snapshots/1"];
         let log = ["log.json", "00000000000000000000", "reserve"];
         let others = ["store.lock", "notes.txt"];
         fs::create_dir_all(dir.join("snapshots")).unwrap();

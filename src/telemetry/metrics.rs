@@ -103,6 +103,15 @@ metrics! {
     SyncSeconds, Histogram, "rmq_sync_duration_seconds", "One sync of the log's file.";
     DiskBytes, Gauge, "rmq_disk_size_bytes", "Size of the store's disk.";
     DiskFreeBytes, Gauge, "rmq_disk_free_bytes", "What is free of it.";
+    ScrubBytes, Counter, "rmq_scrub_bytes_total",
+        "Bytes of the log that were read on the disk to check them.";
+    ScrubDamaged, Counter, "rmq_scrub_damaged_entries_total", "Entries found damaged that way.";
+    ScrubRepaired, Counter, "rmq_scrub_repaired_entries_total", "Those that are whole again.";
+    ScrubDiffering, Counter, "rmq_scrub_differing_entries_total",
+        "Entries, whole by their checksums, of which another member has other bytes.";
+    ScrubPosition, Gauge, "rmq_scrub_position_bytes", "Up to where this round of checking is.";
+    ScrubRoundEnd, Gauge, "rmq_scrub_round_end_timestamp_seconds",
+        "When the last round of checking ended, since 1970.";
 
     Connections, Gauge, "rmq_connections", "Open connections of clients.";
     ConnectionsRefused, Counter, "rmq_connections_refused_total",

@@ -201,6 +201,24 @@ const STORE: &[Key] = &[
          not stored again; of the last 131,072 messages; 0: never; equal on all members (not in \
          RocketMQ)",
     ),
+    key(
+        "scrubBytesPerSecond",
+        int(0, 1024 * MIB),
+        "4194304",
+        "bytes/s",
+        "how fast each member reads its log on the disk, to find damage that nobody has met and \
+         what differs from other members; 0: never (not in RocketMQ)",
+    )
+    .dynamic(),
+    key(
+        "scrubIntervalHours",
+        int(1, 8760),
+        "168",
+        "hours",
+        "from the end of one such reading of the whole log to the start of the next (not in \
+         RocketMQ)",
+    )
+    .dynamic(),
 ];
 
 const REQUESTS: &[Key] = &[

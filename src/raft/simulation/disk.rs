@@ -14,7 +14,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
 use super::planted::{Bug, is_planted};
-use crate::store::files::{FileInfo, Fill, SegmentFile, Space};
+use crate::store::files::{FileInfo, Fill, SegmentFile, Space, Through};
 use crate::store::mmap::{Unpublished, Writer};
 use crate::store::simulated_disk::SimulatedDisk;
 use crate::store::store_file::StoreLock;
@@ -182,6 +182,10 @@ impl SegmentFile for Segment {
 
     fn zero(&self, range: Range<u64>) -> io::Result<()> {
         self.file.zero(range)
+    }
+
+    fn read_stored(&self, at: u64, out: &mut [u8], through: Through) -> io::Result<()> {
+        self.file.read_stored(at, out, through)
     }
 }
 

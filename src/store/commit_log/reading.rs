@@ -50,6 +50,21 @@ impl CommitLog {
         }
     }
 
+    /// The same, up to the first entry that is damaged; an error if that is the first of all.
+    pub fn whole_entries(
+        &self,
+        from: EntryIndex,
+        to: EntryIndex,
+        bytes_max: u64,
+    ) -> Result<Vec<StoredEntry>, Error> {
+        match self.entries(from, to, bytes_max) {
+            Err(Error::Damaged { index, .. }) if index > from => {
+                self.entries(from, index, bytes_max)
+            }
+            read => read,
+        }
+    }
+
     /// Identity of an entry that is in the log, or was purged last.
     pub fn id_of(&self, index: EntryIndex) -> Option<EntryId> {
         let ends = *self.core().ends.lock();

@@ -111,7 +111,7 @@ impl Core {
     }
 
     /// Replaces neighbouring entries of one segment.
-    fn replace(
+    pub(super) fn replace(
         &self,
         write: &mut WriteSide,
         base: u64,

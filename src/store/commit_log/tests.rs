@@ -13,12 +13,13 @@ use super::*;
 use crate::ids::{StoreId, Term};
 use crate::protocol::message::{body_crc, records};
 use crate::store::entry::{EntryError, HEADER_BYTES};
-use crate::store::files::{FileInfo, Fill, RealFiles, SegmentFile, Space};
+use crate::store::files::{FileInfo, Fill, RealFiles, SegmentFile, Space, Through};
 use crate::store::mmap::{MappedBytes, Unpublished};
 
 mod crash;
 mod model;
 mod repair;
+mod scrub;
 
 const SEGMENT: u64 = SEGMENT_BYTES_MIN;
 
@@ -30,19 +31,24 @@ struct Faults {
     full: AtomicBool,
     /// The disk can read nothing of what is mapped as finished.
     unreadable: AtomicBool,
+    /// A place in a segment that the disk has lost, until it is written again; memory has it.
+    lost: Mutex<Option<u64>>,
+    lost_in: Mutex<PathBuf>,
     syncs: std::sync::atomic::AtomicU64,
 }
 
 #[derive(Default, Clone)]
 struct FaultyFiles(Arc<Faults>);
 
-struct FaultySegment(Arc<dyn SegmentFile>, Arc<Faults>);
+struct FaultySegment(Arc<dyn SegmentFile>, Arc<Faults>, PathBuf);
 
 impl SegmentFile for FaultySegment {
     fn map(&self) -> io::Result<Writer> {
         self.0.map()
     }
     fn write(&self, bytes: Unpublished<'_>) -> io::Result<()> {
+        let range = bytes.at()..bytes.at() + bytes.bytes().len() as u64;
+        self.1.lost.lock().take_if(|at| *self.1.lost_in.lock() == self.2 && range.contains(at));
         self.0.write(bytes)
     }
     fn sync(&self) -> io::Result<()> {
@@ -54,6 +60,14 @@ impl SegmentFile for FaultySegment {
     }
     fn zero(&self, range: std::ops::Range<u64>) -> io::Result<()> {
         self.0.zero(range)
+    }
+    fn read_stored(&self, at: u64, out: &mut [u8], through: Through) -> io::Result<()> {
+        self.0.read_stored(at, out, through)?;
+        let lost = self.1.lost.lock().filter(|_| *self.1.lost_in.lock() == self.2);
+        if let Some(byte) = lost.and_then(|lost| out.get_mut(lost.checked_sub(at)? as usize)) {
+            *byte = !*byte;
+        }
+        Ok(())
     }
 }
 
@@ -69,7 +83,7 @@ impl Files for FaultyFiles {
             return Err(io::ErrorKind::StorageFull.into());
         }
         let segment = RealFiles.segment(path, bytes)?;
-        Ok(Arc::new(FaultySegment(segment, Arc::clone(&self.0))))
+        Ok(Arc::new(FaultySegment(segment, Arc::clone(&self.0), path.to_owned())))
     }
     fn map(&self, path: &Path) -> io::Result<MappedBytes> {
         let mapped = RealFiles.map(path)?;

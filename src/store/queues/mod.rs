@@ -66,6 +66,7 @@ pub use self::{
     lookup::{Boundary, KeyRange},
     next_offsets::{DecodeError, NextOffsets},
     opening::Opening,
+    rebuild::CheckedPiece,
     unit::{Bounds, IndexedMessage, UNIT_BYTES, Unit},
 };
 use self::{run::Run, state::State};

@@ -1,7 +1,7 @@
 //! A run that turns out to be damaged is built again from the log, while all else goes on.
 //!
 //! Only whoever reads a block notices that it is not what was written, or that the disk cannot read
-//! it: a pull, or a merge. Until the run is replaced, whatever needs that block is answered with the
+//! it: a pull, a merge, or who checks all of them ([`Queues::check_piece`]). Until the run is replaced, whatever needs that block is answered with the
 //! error, and merges leave the run alone.
 
 use std::{ops::Range, path::PathBuf, sync::Arc};
@@ -11,10 +11,35 @@ use tracing::warn;
 use super::{Error, Queues, Shared, run::Run, state::State};
 use crate::ids::PhysicalOffset;
 
+/// Blocks that are checked at once: 1 MiB.
+const PIECE_BLOCKS: usize = 16;
+
+/// A part of the derived data that was read against its checksums.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CheckedPiece {
+    /// Its bytes, a little more at the end of a run.
+    pub bytes: u64,
+    /// Where to go on: a run, and a block of it.
+    pub next: (PhysicalOffset, usize),
+}
+
 impl Queues {
     /// Whether a reader or a merge found a damaged run.
     pub fn has_damage(&self) -> bool {
         self.0.state.read().runs.iter().any(|run| run.damage().is_some())
+    }
+
+    /// Checks some blocks from `block` on of the run at `from`, or of the one behind it: what no
+    /// reader meets is found by going through all of them. `None` behind the last run. Damage is
+    /// noted, for [`Self::mend`].
+    pub fn check_piece(&self, (from, block): (PhysicalOffset, usize)) -> Option<CheckedPiece> {
+        let runs = Arc::clone(&self.0.state.read().runs);
+        let run = runs.iter().find(|run| run.footer().to > from)?;
+        let next_run = (run.footer().to, 0);
+        Some(match run.check_blocks(block, PIECE_BLOCKS) {
+            Ok(0) | Err(_) => CheckedPiece { bytes: 0, next: next_run },
+            Ok(bytes) => CheckedPiece { bytes, next: (run.footer().from, block + PIECE_BLOCKS) },
+        })
     }
 
     /// Replaces damaged runs. `feed` applies the log's entries of a stretch to the queues that it

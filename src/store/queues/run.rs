@@ -219,6 +219,17 @@ impl Run {
         Ok(&all[range])
     }
 
+    /// Checks so many blocks from `first` on, whether they were checked before or not. Returns
+    /// their bytes: none behind the last one.
+    pub(super) fn check_blocks(&self, first: usize, count: usize) -> Result<u64, Error> {
+        let all = &self.map.as_ref()[..self.layout.names.end];
+        let last = all.len().div_ceil(BLOCK_BYTES).min(first.saturating_add(count));
+        for block in first..last {
+            self.check(all, block)?;
+        }
+        self.intact((last.saturating_sub(first) * BLOCK_BYTES) as u64)
+    }
+
     fn check(&self, all: &[u8], block: usize) -> Result<(), Error> {
         let start = block * BLOCK_BYTES;
         let bytes = &all[start..all.len().min(start + BLOCK_BYTES)];
