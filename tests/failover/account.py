@@ -86,6 +86,7 @@ class Account:
         self.fault, self.failed_by = "none", defaultdict(Counter)   # failed sends, by fault and kind
         self.orders, self.disorder = defaultdict(Order), Some()
         self.places, self.again, self.stored_again, self.failed_and_stored = OrderedDict(), 0, 0, 0
+        self.twice_by = Counter()                        # stored again, by fault
         self.consumed, self.strange = 0, Some()
         self.offsets, self.regressed = {}, Some()        # (group, topic, queue) -> highest answer
 
@@ -140,6 +141,7 @@ class Account:
         if where not in known:
             known.add(where)
             self.stored_again += 1
+            self.twice_by[self.fault] += 1
         if len(self.places) > PLACES:
             self.places.popitem(last=False)
 

@@ -1,4 +1,4 @@
-"""The group that clients work with: processes by scripts/cluster, or in namespaces of their own by the fault kit; and what is asked of it."""
+"""The group that clients work with, by scripts/cluster or in namespaces by the fault kit; and what is asked of it."""
 import asyncio, os, re, signal, sys, time
 
 here = os.path.dirname(os.path.abspath(__file__))

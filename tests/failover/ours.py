@@ -1,4 +1,4 @@
-"""Client kinds that are ours: the fault kit's, in this process (`Python`), and the quickstart's (`Rust`), which gives an account of its own."""
+"""Client kinds that are ours: the fault kit's, in this process, and the quickstart's, which gives an account of its own."""
 import asyncio, os, re, signal
 
 from account import now
@@ -42,7 +42,10 @@ class Python:
             await asyncio.sleep(0.5)
 
     async def produce(self, name, rate):
-        pool, ordered, due, n = self.pool(), "ordered" in name, now(), 0
+        pool, ordered, n = self.pool(), "ordered" in name, 0
+        while not (self.leader or self.hushed):
+            await asyncio.sleep(0.05)
+        due = now()
         while not self.hushed:
             key, sent, why = f"k{n % KEYS}" if ordered else "-", now(), None
             uid = f"{name} {n} {key}"
@@ -120,7 +123,8 @@ class Python:
 class Rust:
     """`rmq-quickstart demo`: tries each message again until it is acknowledged, and says at its end what became of them."""
     program = Program("rust", {}, {}, "", None)
-    ROWS = ("sent", "acknowledged", "given up", "sends that failed, tried again", "consumed", "lost (acknowledged, never consumed)", "doubled")
+    ROWS = ("sent", "acknowledged", "given up", "sends that failed, tried again", "consumed", "lost (acknowledged, never consumed)",
+            "doubled")
 
     def __init__(self, binary):
         self.binary, self.proc, self.quiet, self.figures = binary, None, False, {}
@@ -157,8 +161,8 @@ class Rust:
     def broken(self):
         if not self.figures:
             return [f"the rust clients gave no account; see {self.out}"]
-        lost, given_up = self.figures["lost (acknowledged, never consumed)"], self.figures["given up"]
-        return [f"rust: {n} messages {text}" for n, text in ((lost, "acknowledged and not consumed"), (given_up, "given up after 90 s")) if n]
+        of = (("lost (acknowledged, never consumed)", "acknowledged and not consumed"), ("given up", "given up after 90 s"))
+        return [f"rust: {self.figures[row]} messages {text}" for row, text in of if self.figures[row]]
 
     async def close(self):
         if self.proc and self.proc.returncode is None:

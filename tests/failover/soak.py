@@ -9,6 +9,7 @@ from soak_faults import ILL, KINDS, SPACES, Faults, draws
 from soak_group import Group
 
 WELL_S = 90        # all is well again so long after a fault is over, or a promise is broken
+QUIET_S = 3        # it is looked that long whether what is over has consequences
 HISTORY_S = 300    # what is known of single sends and deliveries
 TABLE_S = 300
 PROGRAMS = {"java": JAVA, "go": GO, "python": PYTHON}
@@ -45,15 +46,15 @@ class Soak:
             await asyncio.sleep(0.1)
         return True
 
-    async def well(self, since=None, limit=WELL_S):
-        """Waits until group and clients are. Returns the seconds since then; raises when they never are."""
+    async def well(self, since=None, limit=WELL_S, quiet_s=QUIET_S):
+        """Waits until group and clients are, and nothing fails. Returns the seconds since then; raises when they never are."""
         since = now() if since is None else since
         why = "nothing was asked"
         while now() < since + limit:
             self.check()
             steady = self.account.steady(now())
             why = await self.group.whole() or (None if steady else self.account.unsteady(now()))
-            if why is None:
+            if why is None and now() > since + quiet_s:
                 return now() - since
             await asyncio.sleep(0.2)
         raise RuntimeError(f"not well within {limit} s: {why}")
@@ -175,16 +176,16 @@ class Soak:
         account = self.account
         print(f"\naccount of {(now() - self.t0) / 60:.1f} minutes, --seed {self.args.seed}, {self.hits} faults")
         rows = []
-        for label in dict.fromkeys([*self.took, *account.failed_by]):
+        for label in dict.fromkeys([*self.took, *account.failed_by, *account.twice_by]):
             took, failed = sorted(self.took.get(label, [])), account.failed_by.get(label, {})
             rows.append({"fault": label, "times": len(took), "well after s, median": took[len(took) // 2] if took else "-",
-                         "most": took[-1] if took else "-", **{k: failed.get(k, 0) for k in account.kinds}})
+                         "most": took[-1] if took else "-", **{k: failed.get(k, 0) for k in account.kinds}, "stored twice": account.twice_by[label]})
         if rows:
-            print("failed sends by fault and kind of producer:\n" + table(rows))
+            print("failed sends by fault and kind of producer, and messages of all kinds that were stored twice:\n" + table(rows))
         account.tell()
         if self.rust and self.rust.figures:
             print("rust (tries again): " + ", ".join(f"{n} {what}" for what, n in self.rust.figures.items()))
-        print(state)
+        print(state.split("\n")[0])
         rows = []
         for name, s in self.group.sizes.items():
             if s.begin:

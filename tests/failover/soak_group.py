@@ -1,4 +1,4 @@
-"""The group that a soak works with: three members and three name servers by the fault kit, what they look like, and what they must not do."""
+"""The group of a soak: three members and three name servers by the fault kit, what they look like, what they must not do."""
 import asyncio, os, re, signal
 from collections import Counter, defaultdict
 

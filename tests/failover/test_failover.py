@@ -60,6 +60,7 @@ class Made(unittest.TestCase):
         self.consumed("concurrent", "sync-1", 7, 6.0)
         self.consumed("concurrent", "sync-1", 8, 6.0, offset=99)
         self.assertEqual((self.account.again, self.account.stored_again), (2, 1))
+        self.assertEqual(self.account.twice_by, {"none": 1})
         self.assertEqual(self.verdict(), [])
 
     def test_order(self):

@@ -132,7 +132,8 @@ class Noticed(unittest.TestCase):
         s.account.steady = lambda t: True
         whole = {"n0": {"raftTerm": "1", "raftLeader": "n0"}}
         s.group = group(Node("n0"), told=whole)
-        self.assertLess(asyncio.run(s.well()), 5)
+        self.assertLess(asyncio.run(s.well(quiet_s=0)), 5)
+        self.assertGreater(asyncio.run(s.well(quiet_s=0.3)), 0.3)
         s.group = group(Node("n0"), told={"n0": {}})
         with self.assertRaisesRegex(RuntimeError, "not well within 0.3 s: n0 do not answer"):
             asyncio.run(s.well(limit=0.3))
