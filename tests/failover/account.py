@@ -81,6 +81,7 @@ class Account:
         self.kinds = list(dict.fromkeys(p.kind for p in self.producers.values()))
         self.sums = {kind: Sum() for kind in self.kinds}
         self.waiting = {}                                # acknowledged and not consumed, by uid
+        self.waited = Counter()                          # longest time, by consumer, from acknowledgement to delivery
         self.sends, self.times = deque(), {c: deque() for program in programs for c in program.consumers}  # the latest
         self.last_fail, self.reasons = 0.0, Counter()
         self.fault, self.failed_by = "none", defaultdict(Counter)   # failed sends, by fault and kind
@@ -128,7 +129,8 @@ class Account:
         if consumer != producer.consumer:
             self.strange.add((consumer, uid, where))
         before = producer.mark(number, CONSUMED)
-        self.waiting.pop(uid, None)
+        if acked := self.waiting.pop(uid, None):
+            self.waited[consumer] = max(self.waited[consumer], at - acked.done)
         if before & CONSUMED:
             self.again += 1
         else:

@@ -93,6 +93,7 @@ class Soak:
         await asyncio.sleep(draw.pause)
         label = f"{draw.fault} {draw.target}"
         self.account.fault, self.group.fault = label, draw.fault
+        self.account.waited.clear()
         start, before = now(), {k: s.failed for k, s in self.account.sums.items()}
         self.group.look()
         self.hits += 1
@@ -106,11 +107,11 @@ class Soak:
         except RuntimeError as e:
             raise RuntimeError(f"after fault {draw.number} ({label}: {what}): {e}") from None
         self.took[label].append(took)
-        row = figures(self.account, start, now())
+        no_ack = figures(self.account, start, now())["no ack for s"]
         failed = ", ".join(f"{k} {s.failed - before[k]}" for k, s in self.account.sums.items() if s.failed > before[k])
-        pause, who = max((v, k.removesuffix(" pause s")) for k, v in row.items() if k.endswith("pause s"))
+        [(who, waited)] = self.account.waited.most_common(1) or [("nobody", 0.0)]
         self.tell(f"fault {draw.number} {label}: {what}, for {mended - start:.1f} s; well {took:.1f} s after that; "
-                  f"no acknowledgement for {row['no ack for s']:.1f} s, {who} paused for {pause:.1f} s; failed: {failed or 'none'}")
+                  f"no acknowledgement for {no_ack:.1f} s, a message waited {waited:.1f} s for {who}; failed: {failed or 'none'}")
 
     async def soak(self):
         faults, end = Faults(self.group, self.well), self.t0 + 60 * self.args.minutes

@@ -112,6 +112,11 @@ class Made(unittest.TestCase):
         self.assertEqual([r[4:] for r in self.account.regressed.first], [(40, 30), (40, -1)])
         self.assertIn("committed offsets went back", *self.verdict())
 
+    def test_how_long_a_message_waited(self):
+        self.ack("sync-1", 60, 6.0, took=0.5)
+        self.consumed("concurrent", "sync-1", 60, 9.0)
+        self.assertAlmostEqual(self.account.waited["concurrent"], 2.5)
+
     def test_gaps(self):
         times = [1.0, 2.0, 2.5, 6.0]
         self.assertEqual(account.longest_gap(times, 2.2, 7.0), 3.5)
