@@ -179,7 +179,7 @@ class Account:
         known, at = self.offsets.get(key, (-1, 0))
         value = -1 if told is None else told
         if value < known and at < asked:
-            self.regressed.add((*key, member, known, value))
+            self.regressed.add((self.fault, round(asked, 1), *key, member, known, value))
         elif value > known:
             self.offsets[key] = value, now()
 
@@ -192,9 +192,9 @@ class Account:
         for s in self.unconsumed():
             lost.add(s)
         of = ((lost, "acknowledged and not consumed"), (self.disorder, "consumed out of order"),
-              (self.regressed, "committed offsets went back (group, topic, queue, member, from, to)"),
+              (self.regressed, "committed offsets went back (fault, when, group, topic, queue, member, from, to)"),
               (self.strange, "consumed by who reads another topic"))
-        return [f"{len(items)} {text}, e.g. {tuple(items.first[0])}" for items, text in of if items]
+        return [f"{len(items)} {text}, e.g. {' and '.join(str(tuple(i)) for i in items.first[:3])}" for items, text in of if items]
 
     def tell(self):
         """Prints sums by kind of producer, why sends failed, and what must not be, in numbers."""

@@ -1,7 +1,7 @@
 """Client kinds that are ours: the fault kit's, in this process, and the quickstart's, which gives an account of its own."""
 import asyncio, os, re, signal
 
-from account import now
+from account import Some, now
 from clients import Program
 from group import NET_ERRORS, QUEUES, wire
 
@@ -16,7 +16,7 @@ class Python:
 
     def __init__(self, group, account):
         self.program, self.group, self.account, self.quiet, self.hushed = PYTHON, group, account, False, False
-        self.leader, self.tasks, self.pools, self.damaged = None, [], [], 0
+        self.leader, self.tasks, self.pools, self.damaged, self.back = None, [], [], 0, Some()
 
     def pool(self):
         self.pools.append(wire.Pool())
@@ -74,11 +74,17 @@ class Python:
                 if r.code == wire.OK and r.body:
                     idle, at[q] = False, self.took(r.body, q, at[q])
                 elif r.code == wire.PULL_MOVED:
-                    at[q] = int(r.ext.get("nextBeginOffset", at[q]))
+                    at[q] = self.moved(q, at[q], int(r.ext.get("nextBeginOffset", at[q])))
             if now() > committed + 1:
                 committed = now()
                 await self.commit(pool, at)
             await asyncio.sleep(0.05 if idle else 0)
+
+    def moved(self, queue, at, to):
+        """A member says that there is nothing at `at`: on to what is retained, never back to what was consumed."""
+        if to < at:
+            self.back.add((self.leader, queue, at, to))
+        return max(at, to)
 
     def group_name(self):
         return PYTHON.group + "py-pull"
@@ -111,7 +117,8 @@ class Python:
                 raise task.exception()
 
     def broken(self):
-        return [f"{self.damaged} damaged messages were served"] if self.damaged else []
+        of = ((self.damaged, "damaged messages were served"), (len(self.back), f"times a consumer was told to go back, e.g. {self.back.first}"))
+        return [f"python: {n} {text}" for n, text in of if n]
 
     async def close(self):
         for task in self.tasks:

@@ -263,6 +263,7 @@ def main():
     try:
         bad = asyncio.run(run(args, faults, work))
     except (KeyboardInterrupt, asyncio.CancelledError):
+        print(f"soak: interrupted, without an account; data and logs in {work}")
         return 130
     except (RuntimeError, OSError) as e:
         bad = [f"{type(e).__name__}: {e}"]
