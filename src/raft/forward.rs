@@ -280,10 +280,11 @@ impl Desk {
         self.0.lines.lock().bytes
     }
 
-    /// Whether it is not known what became of something that was sent: only another stream's barrier
-    /// tells.
+    /// Whether it is not known what became of something that was sent, or of a barrier: only another
+    /// stream tells, even if nobody waits for what was sent any more.
     pub(super) fn is_in_doubt(&self) -> bool {
-        !self.0.lines.lock().sent.is_empty()
+        let lines = self.0.lines.lock();
+        lines.barrier.is_some() || !lines.sent.is_empty()
     }
 
     /// Returns when there is something to pass on, and it may be. Cancel-safe; for one caller.
@@ -434,30 +435,31 @@ impl Desk {
         self.0.answered.notify_one();
     }
 
-    /// Takes nothing any more; what is here has `grace` to be answered, then it is with what is
-    /// known of it. Whatever was held may go on now.
+    /// Takes nothing any more; what is here has `grace` to be answered, then what was not sent is
+    /// refused. What was sent may yet be appended: it is answered when its client would give up, or
+    /// what that one asks next, elsewhere, could come before it. Whatever was held may go on now.
     pub(super) async fn close(&self, grace: Duration) {
         self.0.lines.lock().closed = true;
         self.0.work.notify_one();
-        let answered = async {
-            while self.0.lines.lock().count() > 0 {
-                self.0.answered.notified().await;
-            }
-        };
-        if tokio::time::timeout(grace, answered).await.is_err() {
-            tracing::warn!(bytes = self.waiting_bytes(), "stopping with requests unanswered");
+        if tokio::time::timeout(grace, self.answered()).await.is_ok() {
+            return;
         }
-        let (unsent, unknown) = {
+        tracing::warn!(bytes = self.waiting_bytes(), "stopping with requests unanswered");
+        let unsent: Vec<Done> = {
             let mut lines = self.0.lines.lock();
-            lines.bytes = 0;
-            lines.counts.failed += lines.count() as u64;
-            (std::mem::take(&mut lines.waiting), std::mem::take(&mut lines.sent))
+            let unsent = std::mem::take(&mut lines.waiting);
+            unsent.into_iter().map(|line| lines.fail(line)).collect()
         };
-        for line in unsent {
-            (line.proposal.done)(Err(ProposeError::Stopping));
+        unsent.into_iter().for_each(|done| done(Err(ProposeError::Stopping)));
+        if tokio::time::timeout(self.0.limits.patience, self.answered()).await.is_err() {
+            self.skipped();
         }
-        for line in unknown.into_values() {
-            (line.proposal.done)(Err(ProposeError::OutcomeUnknown));
+    }
+
+    /// Returns when nothing is here.
+    async fn answered(&self) {
+        while self.0.lines.lock().count() > 0 {
+            self.0.answered.notified().await;
         }
     }
 }
@@ -573,6 +575,22 @@ mod tests {
         read_in_log(&desk, 2);
         assert!(!desk.is_in_doubt() && desk.work().now_or_never().is_some());
         assert!(a.try_recv().is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_barrier_that_was_lost_holds_nothing_up_though_nobody_waits_for_what_was_sent() {
+        let desk = desk();
+        let a = ask(&desk, "a");
+        sent(&desk);
+        assert_eq!(desk.begin(), Some(2), "and its stream is lost");
+        tokio::time::advance(Duration::from_secs(3)).await;
+        desk.expire(|| None);
+        assert!(matches!(a.recv().unwrap(), Err(ProposeError::NoQuorum { .. })));
+        let _b = ask(&desk, "b");
+        assert!(desk.is_in_doubt(), "so that another stream begins");
+        assert_eq!(desk.begin(), None);
+        assert!(desk.work().now_or_never().is_some());
+        assert_eq!(sent(&desk), own(&[(3, "b")]));
     }
 
     #[test]

@@ -38,6 +38,8 @@ struct Send {
     known: Known,
     /// The offset that it stores, as a consumer.
     offset: Option<u64>,
+    /// When it was sent, and to which member.
+    asked: (u64, usize),
 }
 
 /// One client: it has one send under way, and makes the next one when it knows of the last.
@@ -77,7 +79,8 @@ impl Producer {
         body[..text.len()].copy_from_slice(text.as_bytes());
         let commits = topic != DELETED && chance.u32(0..4) == 0;
         let offset = commits.then_some(self.sends.len() as u64 + 1);
-        self.sends.push(Send { topic, queue_id, known: Known::Waits, offset });
+        let asked = (now, self.leader);
+        self.sends.push(Send { topic, queue_id, known: Known::Waits, offset, asked });
         let mut commands: Vec<Command> = offset
             .map(|offset| {
                 let (group, topic) = (self.group(), topic.to_owned());
@@ -164,7 +167,9 @@ impl Producer {
         }
         let mut before = None;
         for (number, send) in self.sends.iter().enumerate() {
-            let what = format!("{}/{number} ({:?})", self.name, send.known);
+            let (at, to) = send.asked;
+            let known = &send.known;
+            let what = format!("{}/{number} ({known:?}, sent at {at} ms to n{to})", self.name);
             let message = found.get(&number);
             match (&send.known, message) {
                 (Known::Stored(_), None) => return Err(format!("{what} is lost")),
@@ -179,10 +184,13 @@ impl Producer {
             if (message.topic.as_str(), message.queue_id) != (send.topic, send.queue_id) {
                 return Err(format!("{what} is in {} {}", message.topic, message.queue_id));
             }
-            if before > Some(message.place.physical) {
-                return Err(format!("{what} lies before what was sent before it"));
+            let place = message.place.physical;
+            match before.replace((place, what.clone())) {
+                Some((later, earlier)) if later > place => {
+                    return Err(format!("{what} lies at {place}, before {earlier} at {later}"));
+                }
+                Some(_) | None => {}
             }
-            before = Some(message.place.physical);
         }
         Ok(())
     }
