@@ -138,12 +138,12 @@ impl MemberKeeper {
     /// Runs until the group ends.
     pub(super) async fn run(mut self) {
         while let Ok(false) = self.raft.is_initialized().await {
-            self.try_first_start().await;
-            tokio::time::sleep(PAUSE_BEFORE_START).await;
             while let Ok(wanted) = self.telling.asked.try_recv() {
                 // Whoever asked may have gone.
                 let _ = wanted.done.send(Err(MemberError::NotLeader { leader: None }));
             }
+            self.try_first_start().await;
+            tokio::time::sleep(PAUSE_BEFORE_START).await;
         }
         self.says_anew(None);
         let mut pause = PAUSE;

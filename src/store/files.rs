@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
-use rustix::fs::{Advice, FallocateFlags, IFlags};
+use rustix::fs::{Advice, FallocateFlags, IFlags, OFlags};
 use rustix::io::Errno;
 
 use super::error::Error;
@@ -378,7 +378,10 @@ const DISK_PAGE_BYTES: usize = 4096;
 
 /// Reads what the disk has, also of pages that memory has; those stay as they are.
 fn read_past_cache(path: &Path, out: &mut [u8], at: u64) -> io::Result<()> {
-    let file = OpenOptions::new().read(true).custom_flags(libc::O_DIRECT).open(path)?;
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(OFlags::DIRECT.bits().cast_signed())
+        .open(path)?;
     let before = (at % DISK_PAGE_BYTES as u64) as usize;
     let bytes = (before + out.len()).next_multiple_of(DISK_PAGE_BYTES);
     let mut room = vec![0; bytes + DISK_PAGE_BYTES];

@@ -141,7 +141,7 @@ fn bugs_that_are_put_back_are_found() {
         ("acknowledges-unsynced", "shift", 0),
         ("forgets-votes", "death", 0),
         ("counts-what-was-cut", "cut pause", 0),
-        ("never-doubts", "shift memory", 20),
+        ("never-doubts", "shift memory", 50),
         ("applies-what-comes", "cut", 0),
         ("ignores-failed-syncs", "disk", 0),
         ("cuts-damage", "rot", 0),
