@@ -136,7 +136,7 @@ fn a_group_keeps_its_promises_whatever_goes_wrong() {
 #[test]
 fn bugs_that_are_put_back_are_found() {
     // Each with faults that bring it to light soon (the other plans draw those among others), and
-    // the first of twenty seeds.
+    // the first of forty seeds.
     let rows = [
         ("acknowledges-unsynced", "shift", 0),
         ("forgets-votes", "death", 0),
@@ -149,14 +149,14 @@ fn bugs_that_are_put_back_are_found() {
         ("snapshots-late", "purge loss", 0),
         ("applies-by-its-clock", "clock", 0),
         ("trusts-the-page-cache", "disk cut", 10),
-        ("applies-what-was-cut", "cut pause", 10),
+        ("applies-what-was-cut", "cut pause", 30),
         ("purges-too-much", "purge disk", 0),
         ("ignores-barriers", "cut", 0),
-        ("appends-late", "cut", 0),
+        ("appends-late", "pause", 0),
     ];
     assert_eq!(rows.len(), Bug::ALL.len());
     for (bug, faults, first) in rows {
-        let plans = |n| (n < 20).then(|| format!("{} 3 {bug} {faults}", first + n));
+        let plans = |n| (n < 40).then(|| format!("{} 3 {bug} {faults}", first + n));
         let outcomes = run_all(&plans, &|_, outcome| outcome.is_err());
         let found =
             outcomes.iter().find_map(|(plan, outcome)| Some((plan, outcome.as_ref().err()?)));
