@@ -235,6 +235,10 @@ fn propose_remark(error: &ProposeError) -> String {
         ProposeError::StoreFailed { .. } | ProposeError::DiskFull { .. } => {
             format!("service not available now: {error}; nothing was stored")
         }
+        ProposeError::OutOfTouch { .. } => format!(
+            "service not available now: {error}: no other member answers; nothing was done, try \
+             another broker, and look at its network"
+        ),
         ProposeError::Stopping => {
             "service not available now: this broker is shutting down; nothing was stored, try \
              another broker"
@@ -302,6 +306,7 @@ fn propose_code(error: &ProposeError) -> ResponseCode {
         ProposeError::NotLeader { .. }
         | ProposeError::StoreFailed { .. }
         | ProposeError::DiskFull { .. }
+        | ProposeError::OutOfTouch { .. }
         | ProposeError::Stopping => ResponseCode::SERVICE_NOT_AVAILABLE,
         ProposeError::Busy { .. } => ResponseCode::SYSTEM_BUSY,
         ProposeError::TooLarge { .. } => ResponseCode::MESSAGE_ILLEGAL,
@@ -368,6 +373,7 @@ mod tests {
             (ProposeError::TooLarge { bytes: 5, limit: 4 }, 13),
             (ProposeError::StoreFailed { why: full() }, 14),
             (ProposeError::DiskFull { why: full() }, 14),
+            (ProposeError::OutOfTouch { since: Duration::from_secs(2) }, 14),
             (ProposeError::Stopping, 14),
         ];
         for (error, code) in surely_not {

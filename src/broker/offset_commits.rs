@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use crate::raft::command::{Command, OffsetCommit};
 use crate::raft::tables::Tables;
@@ -20,12 +21,13 @@ pub struct OffsetCommits(Arc<Mutex<HashMap<Key, u32>>>);
 type Key = (String, String, u32);
 
 impl OffsetCommits {
-    /// Stores an offset and calls `done`, here if it is stored already, else on the raft thread.
+    /// Stores an offset that a client committed at `since`, and calls `done`, here if it is stored
+    /// already, else on the raft thread.
     pub fn commit(
         &self,
         group: &Group,
         tables: &Tables,
-        commit: OffsetCommit,
+        (commit, since): (OffsetCommit, Instant),
         done: impl FnOnce(Result<(), ProposeError>) + Send + 'static,
     ) {
         // Others may have taken a commit that a follower does not know.
@@ -36,10 +38,11 @@ impl OffsetCommits {
         let under_way = self.clone();
         let key = key(&commit);
         let commands = vec![Command::CommitOffsets(vec![commit])];
-        group.propose(Proposal::of_commands(commands, move |result| {
+        let proposal = Proposal::of_commands(commands, move |result| {
             under_way.leave(&key);
             done(result.map(drop));
-        }));
+        });
+        group.propose_since(proposal, since);
     }
 
     /// Whether the offset would have to be proposed.

@@ -7,7 +7,7 @@
 //! ```
 
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::RwLock;
@@ -161,6 +161,7 @@ pub(super) async fn start_in(
         "broker started"
     );
     let grace = config.connections.stop_grace.min(GRACE_MAX);
+    tasks.spawn(send_away(broker.group.clone(), Arc::downgrade(&server)));
     let pulse = Pulse::default();
     tasks.spawn(pulse.clone().beat(tokio::time::interval(PULSE)));
     let group = broker.group.clone();
@@ -408,6 +409,18 @@ fn tasks(broker: &Arc<Broker>) -> JoinSet<()> {
     let expiring = Arc::clone(broker);
     tasks.spawn(every(EXPIRE_EVERY, move || expiring.expire_clients()));
     tasks
+}
+
+/// Closes clients' connections each time this member was out of touch with its group: what lies
+/// unread in them may have lain there for long.
+async fn send_away(group: Group, server: Weak<Server>) {
+    let mut breaks = group.watch_breaks();
+    while breaks.changed().await.is_ok() {
+        if let Some(server) = server.upgrade() {
+            server.close_connections();
+        }
+        group.are_closed();
+    }
 }
 
 async fn every(period: Duration, work: impl Fn() + Send) {

@@ -52,6 +52,12 @@ pub enum ProposeError {
         /// The numbers.
         why: String,
     },
+    /// Nothing was appended: this member hears nobody of its group, or stood still.
+    #[error("this member is out of touch with its group, for {:.1} s", since.as_secs_f64())]
+    OutOfTouch {
+        /// How long.
+        since: Duration,
+    },
     /// Nothing was appended: this member is shutting down.
     #[error("this member is shutting down")]
     Stopping,
@@ -67,6 +73,7 @@ impl ProposeError {
             | Self::TooLarge { .. }
             | Self::StoreFailed { .. }
             | Self::DiskFull { .. }
+            | Self::OutOfTouch { .. }
             | Self::Stopping => false,
         }
     }

@@ -183,14 +183,15 @@ impl Desk {
         self.0.life
     }
 
-    /// Takes a proposal of a client, or answers it at once with why not. Never blocks.
-    pub(super) fn take(&self, proposal: Proposal) {
-        if let Err((error, done)) = self.admit(proposal) {
+    /// Takes a proposal that a client made at `since`, or answers it at once with why not. Never
+    /// blocks.
+    pub(super) fn take(&self, proposal: Proposal, since: Instant) {
+        if let Err((error, done)) = self.admit(proposal, since) {
             done(Err(error));
         }
     }
 
-    fn admit(&self, proposal: Proposal) -> Result<(), (ProposeError, Done)> {
+    fn admit(&self, proposal: Proposal, since: Instant) -> Result<(), (ProposeError, Done)> {
         let bytes = proposal.bytes();
         let mut lines = self.0.lines.lock();
         if let Some(refusal) = self.refusal(&lines, bytes) {
@@ -198,7 +199,7 @@ impl Desk {
             return Err((refusal, proposal.done));
         }
         lines.counts.taken += 1;
-        lines.add(Line { proposal, since: Instant::now() });
+        lines.add(Line { proposal, since });
         self.0.direct.store(false, Ordering::Release);
         drop(lines);
         self.tell();
@@ -387,6 +388,17 @@ impl Desk {
         waiting
     }
 
+    /// Answers all that was not sent: clients are to turn to another member.
+    pub(super) fn send_away(&self, why: &ProposeError) {
+        let unsent: Vec<Done> = {
+            let mut lines = self.0.lines.lock();
+            let unsent = std::mem::take(&mut lines.waiting);
+            unsent.into_iter().map(|line| lines.fail(line)).collect()
+        };
+        unsent.into_iter().for_each(|done| done(Err(why.clone())));
+        self.0.answered.notify_one();
+    }
+
     /// A snapshot took the place of entries: nobody will ever know what became of what was sent.
     pub(super) fn skipped(&self) {
         let mut lines = self.0.lines.lock();
@@ -445,12 +457,7 @@ impl Desk {
             return;
         }
         tracing::warn!(bytes = self.waiting_bytes(), "stopping with requests unanswered");
-        let unsent: Vec<Done> = {
-            let mut lines = self.0.lines.lock();
-            let unsent = std::mem::take(&mut lines.waiting);
-            unsent.into_iter().map(|line| lines.fail(line)).collect()
-        };
-        unsent.into_iter().for_each(|done| done(Err(ProposeError::Stopping)));
+        self.send_away(&ProposeError::Stopping);
         if tokio::time::timeout(self.0.limits.patience, self.answered()).await.is_err() {
             self.skipped();
         }
@@ -496,9 +503,10 @@ mod tests {
 
     fn ask(desk: &Desk, name: &str) -> Told {
         let (tell, told) = mpsc::sync_channel(1);
-        desk.take(Proposal::of_commands(named(name), move |result| {
+        let proposal = Proposal::of_commands(named(name), move |result| {
             tell.send(result.map(drop)).unwrap();
-        }));
+        });
+        desk.take(proposal, Instant::now());
         told
     }
 
@@ -723,6 +731,19 @@ mod tests {
         assert!(b.recv().unwrap().is_ok());
         assert!(matches!(a.recv().unwrap(), Err(ProposeError::OutcomeUnknown)));
         assert!(matches!(ask(&desk, "c").recv().unwrap(), Err(ProposeError::Stopping)));
+    }
+
+    #[test]
+    fn who_is_sent_away_was_not_sent_and_what_was_is_found_out() {
+        let desk = desk();
+        let a = ask(&desk, "a");
+        sent(&desk);
+        let b = ask(&desk, "b");
+        desk.send_away(&ProposeError::OutOfTouch { since: Duration::from_secs(1) });
+        assert!(matches!(b.recv().unwrap(), Err(ProposeError::OutOfTouch { .. })));
+        assert!(a.try_recv().is_err() && desk.is_in_doubt());
+        read_in_log(&desk, 1);
+        assert!(a.recv().unwrap().is_ok());
     }
 
     #[test]

@@ -21,6 +21,7 @@ use crate::ids::{EntryIndex, PhysicalOffset, QueueOffset, StoreId, Term};
 use crate::raft::applied::{AppliedState, QueueListener};
 use crate::raft::chronicle::{Cause, Chronicle, LeaderChanges};
 use crate::raft::command::{Command, Outcome};
+use crate::raft::contact::Contact;
 use crate::raft::doubt::Doubt;
 use crate::raft::forward::{Counts, Desk};
 use crate::raft::handover;
@@ -210,7 +211,7 @@ pub(super) struct Shared {
     pub(super) offers: Offers,
     pub(super) repairs: mpsc::Sender<Wanted>,
     pub(super) transfers: mpsc::Sender<transfer::Wanted>,
-    pub(super) pulse: Pulse,
+    pub(super) contact: Contact,
     pub(super) reaches: mpsc::Sender<reach::Asked>,
     pub(super) kept: Kept,
     pub(super) scrub: Scrubbing,
@@ -245,16 +246,35 @@ impl Group {
     /// [`Limits::patience`] and a little: here when it is refused at once, else on the raft thread.
     /// What was committed is applied here by then.
     pub fn propose(&self, proposal: Proposal) -> Way {
+        self.propose_since(proposal, Instant::now())
+    }
+
+    /// The same for what a client asked at `since`: it has been waited for something since then.
+    pub fn propose_since(&self, proposal: Proposal, since: Instant) -> Way {
         let leads = self.0.role.borrow().is_leader();
-        if !leads || !self.0.desk.is_direct() {
-            self.0.desk.take(proposal);
-            return if leads { Way::Direct } else { Way::Detour };
+        let way = if leads { Way::Direct } else { Way::Detour };
+        if let Some(error) = self.0.contact.refusal() {
+            (proposal.done)(Err(error));
+        } else if !leads || !self.0.desk.is_direct() {
+            self.0.desk.take(proposal, since);
+        } else if let Some(why) = self.0.room.refusal(&proposal, self.0.proposer.waiting_bytes()) {
+            (proposal.done)(Err(ProposeError::DiskFull { why }));
+        } else {
+            self.0.proposer.propose_since(proposal, since);
         }
-        match self.0.room.refusal(&proposal, self.0.proposer.waiting_bytes()) {
-            Some(why) => (proposal.done)(Err(ProposeError::DiskFull { why })),
-            None => self.0.proposer.propose(proposal),
-        }
-        Way::Direct
+        way
+    }
+
+    /// Changes whenever this member was out of touch with its group: clients' connections are to
+    /// be closed then, and what they left unread with them, and [`Self::are_closed`] is called.
+    /// Within 200 ms: then, what comes is taken again.
+    pub fn watch_breaks(&self) -> watch::Receiver<u64> {
+        self.0.contact.breaks()
+    }
+
+    /// They are closed that were open at a break.
+    pub fn are_closed(&self) {
+        self.0.contact.closed();
     }
 
     /// Whether a member that does not lead passes on what it is asked: as long as some member does
@@ -433,7 +453,7 @@ impl Group {
 
     /// Beats while the raft thread turns, until [`Group::stop`].
     pub fn pulse(&self) -> &Pulse {
-        &self.0.pulse
+        self.0.contact.pulse()
     }
 
     /// The changes of the leader that this member saw.

@@ -19,6 +19,7 @@ pub mod command;
 mod commit_news;
 #[cfg(test)]
 mod conformance_tests;
+mod contact;
 #[cfg(test)]
 mod crash_tests;
 mod dial;

@@ -17,11 +17,13 @@ use crate::clock;
 use crate::ids::Term;
 use crate::raft::applied::AppliedState;
 use crate::raft::chronicle::Chronicle;
+use crate::raft::contact::{Contact, Looking};
+use crate::raft::forward::Desk;
 use crate::raft::group::GroupOptions;
 use crate::raft::heard::Heard;
 use crate::raft::membership;
 use crate::raft::network::Network;
-use crate::raft::pulse::{PULSE, Pulse};
+use crate::raft::pulse::PULSE;
 use crate::raft::role::{Role, Seen, role_of};
 use crate::raft::start::Beats;
 use crate::raft::state_machine::StateMachine;
@@ -54,20 +56,28 @@ impl RoleWatcher {
         Self { raft, state, network, heard, chronicle, removed }
     }
 
-    /// Looks as long as the member lives.
+    /// Looks as long as the member lives. `desk` is emptied when that is cut off.
     pub(super) fn start(
         self,
         options: &GroupOptions,
-        beats: Beats,
-        tasks: &mut JoinSet<()>,
-    ) -> (watch::Receiver<Role>, Pulse) {
-        let pulse = Pulse::default();
-        tasks.spawn(pulse.clone().beat(beats.each(PULSE)));
+        desk: Desk,
+        (beats, tasks): (Beats, &mut JoinSet<()>),
+    ) -> (watch::Receiver<Role>, Contact) {
+        let contact = Contact::new(clock::now());
+        tasks.spawn(contact.pulse().clone().beat(beats.each(PULSE)));
+        let looking = Looking {
+            contact: contact.clone(),
+            raft: self.raft.clone(),
+            network: self.network.clone(),
+            heard: Arc::clone(&self.heard),
+            desk,
+        };
+        tasks.spawn(looking.run(beats.each(ROLE_TICK)));
         let (publish, role) = watch::channel(Role::Follower { term: Term(0), leader: None });
         let voice = Voice::new(2 * options.timing.election_max);
         self.learn();
         tasks.spawn(self.run(options.member.clone(), voice, publish, beats.each(ROLE_TICK)));
-        (role, pulse)
+        (role, contact)
     }
 
     async fn run(

@@ -24,6 +24,7 @@ use crate::raft::applied::AppliedState;
 use crate::raft::checkpointer::StoreParts;
 use crate::raft::chronicle::Chronicle;
 use crate::raft::commit_news::Eager;
+use crate::raft::contact::Contact;
 use crate::raft::dial::{Link, Tcp};
 use crate::raft::doubt::{Doubt, Resolver};
 use crate::raft::forward::Desk;
@@ -41,7 +42,6 @@ use crate::raft::offers::Offers;
 use crate::raft::open::{self, Opened};
 use crate::raft::pacemaker;
 use crate::raft::proposer::{self, Proposer};
-use crate::raft::pulse::Pulse;
 use crate::raft::reach;
 use crate::raft::repair::{self, Repairer, Wanted};
 use crate::raft::role::Role;
@@ -102,7 +102,7 @@ pub(super) struct Parts {
     offers: Offers,
     repairs: mpsc::Sender<Wanted>,
     transfers: mpsc::Sender<transfer::Wanted>,
-    pulse: Pulse,
+    contact: Contact,
     reaches: mpsc::Sender<reach::Asked>,
     kept: Kept,
     scrub: Scrubbing,
@@ -131,7 +131,7 @@ impl Parts {
             offers: self.offers,
             repairs: self.repairs,
             transfers: self.transfers,
-            pulse: self.pulse,
+            contact: self.contact,
             reaches: self.reaches,
             kept: self.kept,
             scrub: self.scrub,
@@ -194,7 +194,7 @@ pub(super) struct Member {
     kept: Kept,
     housekeeping: Housekeeping,
     room: Arc<Room>,
-    pulse: Pulse,
+    contact: Contact,
     scrub: Scrubbing,
     tasks: JoinSet<()>,
     ending: CancellationToken,
@@ -222,7 +222,8 @@ impl Member {
         let (telling, kept) = members::telling(incoming.is_some());
         let core = (raft.clone(), state.clone(), network.clone());
         let life = (Arc::clone(&heard), chronicle.clone(), kept.removed.clone());
-        let (role, pulse) = RoleWatcher::new(core, life).start(options, beats, &mut tasks);
+        let watcher = RoleWatcher::new(core, life);
+        let (role, contact) = watcher.start(options, desk.clone(), (beats, &mut tasks));
         let pace = beats.each(options.timing.heartbeat);
         let fit = (doubt.clone(), kept.removed.clone());
         tasks.spawn(pacemaker::run(raft.clone(), Arc::clone(&heard), fit, pace));
@@ -270,7 +271,7 @@ impl Member {
             kept,
             housekeeping: house,
             room,
-            pulse,
+            contact,
             scrub,
             tasks,
             ending,
@@ -294,7 +295,7 @@ impl Member {
             offers: self.offers.clone(),
             repairs: self.repairs.clone(),
             transfers: self.transfers.clone(),
-            pulse: self.pulse.clone(),
+            contact: self.contact.clone(),
             reaches: self.reaches.clone(),
             kept: self.kept.clone(),
             scrub: self.scrub.clone(),

@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
 use crate::clock;
 use crate::ids::QueueOffset;
 use crate::net::{Connection, Handled, ReplyTo};
@@ -128,21 +130,22 @@ pub(in crate::broker) fn update(
     reply: ReplyTo,
     command: RemotingCommand,
 ) -> Handled {
+    let since = Instant::now();
     if broker.is_leader() {
-        commit(broker, reply, &command);
+        commit(broker, reply, &command, since);
         return Handled::Done;
     }
     let broker = Arc::clone(broker);
     Handled::Wait(Box::pin(async move {
         match broker.be_current().await {
-            Ok(()) => commit(&broker, reply, &command),
+            Ok(()) => commit(&broker, reply, &command, since),
             Err(error) => reply.answer(error.answer()),
         }
     }))
 }
 
-/// Commits by what this member knows.
-fn commit(broker: &Broker, reply: ReplyTo, command: &RemotingCommand) {
+/// Commits by what this member knows; it was asked at `since`.
+fn commit(broker: &Broker, reply: ReplyTo, command: &RemotingCommand, since: Instant) {
     let tables = broker.tables();
     match checked_commit(broker, &tables, reply.connection(), command) {
         Ok(Commit::Void) => {
@@ -150,7 +153,8 @@ fn commit(broker: &Broker, reply: ReplyTo, command: &RemotingCommand) {
             reply.answer(answer.with_remark("Offset has been previously reset"));
         }
         Ok(Commit::Store(commit)) => {
-            broker.offset_commits.commit(&broker.group, &tables, commit, move |result| {
+            let commits = &broker.offset_commits;
+            commits.commit(&broker.group, &tables, (commit, since), move |result| {
                 reply.answer(match result {
                     Ok(()) => RemotingCommand::response(ResponseCode::SUCCESS),
                     Err(error) => RequestError::from(error).answer(),

@@ -15,7 +15,7 @@ mod properties;
 mod target;
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
 
@@ -36,6 +36,11 @@ use crate::broker::settings::Current;
 
 pub(in crate::broker) use properties::added as added_properties;
 use target::Aim;
+
+/// A member that is out of touch with its group closes the connections of producers, which try
+/// again elsewhere at once, also where an answer is final for them. When they have had the time to
+/// ask for routes, they are told why.
+const SENT_AWAY: Duration = Duration::from_secs(30);
 
 /// Handles a send of one message or a batch.
 pub(in crate::broker) fn send(
@@ -152,11 +157,9 @@ fn propose(broker: &Arc<Broker>, reply: ReplyTo, drafts: Drafts, started: Instan
         topic: Arc::clone(&first.topic),
         bytes: messages.iter().map(Draft::stored_bytes).sum(),
     };
-    let way = broker.group.propose(Proposal {
-        messages,
-        commands: Vec::new(),
-        done: Box::new(move |result| answer.send(result)),
-    });
+    let done = Box::new(move |result| answer.send(result));
+    let proposal = Proposal { messages, commands: Vec::new(), done };
+    let way = broker.group.propose_since(proposal, tokio::time::Instant::from_std(started));
     if way == Way::Detour {
         broker.detours.note(connection, started);
     }
@@ -212,6 +215,11 @@ impl Answer {
 fn refuse(broker: &Broker, reply: ReplyTo, error: &RequestError) {
     broker.stats.refused();
     tracing::debug!(peer = %reply.connection().peer(), %error, "send refused");
+    if let RequestError::Propose(ProposeError::OutOfTouch { since }) = error
+        && *since < SENT_AWAY
+    {
+        return reply.connection().close();
+    }
     let settings = broker.settings.current(&broker.tables());
     let answer = error
         .answer()

@@ -204,6 +204,7 @@ fn verdict(error: &ProposeError) -> Known {
         | ProposeError::TooLarge { .. }
         | ProposeError::StoreFailed { .. }
         | ProposeError::DiskFull { .. }
+        | ProposeError::OutOfTouch { .. }
         | ProposeError::Stopping => Known::Refused,
         ProposeError::OutcomeUnknown | ProposeError::NoQuorum { .. } => Known::Unknown,
     }
