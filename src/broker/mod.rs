@@ -35,6 +35,7 @@ pub mod start;
 pub mod stats;
 pub mod steering;
 pub mod subscription;
+pub mod suspects;
 pub mod system_topics;
 #[cfg(test)]
 mod tests;
@@ -71,6 +72,7 @@ use readers::Readers;
 use settings::LiveSettings;
 use stats::Stats;
 use steering::Steering;
+use suspects::Suspects;
 use system_topics::SystemTopics;
 use unique_ids::UniqueIds;
 use wakeup::Wakeups;
@@ -117,6 +119,7 @@ pub struct Broker {
     steering: Steering,
     /// Whose sends this member passes on.
     detours: Detours,
+    suspects: Suspects,
     locks_full: LogLimit,
     heartbeats_full: LogLimit,
     booted_ms: i64,

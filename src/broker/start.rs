@@ -43,6 +43,7 @@ use super::registration::{Registration, RegistrationOptions};
 use super::settings::LiveSettings;
 use super::stats::Stats;
 use super::steering::{self, Steering};
+use super::suspects::Suspects;
 use super::system_topics::SystemTopics;
 use super::unique_ids::UniqueIds;
 use super::wakeup::{self, HELD_BYTES_MAX, HELD_MAX, Wakeups};
@@ -161,7 +162,7 @@ pub(super) async fn start_in(
         "broker started"
     );
     let grace = config.connections.stop_grace.min(GRACE_MAX);
-    tasks.spawn(send_away(broker.group.clone(), Arc::downgrade(&server)));
+    tasks.spawn(send_away(Arc::clone(&broker), Arc::downgrade(&server)));
     let pulse = Pulse::default();
     tasks.spawn(pulse.clone().beat(tokio::time::interval(PULSE)));
     let group = broker.group.clone();
@@ -338,6 +339,7 @@ fn broker(config: &BrokerConfig, identity: Identity, group: Group, memory_bytes:
         announcer: Announcer::default(),
         steering: Steering::default(),
         detours: Detours::default(),
+        suspects: Suspects::default(),
         locks_full: LogLimit::minutely(),
         heartbeats_full: LogLimit::minutely(),
         stats: Stats::default(),
@@ -411,15 +413,17 @@ fn tasks(broker: &Arc<Broker>) -> JoinSet<()> {
     tasks
 }
 
-/// Closes clients' connections each time this member was out of touch with its group: what lies
-/// unread in them may have lain there for long.
-async fn send_away(group: Group, server: Weak<Server>) {
-    let mut breaks = group.watch_breaks();
+/// Sends producers away each time this member was out of touch with its group: what lies unread in
+/// clients' connections may have lain there for long.
+async fn send_away(broker: Arc<Broker>, server: Weak<Server>) {
+    let mut breaks = broker.group.watch_breaks();
     while breaks.changed().await.is_ok() {
+        broker.suspects.note_break(clock::now());
         if let Some(server) = server.upgrade() {
-            server.close_connections();
+            let consumers = broker.consumers.read();
+            server.close_those(|connection| !consumers.members().knows(connection.id()));
         }
-        group.are_closed();
+        broker.group.are_closed();
     }
 }
 

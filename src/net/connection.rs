@@ -28,12 +28,18 @@ use tokio::sync::{Notify, oneshot};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnectionId(pub u64);
 
+static LAST: AtomicU64 = AtomicU64::new(0);
+
 impl ConnectionId {
     /// Ids are unique in the process, not in a server: a broker's tables hold the connections of
     /// its two ports side by side.
     fn draw() -> Self {
-        static NEXT: AtomicU64 = AtomicU64::new(1);
-        Self(NEXT.fetch_add(1, Ordering::Relaxed))
+        Self(LAST.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
+    /// The last one that was given to a connection; those of later ones are larger.
+    pub fn last_drawn() -> Self {
+        Self(LAST.load(Ordering::Relaxed))
     }
 }
 

@@ -169,7 +169,16 @@ impl Server {
 
     /// Closes all connections that are open now; others are accepted as before.
     pub fn close_connections(&self) {
-        self.gate.shared.watchdog.for_each(|connection| connection.close());
+        self.close_those(|_| true);
+    }
+
+    /// The same for those that are `such`.
+    pub fn close_those(&self, such: impl Fn(&Connection) -> bool) {
+        self.gate.shared.watchdog.for_each(|connection| {
+            if such(connection) {
+                connection.close();
+            }
+        });
     }
 
     /// Stops accepting and reading requests, waits up to `grace` for the answers of those taken,

@@ -35,6 +35,7 @@ use crate::raft::ProposeError;
 use crate::raft::forward::Desk;
 use crate::raft::heard::Heard;
 use crate::raft::network::Network;
+use crate::raft::passers::Passers;
 use crate::raft::pulse::Pulse;
 use crate::raft::role::QUORUM_SILENCE;
 use crate::raft::state_machine::StateMachine;
@@ -153,6 +154,7 @@ pub(super) struct Looking {
     pub(super) network: Network,
     pub(super) heard: Arc<Heard>,
     pub(super) desk: Desk,
+    pub(super) passers: Passers,
 }
 
 impl Looking {
@@ -170,12 +172,26 @@ impl Looking {
                 self.turn(touch);
             }
             self.contact.look_at(clock::now());
+            self.note_silent();
             if let Touch::Afresh(_) = touch {
                 // Or who closes connections is gone, and they with it.
                 let _ = tokio::time::timeout(CLOSING, self.contact.0.closed.notified()).await;
                 *self.contact.0.touch.lock() = Touch::In;
             }
         }
+    }
+
+    /// A leader's followers that do not answer.
+    fn note_silent(&self) {
+        let metrics = self.raft.metrics().borrow_watched().clone();
+        let membership = metrics.membership_config.membership();
+        let heartbeats = metrics.heartbeat.unwrap_or_default();
+        let is_silent = |id: &u64| {
+            let last = heartbeats.get(id).and_then(Option::as_ref);
+            last.is_some_and(|at| at.elapsed() >= SILENCE)
+        };
+        let silent = membership.nodes().filter(|(id, _)| is_silent(id));
+        self.passers.are_silent(silent.map(|(_, member)| member.name.clone()).collect());
     }
 
     fn is_alone(&self) -> bool {

@@ -113,7 +113,17 @@ impl Digest {
 
     /// The messages that have unique keys, by the hashes of these, in order.
     pub(super) fn unique_keys(&self) -> impl Iterator<Item = (u64, &Unit)> {
-        let keyed = self.messages.iter().filter(|message| message.has_unique_key);
+        self.unique_keys_of(0, u32::MAX)
+    }
+
+    /// The same of `count` messages from the `first` on.
+    pub(super) fn unique_keys_of(
+        &self,
+        first: u32,
+        count: u32,
+    ) -> impl Iterator<Item = (u64, &Unit)> {
+        let part = self.messages.iter().skip(first as usize).take(count as usize);
+        let keyed = part.filter(|message| message.has_unique_key);
         keyed.map(|message| (self.keys[message.keys.start as usize], &message.unit))
     }
 

@@ -4,8 +4,8 @@
 //! whichever queue, member or broker name comes next. What is stored by then is answered with the
 //! place of the first try and not stored again.
 //!
-//! That is for what another member led. What a leader stored itself, it has answered: the same
-//! message once more is an application's wish, and is stored again, as in Java.
+//! That is for what another member led, or passed on before it went. What a leader stored itself, it
+//! has answered: the same message once more is an application's wish, and is stored again, as in Java.
 //!
 //! ```text
 //!  apply ── hash, place ──► window ──► candidates ── read in the log, compared ──► first try
@@ -33,12 +33,17 @@ use crate::ids::{PhysicalOffset, Term};
 use crate::protocol::message::sys_flag::{BORN_HOST_V6, STORE_HOST_V6};
 use crate::protocol::message::{Draft, Record, properties};
 use crate::raft::command::FirstTry;
+use crate::raft::passers::Passers;
 use crate::store::entry::crc32c;
 use crate::store::queues::Unit;
 
 /// Messages with unique keys that are remembered, a power of two: 1.3 s of the fastest producers,
 /// a minute of 2,000 a second. What was not answered when a leader died is among the last.
 const MESSAGES: usize = 128 * 1024;
+/// The same of what one life of a member passed on to this one.
+const MESSAGES_OF_LIFE: usize = 32 * 1024;
+/// Lives whose messages are remembered: of four other members, or of one that was restarted.
+const LIVES: usize = 4;
 /// Slots that a look goes through at most: keys may be chosen so that their hashes collide.
 const STEPS_MAX: usize = 32;
 /// Records that a look reads at most: a producer may have one key for all its messages.
@@ -138,6 +143,7 @@ pub(super) struct Duplicates(Arc<Shared>);
 struct Shared {
     lately: Mutex<Lately>,
     read: Box<Read>,
+    passers: Passers,
     /// How old a first try may be; zero: nobody looks.
     age: Duration,
     since: Instant,
@@ -146,7 +152,10 @@ struct Shared {
 struct Lately {
     /// Of the last applied entry.
     term: Term,
+    /// Of what other members led.
     window: Window,
+    /// Of what this one led, and a life of another member passed on.
+    passed: Vec<(u64, Window)>,
 }
 
 impl Duplicates {
@@ -157,8 +166,15 @@ impl Duplicates {
         term: Term,
         read: impl Fn(PhysicalOffset, u32) -> Option<Bytes> + Send + Sync + 'static,
     ) -> Self {
-        let lately = Mutex::new(Lately { term, window: Window::new(MESSAGES) });
-        Self(Arc::new(Shared { lately, read: Box::new(read), age, since: clock::now() }))
+        let (window, passed) = (Window::new(MESSAGES), Vec::new());
+        let lately = Mutex::new(Lately { term, window, passed });
+        let (read, passers, since) = (Box::new(read), Passers::default(), clock::now());
+        Self(Arc::new(Shared { lately, read, passers, age, since }))
+    }
+
+    /// Who passes on to this member.
+    pub(super) fn passers(&self) -> &Passers {
+        &self.0.passers
     }
 
     /// An entry of `term` is applied, and in it messages with these hashes of their unique keys.
@@ -176,16 +192,31 @@ impl Duplicates {
         messages.into_iter().for_each(|(hash, unit)| lately.window.add(hash, unit, now_ms));
     }
 
+    /// Of an entry that this member led these messages were passed on by a `life`.
+    pub(super) fn passed<'m>(
+        &self,
+        life: u64,
+        messages: impl IntoIterator<Item = (u64, &'m Unit)>,
+    ) {
+        if self.0.age.is_zero() {
+            return;
+        }
+        let mut lately = self.0.lately.lock();
+        let now_ms = self.0.now_ms();
+        let window = lately.of_life(life, &self.0.passers);
+        messages.into_iter().for_each(|(hash, unit)| window.add(hash, unit, now_ms));
+    }
+
     /// What is there is void: a topic is gone, and its messages with it.
     pub(super) fn forget(&self) {
-        self.0.lately.lock().window.forget();
+        self.0.lately.lock().forget();
     }
 
     /// A snapshot took the place of all entries up to one of `term`.
     pub(super) fn replaced(&self, term: Term) {
         let mut lately = self.0.lately.lock();
         lately.term = term;
-        lately.window.forget();
+        lately.forget();
     }
 
     /// For the time in which an entry is formed.
@@ -196,6 +227,27 @@ impl Duplicates {
             now_ms: self.0.now_ms(),
             wall_ms: clock::wall_ms(),
         }
+    }
+}
+
+impl Lately {
+    fn forget(&mut self) {
+        self.window.forget();
+        self.passed.clear();
+    }
+
+    /// Of what this life passed on; in the place of one that is not there any more, or of the oldest.
+    fn of_life(&mut self, life: u64, passers: &Passers) -> &mut Window {
+        let at = self.passed.iter().position(|(other, _)| *other == life);
+        let at = at.unwrap_or_else(|| {
+            if self.passed.len() == LIVES {
+                let gone = self.passed.iter().position(|(life, _)| !passers.is_there(*life));
+                self.passed.remove(gone.unwrap_or(0));
+            }
+            self.passed.push((life, Window::new(MESSAGES_OF_LIFE)));
+            self.passed.len() - 1
+        });
+        &mut self.passed[at].1
     }
 }
 
@@ -232,20 +284,33 @@ impl Looking<'_> {
 
     /// Where these messages were stored together before.
     pub(super) fn first_try(&self, drafts: &[Draft]) -> Option<FirstTry> {
-        let candidates = self.of(drafts.first()?.unique_hash?).take(CANDIDATES_MAX);
-        candidates.copied().find_map(|first| self.compare(first, drafts))
+        let Lately { window, passed, .. } = &*self.lately;
+        let hash = drafts.first()?.unique_hash?;
+        self.first_in(window, hash, drafts).or_else(|| {
+            // Who is there answers what it passed on. That is asked last: it is rarely needed.
+            let may = |(life, window): &&(u64, Window)| {
+                self.of(window, hash).next().is_some() && !self.shared.passers.is_there(*life)
+            };
+            let gone = passed.iter().filter(may);
+            gone.filter_map(|(_, window)| self.first_in(window, hash, drafts)).next()
+        })
     }
 
-    fn of(&self, hash: u64) -> impl Iterator<Item = &Slot> {
-        self.lately.window.of(hash, self.now_ms, self.shared.age_ms())
+    fn first_in(&self, window: &Window, hash: u64, drafts: &[Draft]) -> Option<FirstTry> {
+        let candidates = self.of(window, hash).take(CANDIDATES_MAX);
+        candidates.copied().find_map(|first| self.compare(window, first, drafts))
+    }
+
+    fn of<'w>(&self, window: &'w Window, hash: u64) -> impl Iterator<Item = &'w Slot> + use<'w> {
+        window.of(hash, self.now_ms, self.shared.age_ms())
     }
 
     /// The messages that begin at `first`, one behind the other in one queue, if they are these.
-    fn compare(&self, first: Slot, drafts: &[Draft]) -> Option<FirstTry> {
+    fn compare(&self, window: &Window, first: Slot, drafts: &[Draft]) -> Option<FirstTry> {
         let mut found: Option<FirstTry> = None;
         let mut at = first.physical;
         for draft in drafts {
-            let slot = self.of(draft.unique_hash?).find(|slot| slot.physical == at)?;
+            let slot = self.of(window, draft.unique_hash?).find(|slot| slot.physical == at)?;
             let bytes = (self.shared.read)(slot.physical, slot.bytes)?;
             let record = Record::parse(&bytes).ok().filter(|_| crc32c(&bytes) == slot.crc)?;
             if Content::of_record(&record) != Content::of(draft) {
@@ -394,6 +459,18 @@ pub(super) mod tests {
             first
         }
 
+        /// What lies there was passed on by a life.
+        fn pass_again(&self, life: u64, drafts: &[Draft], (physical, _): (u64, u64)) {
+            let record = self.records.lock()[&physical].clone();
+            let unit = Unit {
+                physical: PhysicalOffset(physical),
+                bytes: record.len() as u32,
+                tags_code: 0,
+                crc: crc32c(&record),
+            };
+            self.duplicates.passed(life, drafts[0].unique_hash.map(|hash| (hash, &unit)));
+        }
+
         fn first_try(&self, drafts: &[Draft]) -> Option<(u64, u64)> {
             let found = self.duplicates.look().first_try(drafts)?;
             assert_eq!(found.positions.len(), drafts.len());
@@ -456,6 +533,25 @@ pub(super) mod tests {
         assert_eq!(log.first_try(&unkeyed), None);
         log.store(&[keyed(0, "f", "x"), keyed(1, "g", "x")]);
         assert_eq!(log.first_try(&of("fg")), None, "of two queues");
+    }
+
+    #[test]
+    fn what_a_member_passed_on_is_found_when_that_one_is_gone() {
+        let mut log = Log::new();
+        let own = [keyed(0, "a", "x")];
+        let first = log.store(&own);
+        log.pass_again(7, &own, first);
+        let passers = log.duplicates.passers().clone();
+        log.duplicates.0.lately.lock().window.forget(); // this member led
+        let stays = passers.came(7, "n1");
+        assert_eq!(log.first_try(&own), None, "it is there: its client wants it twice");
+        drop(stays);
+        assert_eq!(log.first_try(&own), Some(first));
+        for life in 8..=7 + LIVES as u64 {
+            log.pass_again(life, &[keyed(0, "b", "x")], first);
+        }
+        assert_eq!(log.duplicates.0.lately.lock().passed.len(), LIVES, "bounded");
+        assert_eq!(log.first_try(&own), None, "of the oldest");
     }
 
     #[test]

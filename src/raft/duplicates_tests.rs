@@ -15,7 +15,7 @@ use super::duplicates::tests::{Log, keyed};
 use super::filling::PassedOn;
 use super::forward::Desk;
 use super::forward_tests::{answer, follower};
-use super::group_tests::{Cluster, bodies, propose};
+use super::group_tests::{Cluster, bodies, propose, until};
 use super::proposer::{Core, Limits, Proposer, run};
 use super::type_config::{Answer, Applied, Batch, TypeConfig, log_id};
 use super::{Place, Proposal, ProposeError, Receipt};
@@ -271,4 +271,22 @@ fn who_was_answered_and_sends_the_same_message_again_has_it_stored_again() {
         let told = answer(&propose(&group, vec![keyed(0, "a", "x")], vec![]));
         assert_eq!((told.places[0].queue_offset.0, told.repeats), (queue_offset, false));
     }
+}
+
+#[test]
+fn a_try_after_the_end_of_who_passed_the_first_one_on_gets_what_the_same_leader_stored() {
+    let mut cluster = Cluster::patient(3);
+    let (at, leader) = cluster.leader();
+    let (passer, group) = cluster.running().find(|(i, _)| *i != at).unwrap();
+    let (passer, group) = (passer, group.clone());
+    let first = answer(&propose(&group, vec![keyed(0, "a", "x")], vec![]));
+    until("applied", || leader.queues().unit("T", 0, QueueOffset(0)).ok().flatten());
+    let wish = answer(&propose(&leader, vec![keyed(0, "a", "x")], vec![]));
+    assert_eq!((wish.repeats, wish.places[0].queue_offset.0), (false, 1), "it was answered");
+    drop(group);
+    cluster.stop(passer);
+    let again = answer(&propose(&leader, vec![keyed(1, "a", "x")], vec![]));
+    assert!(again.repeats);
+    assert_eq!(again.places, first.places);
+    assert_eq!(bodies(&leader, "T", 0), ["x", "x"]);
 }

@@ -33,6 +33,7 @@ use crate::raft::commit_news::Eager;
 use crate::raft::filling::PassedOn;
 use crate::raft::forward::Desk;
 use crate::raft::forward_wire::{self, Asked};
+use crate::raft::passers::Passers;
 use crate::raft::proposal::Proposal;
 use crate::raft::proposer::Proposer;
 use crate::raft::role::Role;
@@ -58,6 +59,8 @@ pub(super) struct Forwarded {
     room: Arc<Room>,
     eager: Eager,
     streams: Mutex<Streams>,
+    /// Whoever passes something on.
+    passers: Passers,
     /// From when on the clock counts that others are told.
     started: Instant,
 }
@@ -97,10 +100,10 @@ impl Forwarded {
         (proposer, desk, active): (Proposer, Desk, Active),
         role: watch::Receiver<Role>,
         room: Arc<Room>,
-        eager: Eager,
+        (eager, passers): (Eager, Passers),
     ) -> Arc<Self> {
         let (streams, started) = (Mutex::default(), Instant::now());
-        Arc::new(Self { proposer, desk, active, role, room, eager, streams, started })
+        Arc::new(Self { proposer, desk, active, role, room, eager, streams, passers, started })
     }
 
     /// Takes what `requests` brings from the member `from`; the answers are refusals, and end with
@@ -126,7 +129,7 @@ impl Forwarded {
         mut requests: impl Stream<Item = Requests<proto::ProposeRequest>> + Send + Unpin,
         refusals: &mpsc::Sender<Result<proto::ProposeResponse, Status>>,
     ) -> Status {
-        let over = CancellationToken::new();
+        let (over, mut stays) = (CancellationToken::new(), None);
         let mut tell_clock = tokio::time::interval(TELL_CLOCK); // now, and then
         loop {
             let request = tokio::select! {
@@ -170,6 +173,7 @@ impl Forwarded {
                 );
             }
             self.eager.waits(from);
+            stays.get_or_insert_with(|| self.passers.came(life, from));
             asked.into_iter().for_each(|asked| self.propose(asked, term, refusals, &over));
         }
     }

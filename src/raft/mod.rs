@@ -62,6 +62,7 @@ mod network;
 mod offers;
 mod open;
 mod pacemaker;
+mod passers;
 pub mod peers;
 #[cfg(test)]
 mod power_tests;

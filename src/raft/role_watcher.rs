@@ -23,6 +23,7 @@ use crate::raft::group::GroupOptions;
 use crate::raft::heard::Heard;
 use crate::raft::membership;
 use crate::raft::network::Network;
+use crate::raft::passers::Passers;
 use crate::raft::pulse::PULSE;
 use crate::raft::role::{Role, Seen, role_of};
 use crate::raft::start::Beats;
@@ -60,7 +61,7 @@ impl RoleWatcher {
     pub(super) fn start(
         self,
         options: &GroupOptions,
-        desk: Desk,
+        (desk, passers): (Desk, Passers),
         (beats, tasks): (Beats, &mut JoinSet<()>),
     ) -> (watch::Receiver<Role>, Contact) {
         let contact = Contact::new(clock::now());
@@ -71,6 +72,7 @@ impl RoleWatcher {
             network: self.network.clone(),
             heard: Arc::clone(&self.heard),
             desk,
+            passers,
         };
         tasks.spawn(looking.run(beats.each(ROLE_TICK)));
         let (publish, role) = watch::channel(Role::Follower { term: Term(0), leader: None });

@@ -223,7 +223,9 @@ impl Member {
         let core = (raft.clone(), state.clone(), network.clone());
         let life = (Arc::clone(&heard), chronicle.clone(), kept.removed.clone());
         let watcher = RoleWatcher::new(core, life);
-        let (role, contact) = watcher.start(options, desk.clone(), (beats, &mut tasks));
+        let passers = machine.duplicates().passers().clone();
+        let waits = (desk.clone(), passers.clone());
+        let (role, contact) = watcher.start(options, waits, (beats, &mut tasks));
         let pace = beats.each(options.timing.heartbeat);
         let fit = (doubt.clone(), kept.removed.clone());
         tasks.spawn(pacemaker::run(raft.clone(), Arc::clone(&heard), fit, pace));
@@ -235,7 +237,8 @@ impl Member {
         let (scrub, repairs) = mend(options.scrub, &parts, (&state, &room), repairs, &mut tasks);
         if let Some(incoming) = incoming {
             let passing = (proposer.clone(), desk, state.active().clone());
-            let forwarded = Forwarded::new(passing, role.clone(), Arc::clone(&room), eager);
+            let forwarded =
+                Forwarded::new(passing, role.clone(), Arc::clone(&room), (eager, passers));
             let fitness = (doubt.clone(), Arc::clone(&room), offers.clone());
             let news = (Arc::clone(&heard), Arc::clone(&gone), chronicle.clone());
             let stored = (log.clone(), state.clone(), scrub.checked.clone());

@@ -200,6 +200,11 @@ impl StateMachine {
         // What this leader stored, it answers: who sends that again wants it twice, as in Java.
         let first_tries = (!wanted).then(|| digest.unique_keys()).into_iter().flatten();
         self.duplicates.applied(header.term, first_tries);
+        // What others passed on to it, they answer, if they are still there.
+        for passed in passed.iter().filter(|passed| wanted && passed.messages > 0) {
+            let keys = digest.unique_keys_of(passed.first_message, passed.messages);
+            self.duplicates.passed(passed.origin.life, keys);
+        }
         let outcomes = self.state.advance(|queues, progress| {
             queues.apply(header.position..header.end(), digest.messages())?;
             let outcomes = match commands {

@@ -148,9 +148,9 @@ pub(in crate::broker) fn update(
 fn commit(broker: &Broker, reply: ReplyTo, command: &RemotingCommand, since: Instant) {
     let tables = broker.tables();
     match checked_commit(broker, &tables, reply.connection(), command) {
-        Ok(Commit::Void) => {
+        Ok(Commit::Void(why)) => {
             let answer = RemotingCommand::response(ResponseCode::SUCCESS);
-            reply.answer(answer.with_remark("Offset has been previously reset"));
+            reply.answer(answer.with_remark(why));
         }
         Ok(Commit::Store(commit)) => {
             let commits = &broker.offset_commits;
@@ -168,8 +168,8 @@ fn commit(broker: &Broker, reply: ReplyTo, command: &RemotingCommand, since: Ins
 /// What becomes of a commit.
 enum Commit {
     Store(OffsetCommit),
-    /// An operator reset the group, and it was not told yet.
-    Void,
+    /// An operator reset the group, and it was not told yet; or the commit lay somewhere meanwhile.
+    Void(&'static str),
 }
 
 fn checked_commit(
@@ -195,9 +195,23 @@ fn checked_commit(
     let queue = (group.as_str(), topic.as_str(), queue_id);
     let offset = checked_offset(broker, connection, queue, header.commit_offset)?;
     if tables.reset(&group, &topic, queue_id).is_some() {
-        return Ok(Commit::Void);
+        return Ok(Commit::Void("Offset has been previously reset"));
+    }
+    if is_late(broker, tables, connection, (queue, offset)) {
+        return Ok(Commit::Void("This broker was cut off, and the group went on meanwhile"));
     }
     Ok(Commit::Store(OffsetCommit { group, topic, queue_id, offset }))
+}
+
+/// Whether an offset may be an old one of a consumer that has gone on through other members.
+pub(super) fn is_late(
+    broker: &Broker,
+    tables: &Tables,
+    consumer: &Connection,
+    ((group, topic, queue_id), offset): ((&str, &str, u32), u64),
+) -> bool {
+    tables.offset(group, topic, queue_id).is_some_and(|stored| offset < stored)
+        && broker.suspects.has(consumer, clock::now())
 }
 
 /// The offset that a consumer wants to commit for a group in a queue, if it may. What would make

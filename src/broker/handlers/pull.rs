@@ -37,7 +37,7 @@ use crate::raft::command::{Command, OffsetCommit};
 use crate::broker::Broker;
 use crate::broker::error::RequestError;
 use crate::broker::handlers::Reading;
-use crate::broker::handlers::offset::checked_offset;
+use crate::broker::handlers::offset::{checked_offset, is_late};
 use crate::broker::hold::{Full, Hold};
 use crate::broker::steering::{Here, Reader as Consumer};
 use crate::broker::subscription::TagFilter;
@@ -108,7 +108,8 @@ pub(in crate::broker) fn pull(
         }
         Err(error) => {
             tracing::debug!(peer = %reply.connection().peer(), %error, "pull refused");
-            reply.answer(error.answer());
+            let leader = check::ask_leader(broker, &command, &error);
+            reply.answer(leader.unwrap_or_else(|| error.answer()));
             Handled::Done
         }
     }
@@ -130,8 +131,9 @@ fn start(broker: &Arc<Broker>, waiting: WaitingPull, commit: Option<OffsetCommit
     let tables = broker.tables();
     let is_within = |c: &OffsetCommit| {
         let queue = (c.group.as_str(), c.topic.as_str(), c.queue_id);
-        checked_offset(broker, waiting.reply.connection(), queue, as_i64(QueueOffset(c.offset)))
-            .is_ok()
+        let consumer = waiting.reply.connection();
+        checked_offset(broker, consumer, queue, as_i64(QueueOffset(c.offset))).is_ok()
+            && !is_late(broker, &tables, consumer, (queue, c.offset))
     };
     let is_wanted = |c: &OffsetCommit| broker.offset_commits.is_new(&tables, c) && is_within(c);
     let Some(commit) = commit.filter(is_wanted) else {

@@ -49,6 +49,10 @@ pub(in crate::broker) fn send(
     command: RemotingCommand,
 ) -> Handled {
     let started = clock::now();
+    if broker.suspects.has(reply.connection(), started) {
+        reply.connection().close();
+        return Handled::Done;
+    }
     match prepare(broker, &reply, &command) {
         Ok(Prepared::Ready(drafts)) => {
             propose(broker, reply, drafts, started);

@@ -291,3 +291,50 @@ async fn tools_that_ask_the_leader_and_a_follower_see_nothing_twice() {
     assert_eq!(total(), before + 3, "once each");
     trio.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_consumer_whose_heartbeat_a_follower_missed_reads_at_the_leader_until_the_next() {
+    let trio = Trio::deploy().await;
+    let leader = trio.leader();
+    leader.create_topic("T", 1).await;
+    let (id, follower) = trio.followers()[0];
+    until(|| follower.running.broker().tables().topic("T").is_some()).await;
+    let answer = follower.call(holding(0, 0)).await;
+    assert_eq!((answer.code, suggested(&answer)), (20, 0));
+    assert_eq!(answer.ext.get("nextBeginOffset"), Some("0"));
+    assert_eq!(leader.call(holding(0, 0)).await.code, 24, "nobody knows it");
+    beat(&trio).await;
+    leader.send("T", 0, "x", "m").await;
+    let answer = follower.call(holding(0, 0)).await;
+    assert_eq!((answer.code, suggested(&answer)), (0, id));
+    trio.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_may_have_lain_in_a_connection_takes_no_offset_back_and_is_not_sent() {
+    let trio = Trio::deploy().await;
+    let leader = trio.leader();
+    leader.create_topic("T", 1).await;
+    beat(&trio).await;
+    for n in 0..3 {
+        assert_eq!(leader.send("T", 0, "x", "m").await, n);
+    }
+    let tables = || leader.running.broker().tables();
+    let commit = |offset: &'static str| {
+        let to = [("consumerGroup", "g"), ("topic", "T"), ("queueId", "0")];
+        let request = request(RequestCode::UPDATE_CONSUMER_OFFSET, &to);
+        leader.call(request.with_field("commitOffset", offset))
+    };
+    assert_eq!(commit("2").await.code, 0);
+    leader.running.broker().suspects.note_break(crate::clock::now());
+    for (offset, stored) in [("1", 2), ("3", 3), ("2", 3)] {
+        assert_eq!(commit(offset).await.code, 0);
+        assert_eq!(tables().offset("g", "T", 0), Some(stored), "{offset}");
+    }
+    let late = leader.client.call(&leader.address, send("T", 0, "", "late"), WITHIN).await;
+    assert!(late.is_err(), "{late:?}");
+    assert_eq!(leader.send("T", 0, "x", "in time").await, 3, "over another connection");
+    assert_eq!(commit("1").await.code, 0);
+    assert_eq!(tables().offset("g", "T", 0), Some(1), "a consumer may go back");
+    trio.stop().await;
+}

@@ -5,17 +5,19 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::clock;
+use crate::ids::LEADER_BROKER_ID;
 use crate::net::ReplyTo;
 use crate::protocol::bodies::{MessageModel, SubscriptionData};
-use crate::protocol::codes::RequestCode;
+use crate::protocol::codes::{RequestCode, ResponseCode};
 use crate::protocol::command::RemotingCommand;
-use crate::protocol::headers::pull::PullRequest;
+use crate::protocol::headers::pull::{PullAnswer, PullRequest};
 use crate::protocol::perm;
+use crate::raft::Role;
 use crate::raft::command::{Command, Group, OffsetCommit, Topic};
 use crate::raft::tables::Tables;
 
-use super::Pull;
 use super::verdict::Proof;
+use super::{Pull, as_i64};
 use crate::broker::error::RequestError;
 use crate::broker::settings::Current;
 use crate::broker::subscription::{self, TagFilter};
@@ -78,6 +80,31 @@ pub(super) fn check(
         commit,
         missing,
     })
+}
+
+/// The answer to a consumer whose heartbeat this member has missed, as one that was started a
+/// moment ago has: it comes each 30 s, and until then its pulls go to the leader, which has it.
+pub(super) fn ask_leader(
+    broker: &Broker,
+    command: &RemotingCommand,
+    error: &RequestError,
+) -> Option<RemotingCommand> {
+    use RequestError::{GroupNotConnected, NotSubscribed, SubscriptionOld};
+    let lacks_heartbeat = matches!(error, GroupNotConnected | NotSubscribed | SubscriptionOld);
+    let follows = matches!(broker.group.role(), Role::Follower { leader: Some(_), .. });
+    let request = PullRequest::parse(command).ok().filter(|_| lacks_heartbeat && follows)?;
+    let queue_id = request.queue_id.unsigned_abs(); // checked before the subscription
+    let bounds = broker.group.queues().bounds(request.topic, queue_id).ok()?;
+    let head = PullAnswer {
+        suggest_which_broker_id: LEADER_BROKER_ID.0,
+        next_begin_offset: request.queue_offset,
+        min_offset: as_i64(bounds.min),
+        max_offset: as_i64(bounds.next),
+        group_sys_flag: 0,
+        topic_sys_flag: 0,
+        forbidden_type: None,
+    };
+    Some(head.answer(ResponseCode::PULL_RETRY_IMMEDIATELY, "HEARTBEAT_MISSED"))
 }
 
 fn check_broker(
