@@ -103,16 +103,21 @@ impl Announcer {
 pub async fn run(broker: Arc<Broker>, mut steering: steering::Watch) {
     let mut roles = broker.group.watch_role();
     let mut ingress_watch = IngressWatch::new(clock::now());
-    let (mut seen, mut ingress_seen) = (None, Ingress::Closed);
+    let (mut seen, mut ingress_seen, mut was_cut_off) = (None, Ingress::Closed, false);
     loop {
         let role = roles.borrow_and_update().clone();
         let tables = broker.tables();
         let version = (tables.topics_version(), tables.settings_version());
         let roster = broker.group.roster();
-        let is_slow = broker.group.has_slow_disk();
-        let ingress = ingress_watch.look(&role, &roster, is_slow, clock::now());
+        let is_cut_off = broker.group.is_cut_off();
+        let is_unfit = is_cut_off || broker.group.has_slow_disk();
+        let ingress = ingress_watch.look(&role, &roster, is_unfit, clock::now());
         let ingress = if broker.group.passes_on() { ingress } else { Ingress::Closed };
         steer(&broker, &mut steering, &roster, &role);
+        if is_cut_off && !was_cut_off {
+            broker.wakeups.release_all();
+        }
+        was_cut_off = is_cut_off;
         if ingress_seen != ingress {
             debug!(?ingress, "writes of clients that do not find the leader");
             ingress_seen = ingress;

@@ -31,8 +31,8 @@ pub enum Lead {
     /// Another one, or this one, was it so long ago.
     Known(Duration),
     /// It is another one, but what it stores is long in coming here, by which answers come: this
-    /// member's disk is slow.
-    Slow,
+    /// member's disk is slow, or it hears nobody.
+    Unfit,
     /// There was none since the start.
     Unknown,
 }
@@ -43,7 +43,7 @@ pub fn ingress(members: usize, lead: Lead, up: Duration) -> Ingress {
     let open = match lead {
         Lead::Own => true,
         Lead::Known(ago) => ago <= LEADERLESS_MAX && up >= CONSUMERS_KNOWN_AFTER,
-        Lead::Slow | Lead::Unknown => false,
+        Lead::Unfit | Lead::Unknown => false,
     };
     if members > 1 && open { Ingress::Open } else { Ingress::Closed }
 }
@@ -62,13 +62,13 @@ impl IngressWatch {
     }
 
     /// Whether to take writes at `now`, when role and group are these, and the disk slow or not.
-    pub fn look(&mut self, role: &Role, roster: &Roster, is_slow: bool, now: Instant) -> Ingress {
+    pub fn look(&mut self, role: &Role, roster: &Roster, is_unfit: bool, now: Instant) -> Ingress {
         if !matches!(role, Role::Follower { leader: None, .. }) {
             self.led_at = Some(now);
         }
         let lead = match (role, self.led_at) {
             (Role::Leader { .. }, _) => Lead::Own,
-            (Role::Follower { .. }, _) if is_slow => Lead::Slow,
+            (Role::Follower { .. }, _) if is_unfit => Lead::Unfit,
             (Role::Follower { .. }, Some(at)) => Lead::Known(now.duration_since(at)),
             (Role::Follower { .. }, None) => Lead::Unknown,
         };
@@ -98,7 +98,7 @@ mod tests {
             (3, Lead::Known(ms(3_001)), s(90), false),
             (1, Lead::Known(s(0)), s(90), false),
             (3, Lead::Unknown, s(90), false),
-            (3, Lead::Slow, s(90), false),
+            (3, Lead::Unfit, s(90), false),
             (2, Lead::Known(s(0)), s(90), true),
         ];
         for (members, lead, up, open) in rows {

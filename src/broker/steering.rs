@@ -11,6 +11,7 @@
 //! | … while none does | itself |
 //! | a follower that keeps up | itself; now and then the leader, which knows who else serves |
 //! | … that lags, or knows no leader | itself while it has messages, then the leader |
+//! | … that is cut off | the leader, also who waits here |
 //! | a member that stops | as a leader the others, as a follower the leader |
 //!
 //! An id that a client does not know leads to another member; one whose member is dead leads
@@ -144,9 +145,9 @@ pub fn look(
     (role, roster): (&Role, &Roster),
     (is_on, is_registered): (bool, bool),
 ) {
-    let (status, now) = (group.status(), clock::now());
+    let (status, now, is_cut_off) = (group.status(), clock::now(), group.is_cut_off());
     let (lag, peers, is_slow) = (status.lag, &status.peers, status.slow_disk.is_some());
-    let seen = Seen { role, roster, lag, peers, is_slow, is_on, is_registered };
+    let seen = Seen { role, roster, lag, peers, is_slow, is_cut_off, is_on, is_registered };
     let (course, offers) = watch.look(&seen, now);
     steering.set(group, course, offers);
 }

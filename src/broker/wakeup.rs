@@ -163,7 +163,8 @@ impl<P> Wakeups<P> {
         self.held.load(Ordering::Relaxed)
     }
 
-    fn release_all(&self) {
+    /// Makes everything due that is held.
+    pub fn release_all(&self) {
         let mut table = self.table.lock();
         let all = table.take_all();
         self.held.store(0, Ordering::SeqCst);

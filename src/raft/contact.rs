@@ -124,6 +124,11 @@ impl Contact {
         self.0.closed.notify_one();
     }
 
+    /// Whether this member hears nobody.
+    pub(super) fn is_cut_off(&self) -> bool {
+        matches!(*self.0.touch.lock(), Touch::CutOff(_))
+    }
+
     /// Why nothing is taken now, if so.
     pub(super) fn refusal(&self) -> Option<ProposeError> {
         let now = clock::now();

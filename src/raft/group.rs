@@ -272,6 +272,11 @@ impl Group {
         self.0.contact.breaks()
     }
 
+    /// Whether this member hears nobody of its group.
+    pub fn is_cut_off(&self) -> bool {
+        self.0.contact.is_cut_off()
+    }
+
     /// They are closed that were open at a break.
     pub fn are_closed(&self) {
         self.0.contact.closed();

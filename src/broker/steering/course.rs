@@ -72,6 +72,8 @@ pub struct Seen<'a> {
     pub peers: &'a [PeerStatus],
     /// Whether its disk is slow: then it falls behind.
     pub is_slow: bool,
+    /// Whether it hears nobody: nothing new comes here.
+    pub is_cut_off: bool,
     /// `readFromFollowers`.
     pub is_on: bool,
     /// Whether a name server has it under the id of a follower.
@@ -121,6 +123,10 @@ impl Watch {
             Role::Leader { .. } => {
                 self.sound_at = None;
                 (self.of_leader(seen, leads_since, now), false)
+            }
+            Role::Follower { .. } if seen.is_cut_off => {
+                self.sound_at = None;
+                (Course::Spread(vec![LEADER_BROKER_ID]), false)
             }
             Role::Follower { leader, .. } => {
                 let is_sound = leader.is_some() && seen.lag <= LAG_MAX && !seen.is_slow;

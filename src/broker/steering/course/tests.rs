@@ -31,6 +31,7 @@ struct Member {
     start: Instant,
     peers: Vec<PeerStatus>,
     roster: Roster,
+    is_cut_off: bool,
 }
 
 impl Member {
@@ -39,15 +40,28 @@ impl Member {
         let own = Some(members[index].1);
         let members = members.map(|(name, id)| (name.to_owned(), id)).to_vec();
         let (watch, roster) = (Watch::new(KNOWN_AFTER), Roster { members, own });
-        Self { watch, start: clock::now(), peers: vec![], roster }
+        Self { watch, start: clock::now(), peers: vec![], roster, is_cut_off: false }
     }
 
     fn at(&mut self, ms: u64, role: &Role, lag: u64) -> (Course, bool) {
         let is_registered = !role.is_leader();
-        let (roster, peers, is_slow) = (&self.roster, &self.peers, false);
-        let seen = Seen { role, roster, lag, peers, is_slow, is_on: true, is_registered };
+        let (roster, peers, is_slow, is_cut_off) =
+            (&self.roster, &self.peers, false, self.is_cut_off);
+        let seen =
+            Seen { role, roster, lag, peers, is_slow, is_cut_off, is_on: true, is_registered };
         self.watch.look(&seen, self.start + Duration::from_millis(ms))
     }
+}
+
+#[test]
+fn a_follower_that_is_cut_off_sends_its_consumers_to_the_leader_at_once() {
+    let (mut member, leader) = (Member::new(1), follows("n0"));
+    member.at(0, &leader, 0);
+    assert_eq!(member.at(41_000, &leader, 0), (Course::StayAndAsk(id(2)), true));
+    member.is_cut_off = true;
+    assert_eq!(member.at(41_200, &leader, 0), (Course::Spread(vec![LEADER_BROKER_ID]), false));
+    member.is_cut_off = false;
+    assert_eq!(member.at(41_400, &leader, 0), (Course::StayAndAsk(id(2)), true));
 }
 
 #[test]
@@ -126,6 +140,7 @@ fn without_the_setting_or_other_members_nobody_is_sent_anywhere() {
         lag: 0,
         peers: &peers,
         is_slow: false,
+        is_cut_off: false,
         is_on: false,
         is_registered: true,
     };
