@@ -429,6 +429,15 @@ impl Group {
         }
     }
 
+    /// Begins a transfer, whose outcome nobody waits for.
+    #[cfg(test)]
+    pub(super) fn begin_transfer(&self, to: Option<&str>) {
+        let (done, _) = oneshot::channel();
+        let to = to.map(str::to_owned);
+        // If one is under way already, another one need not be.
+        let _ = self.0.transfers.try_send(transfer::Wanted { to, cause: Cause::Transferred, done });
+    }
+
     /// Hands leadership to the member `to`, or to whoever is nearest. What is asked meanwhile waits,
     /// and is passed on to the new leader: nothing fails. Takes some ten milliseconds, and at most
     /// a few seconds; goes on to its end when its caller does not.

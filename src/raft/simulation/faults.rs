@@ -40,6 +40,8 @@ pub(super) enum Kind {
     Rot,
     /// Old segments go.
     Purge,
+    /// An operator has leadership handed to a member, or to whoever is nearest.
+    Transfer,
 }
 
 /// Which faults a simulation has.
@@ -64,7 +66,7 @@ impl Faults {
 
 /// All of them, by the name that a plan has for them, with how often they happen in a group that
 /// has no temper.
-const KINDS: [(&str, Kind, u32); 13] = [
+const KINDS: [(&str, Kind, u32); 14] = [
     ("death", Kind::Death, 3),
     ("all-die", Kind::AllDie, 1),
     ("stop", Kind::Stop, 1),
@@ -78,6 +80,7 @@ const KINDS: [(&str, Kind, u32); 13] = [
     ("loss", Kind::Loss, 1),
     ("rot", Kind::Rot, 1),
     ("purge", Kind::Purge, 2),
+    ("transfer", Kind::Transfer, 2),
 ];
 
 /// What tends to go wrong in one simulation.
@@ -224,9 +227,21 @@ impl World {
             Kind::Disk => self.spoil_disk(index),
             Kind::Loss => self.empty(index),
             Kind::Rot => self.rot(index),
+            Kind::Transfer => self.transfer(index),
             Kind::Purge => {
                 self.note("everybody is asked to purge");
                 self.machines.iter().filter_map(Machine::group).for_each(|group| group.purge_now());
+            }
+        }
+    }
+
+    /// Whoever leads is asked; that goes on whatever happens next.
+    fn transfer(&mut self, to: usize) {
+        let to = self.chance.bool().then(|| format!("n{to}"));
+        self.note(&format!("leadership is transferred to {to:?}"));
+        for group in self.machines.iter().filter_map(Machine::group) {
+            if group.role().is_leader() {
+                group.begin_transfer(to.as_deref());
             }
         }
     }
