@@ -19,6 +19,7 @@ use tokio::time::Instant;
 
 use crate::ids::{EntryIndex, PhysicalOffset, QueueOffset, StoreId, Term};
 use crate::raft::applied::{AppliedState, QueueListener};
+use crate::raft::catch_up::{CatchUp, CatchUps};
 use crate::raft::chronicle::{Cause, Chronicle, LeaderChanges};
 use crate::raft::command::{Command, Outcome};
 use crate::raft::contact::Contact;
@@ -82,6 +83,8 @@ pub struct GroupOptions {
     pub retention: Rules,
     /// How fast and how often the disk is checked.
     pub scrub: ScrubRules,
+    /// How fast a learner that is far behind gets the log.
+    pub catch_up_bytes_per_second: u64,
 }
 
 /// One trade-off: how fast a dead leader is replaced, against how long a stall is tolerated.
@@ -166,6 +169,10 @@ pub struct PeerStatus {
     pub matched: Option<EntryIndex>,
     /// Entries it lacks.
     pub behind: u64,
+    /// Bytes of them, half a second ago at most.
+    pub behind_bytes: Option<u64>,
+    /// How far it is, if it catches up.
+    pub catch_up: Option<CatchUp>,
     /// Whether it votes.
     pub voter: bool,
     /// Whether it answers, and says that readers may be sent to it ([`Group::offer`]).
@@ -215,6 +222,7 @@ pub(super) struct Shared {
     pub(super) reaches: mpsc::Sender<reach::Asked>,
     pub(super) kept: Kept,
     pub(super) scrub: Scrubbing,
+    pub(super) catch_ups: CatchUps,
     pub(super) stop: Mutex<Option<oneshot::Sender<()>>>,
     pub(super) thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -372,6 +380,11 @@ impl Group {
         self.0.scrub.rules.send_if_modified(|before| std::mem::replace(before, rules) != rules);
     }
 
+    /// From now on a learner that is far behind gets so many bytes per second of the log.
+    pub fn set_catch_up(&self, bytes_per_second: u64) {
+        self.0.catch_ups.set_limit(bytes_per_second);
+    }
+
     /// Where this member and its peers stand.
     pub fn status(&self) -> Status {
         let metrics = self.0.raft.metrics().borrow_watched().clone();
@@ -392,11 +405,14 @@ impl Group {
             if peers.get(&member.name).is_some_and(|known| known.matched >= matched) {
                 continue;
             }
+            let known = self.0.catch_ups.of(*id);
             let peer = PeerStatus {
                 name: member.name.clone(),
                 store_id: StoreId(*id),
                 matched,
                 behind: last.map_or(0, |l| (l + 1).saturating_sub(matched.map_or(0, |m| m.0 + 1))),
+                behind_bytes: known.map(|known| known.bytes),
+                catch_up: known.and_then(|known| known.catch_up),
                 voter: voters.contains(id),
                 serves_readers: self.0.offers.is_of(*id) && answers(id),
             };
@@ -515,7 +531,8 @@ impl Group {
     /// All members; how far each is knows the leader only.
     pub fn members(&self) -> Vec<MemberStatus> {
         let metrics = self.0.raft.metrics().borrow_watched().clone();
-        roster::statuses(&metrics, self.0.store_id, self.status().leader.as_deref())
+        let known = |id| self.0.catch_ups.of(id);
+        roster::statuses(&metrics, self.0.store_id, self.status().leader.as_deref(), known)
     }
 
     /// Checks a change of the group's members and records it, if it is to be; says what happens

@@ -26,20 +26,20 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const FAREWELL: Duration = Duration::from_millis(200);
 
 /// Machines on which members may run.
-struct Site {
+pub(super) struct Site {
     dir: TempDir,
     addresses: Vec<PeerAddress>,
     files: BTreeMap<usize, Peers>,
     members: BTreeMap<usize, Group>,
 }
 
-fn name(i: usize) -> String {
+pub(super) fn name(i: usize) -> String {
     format!("n{i}")
 }
 
 impl Site {
     /// With members 0 .. `size` that were started as a group.
-    fn new(size: usize) -> Self {
+    pub(super) fn new(size: usize) -> Self {
         let address = |_| PeerAddress { host: "127.0.0.1".to_owned(), port: free_port() };
         let dir = tempfile::tempdir().unwrap();
         let (files, members) = (BTreeMap::new(), BTreeMap::new());
@@ -54,7 +54,7 @@ impl Site {
     }
 
     /// Starts a member whose file names `known`.
-    fn start(&mut self, i: usize, known: &[usize]) {
+    pub(super) fn start(&mut self, i: usize, known: &[usize]) {
         let peers = known.iter().map(|i| (name(*i), self.addresses[*i].clone()));
         self.files.insert(i, Peers::new(peers));
         self.restart(i);
@@ -90,7 +90,7 @@ impl Site {
         })
     }
 
-    fn group(&self, i: usize) -> Group {
+    pub(super) fn group(&self, i: usize) -> Group {
         self.members[&i].clone()
     }
 
@@ -106,11 +106,11 @@ impl Site {
         })
     }
 
-    fn change(&self, change: &MemberChange) {
+    pub(super) fn change(&self, change: &MemberChange) {
         self.ask(change, Mode::Record).unwrap();
     }
 
-    fn add(&self, i: usize, part: Part) -> MemberChange {
+    pub(super) fn add(&self, i: usize, part: Part) -> MemberChange {
         MemberChange::Add { name: name(i), address: self.addresses[i].clone(), part }
     }
 
@@ -137,7 +137,7 @@ impl Site {
         });
     }
 
-    fn says(&self, i: usize, text: &str) {
+    pub(super) fn says(&self, i: usize, text: &str) {
         let group = self.group(i);
         until(text, || group.status().waits_for.filter(|waits_for| waits_for.contains(text)));
     }

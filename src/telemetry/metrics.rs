@@ -72,6 +72,13 @@ metrics! {
         "Up to where the log is as durable as flushDiskType says.";
     PeerLagEntries, Gauge, "rmq_peer_lag_entries",
         "Entries that a peer has not confirmed, as the leader sees it; label: peer";
+    PeerLagBytes, Gauge, "rmq_peer_lag_bytes", "Bytes of those; label: peer";
+    CatchUpPercent, Gauge, "rmq_peer_catch_up_percent",
+        "How far a peer is that catches up, of the log from where it began; label: peer";
+    CatchUpRate, Gauge, "rmq_peer_catch_up_bytes_per_second",
+        "How fast it gets the log, over the last 5 s; label: peer";
+    CatchUpLeft, Gauge, "rmq_peer_catch_up_left_seconds",
+        "How long it takes if all goes on like that; missing if it gets no nearer; label: peer";
 
     LeaderChanges, Counter, "rmq_leader_changes_total",
         "Changes of the leader that this member saw; label: cause";

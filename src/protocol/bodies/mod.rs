@@ -45,7 +45,7 @@ pub use heartbeat::{
 };
 pub use kv::KVTable;
 pub use lock::{LockBatch, LockedQueues};
-pub use member::{GroupMember, GroupMembers, MemberPlan};
+pub use member::{CatchingUp, GroupMember, GroupMembers, MemberPlan};
 pub use offset::{
     ConsumerOffsetTable, ConsumerStatusTable, CorrectionOffsets, DelayOffsetTable, QueueOffsets,
 };
