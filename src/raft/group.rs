@@ -37,7 +37,7 @@ use crate::raft::pulse::Pulse;
 use crate::raft::reach::{self, Reach};
 use crate::raft::repair::{READER_PATIENCE, RepairDone, Wanted};
 use crate::raft::role::{QUORUM_SILENCE, Role};
-use crate::raft::room::Room;
+use crate::raft::room::{DiskPace, Room};
 use crate::raft::roster::{self, MemberStatus, Roster};
 use crate::raft::scrub::{ScrubRules, Scrubbed};
 use crate::raft::scrubber::Scrubbing;
@@ -509,6 +509,16 @@ impl Group {
     /// Why this member takes no messages, if its disk is too full for them.
     pub fn shortage(&self) -> Option<String> {
         self.0.room.shortage().map(|why| why.to_string())
+    }
+
+    /// How fast this member's disk is.
+    pub fn disk_pace(&self) -> DiskPace {
+        self.0.room.disk_pace(Instant::now())
+    }
+
+    /// Why this member, as a leader, takes no messages because too few others have room, if so.
+    pub fn others_shortage(&self) -> Option<String> {
+        self.0.room.others_shortage().map(|why| why.to_string())
     }
 
     /// Says that a name server was told that this member leads `term`.

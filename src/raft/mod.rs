@@ -126,6 +126,7 @@ pub use pulse::{PULSE, Pulse};
 pub use reach::{PeerAnswer, Reach, Unreached};
 pub use repair::RepairDone;
 pub use role::Role;
+pub use room::{DiskPace, SlowDisk};
 pub use roster::{MemberStatus, Roster};
 pub use scrub::{ScrubRules, Scrubbed};
 pub use transfer::Transferred;

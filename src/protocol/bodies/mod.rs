@@ -32,7 +32,9 @@ pub use consumer::{
     CheckClientConfig, ConsumeDirectlyResult, ConsumerList, QueryAssignment, QueueAssignment,
     QueueAssignments, SubscriptionOfGroup,
 };
-pub use facts::{DiskFacts, MemberFacts, NameServerFacts, PeerFacts, Reached, SyncFacts};
+pub use facts::{
+    DiskFacts, MemberFacts, NameServerFacts, PeerFacts, Reached, SlowDiskFacts, SyncFacts,
+};
 pub use failover::{LeadBody, LeaderChangeBody, LeaderChangesBody, RegisteredBody};
 pub use group::{
     GroupConfigList, GroupForbidden, GroupList, GroupRetryPolicy, SimpleSubscriptionData,
