@@ -42,6 +42,8 @@ impl Observer {
         };
         samples.put_of(Metric::RoleInfo, ("role", role), 1);
         samples.put(Metric::RaftTerm, status.term.0);
+        samples.put(Metric::GroupVersion, status.version);
+        samples.put(Metric::NewestVersion, status.newest_version);
         for (metric, index) in [
             (Metric::LastIndex, status.last),
             (Metric::CommittedIndex, status.committed),

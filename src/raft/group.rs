@@ -125,6 +125,8 @@ pub struct Status {
     pub term: Term,
     /// The version that the group writes (`raft::version`).
     pub version: u8,
+    /// The newest version that this build reads.
+    pub newest_version: u8,
     /// Name of the leader, if known. A leader that no quorum answers knows none.
     pub leader: Option<String>,
     /// What a member waits for that cannot serve: others to start, a leader to take it in.
@@ -427,6 +429,7 @@ impl Group {
         Status {
             term: role.term(),
             version: self.0.state.active().get().0,
+            newest_version: GroupVersion::NEWEST.0,
             leader: role.leader(own).map(str::to_owned),
             waits_for: self.0.kept.waits_for.borrow().clone().or_else(|| self.0.doubt.waits_for()),
             last: last.map(EntryIndex),

@@ -61,6 +61,8 @@ metrics! {
 
     RoleInfo, Gauge, "rmq_role_info", "1 for the role this member has; label: role";
     RaftTerm, Gauge, "rmq_raft_term", "Raft term.";
+    GroupVersion, Gauge, "rmq_group_version", "Version of the formats that the group writes.";
+    NewestVersion, Gauge, "rmq_newest_readable_version", "The newest of them that this build reads.";
     LastIndex, Gauge, "rmq_raft_last_index", "Index of the last entry of the log.";
     CommittedIndex, Gauge, "rmq_raft_committed_index", "Index of the last committed entry.";
     AppliedIndex, Gauge, "rmq_raft_applied_index", "Index of the last applied entry.";
