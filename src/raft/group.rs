@@ -263,7 +263,9 @@ impl Group {
     pub fn propose_since(&self, proposal: Proposal, since: Instant) -> Way {
         let leads = self.0.role.borrow().is_leader();
         let way = if leads { Way::Direct } else { Way::Detour };
-        if let Some(error) = self.0.contact.refusal() {
+        if !leads && *self.0.kept.removed.borrow() {
+            (proposal.done)(Err(ProposeError::Removed));
+        } else if let Some(error) = self.0.contact.refusal() {
             (proposal.done)(Err(error));
         } else if !leads || !self.0.desk.is_direct() {
             self.0.desk.take(proposal, since);

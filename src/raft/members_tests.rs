@@ -16,8 +16,10 @@ use super::membership::{Member, Wish};
 use super::start;
 use super::version::GroupVersion;
 use super::{
-    Group, Limits, MemberChange, MemberError, MemberStatus, Mode, Part, PeerAddress, Peers, Timing,
+    Group, Limits, MemberChange, MemberError, MemberStatus, Mode, Part, PeerAddress, Peers,
+    ProposeError, Timing,
 };
+use crate::clock;
 use crate::ids::BrokerId;
 use crate::store::RealFiles;
 
@@ -281,6 +283,11 @@ fn a_member_takes_the_place_of_the_leader_under_load() {
         part_of(members, 3) == Some(Part::Voter) && part_of(members, leader).is_none()
     });
     site.says(leader, "was removed from the group");
+    let asked = clock::now();
+    let refused = propose(&site.group(leader), vec![draft("T", 0, "late")], vec![]);
+    let refused = refused.recv_timeout(PATIENCE).unwrap();
+    assert!(matches!(refused, Err(ProposeError::Removed)), "{refused:?}");
+    assert!(asked.elapsed() < PATIENCE / 10, "nothing waits for a leader that never comes");
     let sent = load.end();
     let all: Vec<String> = (0..sent).map(|n| n.to_string()).collect();
     until("it has everything", || (bodies(&site.group(3), "T", 0).len() == sent).then_some(()));
@@ -288,6 +295,11 @@ fn a_member_takes_the_place_of_the_leader_under_load() {
     // It was a member: its store is of this group, and may come back.
     site.join(leader);
     until("it waits no more", || site.group(leader).status().waits_for.is_none().then_some(()));
+    let group = site.group(leader);
+    until("it takes what it is asked", || {
+        let asked = propose(&group, vec![draft("T", 0, "again")], vec![]);
+        asked.recv_timeout(2 * PATIENCE).unwrap().ok()
+    });
 }
 
 #[test]

@@ -19,7 +19,6 @@ use tonic::transport::server::{Connected, TcpIncoming};
 
 use crate::clock;
 use crate::ids::StoreId;
-use crate::raft::StartError;
 use crate::raft::applied::AppliedState;
 use crate::raft::catch_up::{self, CatchUps};
 use crate::raft::checkpointer::StoreParts;
@@ -57,6 +56,7 @@ use crate::raft::succession::Succession;
 use crate::raft::transfer::{self, Transfers};
 use crate::raft::type_config::TypeConfig;
 use crate::raft::wire::proto::peer_server::PeerServer;
+use crate::raft::{ProposeError, StartError};
 use crate::store::{CommitLog, Files, StoreFile};
 use crate::telemetry::log_limit::LogLimit;
 
@@ -230,9 +230,8 @@ impl Member {
         let core = (raft.clone(), state.clone(), network.clone());
         let life = (Arc::clone(&heard), chronicle.clone(), kept.removed.clone());
         let passers = machine.duplicates().passers().clone();
-        let waits = (desk.clone(), passers.clone());
-        let fit = (doubt.clone(), catch_ups.clone());
-        let (role, contact) = watch(options, core, life, (waits, fit), (beats, &mut tasks));
+        let parties = ((desk.clone(), passers.clone()), (doubt.clone(), catch_ups.clone()));
+        let (role, contact) = watch(options, core, life, parties, (beats, &mut tasks));
         let proposer = propose(options, &raft, &machine, &mut tasks);
         pass_on(&machine, &network, &proposer, (&role, &room), &options.member, &mut tasks);
         let (fit, core) = ((&doubt, &room), (&raft, &role, &network));
@@ -240,9 +239,8 @@ impl Member {
         let (transfers, yields) = move_leadership(moving, beats, &mut tasks);
         let (scrub, repairs) = mend(options.scrub, &parts, (&state, &room), repairs, &mut tasks);
         if let Some(incoming) = incoming {
-            let passing = (proposer.clone(), desk, state.active().clone());
-            let forwarded =
-                Forwarded::new(passing, role.clone(), Arc::clone(&room), (eager, passers));
+            let desk = (proposer.clone(), desk, state.active().clone());
+            let forwarded = Forwarded::new(desk, role.clone(), Arc::clone(&room), (eager, passers));
             let fitness = (doubt.clone(), Arc::clone(&room), offers.clone());
             let news = (Arc::clone(&heard), Arc::clone(&gone), chronicle.clone());
             let stored = (log.clone(), state.clone(), scrub.checked.clone());
@@ -255,8 +253,7 @@ impl Member {
         let (core, news) = ((&raft, &log, &doubt), (gone, Arc::clone(&heard), chronicle.clone()));
         let reaches = call_others(&name, &network, core, news, &mut tasks);
         let core = (store_id, raft.clone(), network.clone());
-        let keeper = keeper(options, core, (&role, heard), (&transfers, &proposer), telling);
-        tasks.spawn(keeper.run());
+        tasks.spawn(keeper(options, core, (&role, heard), (&transfers, &proposer), telling).run());
         let fitness = (Arc::clone(&room), doubt.clone(), chronicle.clone());
         let core = (raft.clone(), network);
         let house = Housekeeping::start(parts, machine.clone(), core, store, fitness, options)?;
@@ -374,9 +371,20 @@ fn watch(
 ) -> (watch::Receiver<Role>, Contact) {
     let (pace, fit) = (beats.each(options.timing.heartbeat), (doubt, removed.clone()));
     tasks.spawn(pacemaker::run(raft.clone(), Arc::clone(&heard), fit, pace));
+    tasks.spawn(send_away(waits.0.clone(), removed.clone()));
     tasks.spawn(catch_ups.watch(raft.clone(), beats.each(catch_up::LOOK)));
     let watcher = RoleWatcher::new((raft, state, network), (heard, chronicle, removed));
     watcher.start(options, waits, (beats, tasks))
+}
+
+/// Refuses what waits at the desk of a member that turns out to have been removed.
+async fn send_away(desk: Desk, mut removed: watch::Receiver<bool>) {
+    while removed.wait_for(|removed| *removed).await.is_ok() {
+        desk.send_away(&ProposeError::Removed);
+        if removed.changed().await.is_err() {
+            return;
+        }
+    }
 }
 
 /// Follows a leader that died, and calls all others for who asks.
