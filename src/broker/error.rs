@@ -239,6 +239,11 @@ fn propose_remark(error: &ProposeError) -> String {
             "service not available now: {error}: no other member answers; nothing was done, try \
              another broker, and look at its network"
         ),
+        ProposeError::Removed => {
+            "service not available now: this broker was removed from its group, and serves nothing \
+             any more; nothing was done, try another broker"
+                .to_owned()
+        }
         ProposeError::Stopping => {
             "service not available now: this broker is shutting down; nothing was stored, try \
              another broker"
@@ -307,6 +312,7 @@ fn propose_code(error: &ProposeError) -> ResponseCode {
         | ProposeError::StoreFailed { .. }
         | ProposeError::DiskFull { .. }
         | ProposeError::OutOfTouch { .. }
+        | ProposeError::Removed
         | ProposeError::Stopping => ResponseCode::SERVICE_NOT_AVAILABLE,
         ProposeError::Busy { .. } => ResponseCode::SYSTEM_BUSY,
         ProposeError::TooLarge { .. } => ResponseCode::MESSAGE_ILLEGAL,
@@ -374,6 +380,7 @@ mod tests {
             (ProposeError::StoreFailed { why: full() }, 14),
             (ProposeError::DiskFull { why: full() }, 14),
             (ProposeError::OutOfTouch { since: Duration::from_secs(2) }, 14),
+            (ProposeError::Removed, 14),
             (ProposeError::Stopping, 14),
         ];
         for (error, code) in surely_not {

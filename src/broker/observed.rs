@@ -7,7 +7,7 @@ use std::time::Instant;
 use crate::clock;
 use crate::config::cli;
 use crate::net::{Counters, HttpHandler, HttpResponse};
-use crate::raft::{LeaderChanges, Status};
+use crate::raft::{LeaderChanges, PeerStatus, Status};
 use crate::telemetry;
 use crate::telemetry::http::Health;
 use crate::telemetry::instruments::HistogramValues;
@@ -42,6 +42,8 @@ impl Observer {
         };
         samples.put_of(Metric::RoleInfo, ("role", role), 1);
         samples.put(Metric::RaftTerm, status.term.0);
+        samples.put(Metric::GroupVersion, status.version);
+        samples.put(Metric::NewestVersion, status.newest_version);
         for (metric, index) in [
             (Metric::LastIndex, status.last),
             (Metric::CommittedIndex, status.committed),
@@ -55,9 +57,7 @@ impl Observer {
         samples.put(Metric::LastPositionBytes, status.tail.0);
         samples.put(Metric::AppliedPositionBytes, status.applied_position.0);
         samples.put(Metric::DurablePositionBytes, status.durable.0);
-        for peer in &status.peers {
-            samples.put_of(Metric::PeerLagEntries, ("peer", &peer.name), peer.behind);
-        }
+        status.peers.iter().for_each(|peer| sample_peer(samples, peer));
         samples.put(Metric::InFlightBytes, status.waiting_bytes as u64);
         if let Some(space) = self.broker.disk_space() {
             samples.put(Metric::DiskBytes, space.total);
@@ -120,6 +120,22 @@ impl Observer {
         samples.put(Metric::HeldPulls, self.broker.wakeups.held() as u64);
         samples.put(Metric::Topics, tables.topics().count() as u64);
         samples.put(Metric::Groups, tables.groups().count() as u64);
+    }
+}
+
+fn sample_peer(samples: &mut Samples, peer: &PeerStatus) {
+    let label = ("peer", peer.name.as_str());
+    samples.put_of(Metric::PeerLagEntries, label, peer.behind);
+    if let Some(bytes) = peer.behind_bytes {
+        samples.put_of(Metric::PeerLagBytes, label, bytes);
+    }
+    let Some(catch_up) = peer.catch_up else { return };
+    samples.put_of(Metric::CatchUpPercent, label, catch_up.percent);
+    if let Some(rate) = catch_up.bytes_per_second {
+        samples.put_of(Metric::CatchUpRate, label, rate);
+    }
+    if let Some(left) = catch_up.left {
+        samples.put_number_of(Metric::CatchUpLeft, label, left.as_secs_f64());
     }
 }
 

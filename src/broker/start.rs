@@ -286,6 +286,7 @@ fn group_options(config: &BrokerConfig) -> GroupOptions {
         },
         retention: retention_rules(&config.policy.retention),
         scrub: scrub_rules(&config.policy.scrub),
+        catch_up_bytes_per_second: config.policy.catch_up_bytes_per_second,
     }
 }
 
@@ -407,6 +408,7 @@ fn tasks(broker: &Arc<Broker>) -> JoinSet<()> {
         let policy = sampled.settings.policy(&sampled.tables());
         sampled.group.set_retention(retention_rules(&policy.retention));
         sampled.group.set_scrub(scrub_rules(&policy.scrub));
+        sampled.group.set_catch_up(policy.catch_up_bytes_per_second);
     }));
     let expiring = Arc::clone(broker);
     tasks.spawn(every(EXPIRE_EVERY, move || expiring.expire_clients()));

@@ -163,6 +163,8 @@ pub struct BrokerPolicy {
     pub retention: Retention,
     /// How the disk is checked.
     pub scrub: Scrub,
+    /// `maxHaTransferByteInSecond`: how fast members that have no vote get what they lack.
+    pub catch_up_bytes_per_second: u64,
 }
 
 /// How the disk is checked.
@@ -327,6 +329,7 @@ impl BrokerPolicy {
                 bytes_per_second: s.number("scrubBytesPerSecond"),
                 interval: Duration::from_secs(3600 * s.number::<u64>("scrubIntervalHours")),
             },
+            catch_up_bytes_per_second: s.number("maxHaTransferByteInSecond"),
         }
     }
 }

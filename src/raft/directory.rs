@@ -21,6 +21,8 @@ pub(super) struct Directory {
 struct Known {
     /// The last membership in this member's log.
     own: Record,
+    /// The stores that vote in that one.
+    voters: BTreeSet<u64>,
     /// The newest that others said to be committed.
     told: Record,
 }
@@ -73,7 +75,14 @@ impl Directory {
         let members = membership
             .nodes()
             .map(|(id, member)| (member.name.clone(), member.address.clone(), voters.contains(id)));
-        self.recorded.write().own = Record::new(as_of, members);
+        let own = Record::new(as_of, members);
+        let mut known = self.recorded.write();
+        (known.own, known.voters) = (own, voters);
+    }
+
+    /// Whether a store votes, as this member's log has it.
+    pub(super) fn votes(&self, store: u64) -> bool {
+        self.recorded.read().voters.contains(&store)
     }
 
     /// Takes over what another member says to be committed, if that is news.

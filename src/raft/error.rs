@@ -58,6 +58,9 @@ pub enum ProposeError {
         /// How long.
         since: Duration,
     },
+    /// Nothing was appended: this member belongs to its group no more, and has no leader.
+    #[error("this member was removed from its group")]
+    Removed,
     /// Nothing was appended: this member is shutting down.
     #[error("this member is shutting down")]
     Stopping,
@@ -74,6 +77,7 @@ impl ProposeError {
             | Self::StoreFailed { .. }
             | Self::DiskFull { .. }
             | Self::OutOfTouch { .. }
+            | Self::Removed
             | Self::Stopping => false,
         }
     }

@@ -177,6 +177,7 @@ pub(super) fn refused(number: u64, error: ProposeError) -> Option<proto::Refused
         ProposeError::StoreFailed { why } => Why::StoreFailed(why),
         ProposeError::NotLeader { .. }
         | ProposeError::OutOfTouch { .. }
+        | ProposeError::Removed
         | ProposeError::Stopping
         | ProposeError::OutcomeUnknown
         | ProposeError::NoQuorum { .. } => return None,

@@ -19,6 +19,7 @@ use tokio::time::Instant;
 
 use crate::ids::{EntryIndex, PhysicalOffset, QueueOffset, StoreId, Term};
 use crate::raft::applied::{AppliedState, QueueListener};
+use crate::raft::catch_up::{CatchUp, CatchUps};
 use crate::raft::chronicle::{Cause, Chronicle, LeaderChanges};
 use crate::raft::command::{Command, Outcome};
 use crate::raft::contact::Contact;
@@ -36,7 +37,7 @@ use crate::raft::pulse::Pulse;
 use crate::raft::reach::{self, Reach};
 use crate::raft::repair::{READER_PATIENCE, RepairDone, Wanted};
 use crate::raft::role::{QUORUM_SILENCE, Role};
-use crate::raft::room::Room;
+use crate::raft::room::{DiskPace, Room};
 use crate::raft::roster::{self, MemberStatus, Roster};
 use crate::raft::scrub::{ScrubRules, Scrubbed};
 use crate::raft::scrubber::Scrubbing;
@@ -82,6 +83,8 @@ pub struct GroupOptions {
     pub retention: Rules,
     /// How fast and how often the disk is checked.
     pub scrub: ScrubRules,
+    /// How fast a learner that is far behind gets the log.
+    pub catch_up_bytes_per_second: u64,
 }
 
 /// One trade-off: how fast a dead leader is replaced, against how long a stall is tolerated.
@@ -122,6 +125,8 @@ pub struct Status {
     pub term: Term,
     /// The version that the group writes (`raft::version`).
     pub version: u8,
+    /// The newest version that this build reads.
+    pub newest_version: u8,
     /// Name of the leader, if known. A leader that no quorum answers knows none.
     pub leader: Option<String>,
     /// What a member waits for that cannot serve: others to start, a leader to take it in.
@@ -166,6 +171,10 @@ pub struct PeerStatus {
     pub matched: Option<EntryIndex>,
     /// Entries it lacks.
     pub behind: u64,
+    /// Bytes of them, half a second ago at most.
+    pub behind_bytes: Option<u64>,
+    /// How far it is, if it catches up.
+    pub catch_up: Option<CatchUp>,
     /// Whether it votes.
     pub voter: bool,
     /// Whether it answers, and says that readers may be sent to it ([`Group::offer`]).
@@ -215,6 +224,7 @@ pub(super) struct Shared {
     pub(super) reaches: mpsc::Sender<reach::Asked>,
     pub(super) kept: Kept,
     pub(super) scrub: Scrubbing,
+    pub(super) catch_ups: CatchUps,
     pub(super) stop: Mutex<Option<oneshot::Sender<()>>>,
     pub(super) thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -253,7 +263,9 @@ impl Group {
     pub fn propose_since(&self, proposal: Proposal, since: Instant) -> Way {
         let leads = self.0.role.borrow().is_leader();
         let way = if leads { Way::Direct } else { Way::Detour };
-        if let Some(error) = self.0.contact.refusal() {
+        if !leads && *self.0.kept.removed.borrow() {
+            (proposal.done)(Err(ProposeError::Removed));
+        } else if let Some(error) = self.0.contact.refusal() {
             (proposal.done)(Err(error));
         } else if !leads || !self.0.desk.is_direct() {
             self.0.desk.take(proposal, since);
@@ -372,6 +384,11 @@ impl Group {
         self.0.scrub.rules.send_if_modified(|before| std::mem::replace(before, rules) != rules);
     }
 
+    /// From now on a learner that is far behind gets so many bytes per second of the log.
+    pub fn set_catch_up(&self, bytes_per_second: u64) {
+        self.0.catch_ups.set_limit(bytes_per_second);
+    }
+
     /// Where this member and its peers stand.
     pub fn status(&self) -> Status {
         let metrics = self.0.raft.metrics().borrow_watched().clone();
@@ -392,11 +409,14 @@ impl Group {
             if peers.get(&member.name).is_some_and(|known| known.matched >= matched) {
                 continue;
             }
+            let known = self.0.catch_ups.of(*id);
             let peer = PeerStatus {
                 name: member.name.clone(),
                 store_id: StoreId(*id),
                 matched,
                 behind: last.map_or(0, |l| (l + 1).saturating_sub(matched.map_or(0, |m| m.0 + 1))),
+                behind_bytes: known.map(|known| known.bytes),
+                catch_up: known.and_then(|known| known.catch_up),
                 voter: voters.contains(id),
                 serves_readers: self.0.offers.is_of(*id) && answers(id),
             };
@@ -411,6 +431,7 @@ impl Group {
         Status {
             term: role.term(),
             version: self.0.state.active().get().0,
+            newest_version: GroupVersion::NEWEST.0,
             leader: role.leader(own).map(str::to_owned),
             waits_for: self.0.kept.waits_for.borrow().clone().or_else(|| self.0.doubt.waits_for()),
             last: last.map(EntryIndex),
@@ -495,6 +516,16 @@ impl Group {
         self.0.room.shortage().map(|why| why.to_string())
     }
 
+    /// How fast this member's disk is.
+    pub fn disk_pace(&self) -> DiskPace {
+        self.0.room.disk_pace(Instant::now())
+    }
+
+    /// Why this member, as a leader, takes no messages because too few others have room, if so.
+    pub fn others_shortage(&self) -> Option<String> {
+        self.0.room.others_shortage().map(|why| why.to_string())
+    }
+
     /// Says that a name server was told that this member leads `term`.
     pub fn note_registered(&self, name_server: &str, term: Term) {
         self.0.chronicle.registered(name_server, term);
@@ -515,7 +546,8 @@ impl Group {
     /// All members; how far each is knows the leader only.
     pub fn members(&self) -> Vec<MemberStatus> {
         let metrics = self.0.raft.metrics().borrow_watched().clone();
-        roster::statuses(&metrics, self.0.store_id, self.status().leader.as_deref())
+        let known = |id| self.0.catch_ups.of(id);
+        roster::statuses(&metrics, self.0.store_id, self.status().leader.as_deref(), known)
     }
 
     /// Checks a change of the group's members and records it, if it is to be; says what happens

@@ -137,6 +137,7 @@ pub(super) fn options(dir: &Path, member: &str, peers: Peers) -> GroupOptions {
         limits: Limits::default(),
         retention: Rules { reserved: Duration::ZERO, ..Rules::default() },
         scrub: ScrubRules::OFF,
+        catch_up_bytes_per_second: u64::MAX,
     }
 }
 

@@ -16,8 +16,10 @@ use super::membership::{Member, Wish};
 use super::start;
 use super::version::GroupVersion;
 use super::{
-    Group, Limits, MemberChange, MemberError, MemberStatus, Mode, Part, PeerAddress, Peers, Timing,
+    Group, Limits, MemberChange, MemberError, MemberStatus, Mode, Part, PeerAddress, Peers,
+    ProposeError, Timing,
 };
+use crate::clock;
 use crate::ids::BrokerId;
 use crate::store::RealFiles;
 
@@ -26,20 +28,20 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const FAREWELL: Duration = Duration::from_millis(200);
 
 /// Machines on which members may run.
-struct Site {
+pub(super) struct Site {
     dir: TempDir,
     addresses: Vec<PeerAddress>,
     files: BTreeMap<usize, Peers>,
     members: BTreeMap<usize, Group>,
 }
 
-fn name(i: usize) -> String {
+pub(super) fn name(i: usize) -> String {
     format!("n{i}")
 }
 
 impl Site {
     /// With members 0 .. `size` that were started as a group.
-    fn new(size: usize) -> Self {
+    pub(super) fn new(size: usize) -> Self {
         let address = |_| PeerAddress { host: "127.0.0.1".to_owned(), port: free_port() };
         let dir = tempfile::tempdir().unwrap();
         let (files, members) = (BTreeMap::new(), BTreeMap::new());
@@ -54,7 +56,7 @@ impl Site {
     }
 
     /// Starts a member whose file names `known`.
-    fn start(&mut self, i: usize, known: &[usize]) {
+    pub(super) fn start(&mut self, i: usize, known: &[usize]) {
         let peers = known.iter().map(|i| (name(*i), self.addresses[*i].clone()));
         self.files.insert(i, Peers::new(peers));
         self.restart(i);
@@ -90,7 +92,7 @@ impl Site {
         })
     }
 
-    fn group(&self, i: usize) -> Group {
+    pub(super) fn group(&self, i: usize) -> Group {
         self.members[&i].clone()
     }
 
@@ -106,11 +108,11 @@ impl Site {
         })
     }
 
-    fn change(&self, change: &MemberChange) {
+    pub(super) fn change(&self, change: &MemberChange) {
         self.ask(change, Mode::Record).unwrap();
     }
 
-    fn add(&self, i: usize, part: Part) -> MemberChange {
+    pub(super) fn add(&self, i: usize, part: Part) -> MemberChange {
         MemberChange::Add { name: name(i), address: self.addresses[i].clone(), part }
     }
 
@@ -137,7 +139,7 @@ impl Site {
         });
     }
 
-    fn says(&self, i: usize, text: &str) {
+    pub(super) fn says(&self, i: usize, text: &str) {
         let group = self.group(i);
         until(text, || group.status().waits_for.filter(|waits_for| waits_for.contains(text)));
     }
@@ -281,6 +283,11 @@ fn a_member_takes_the_place_of_the_leader_under_load() {
         part_of(members, 3) == Some(Part::Voter) && part_of(members, leader).is_none()
     });
     site.says(leader, "was removed from the group");
+    let asked = clock::now();
+    let refused = propose(&site.group(leader), vec![draft("T", 0, "late")], vec![]);
+    let refused = refused.recv_timeout(PATIENCE).unwrap();
+    assert!(matches!(refused, Err(ProposeError::Removed)), "{refused:?}");
+    assert!(asked.elapsed() < PATIENCE / 10, "nothing waits for a leader that never comes");
     let sent = load.end();
     let all: Vec<String> = (0..sent).map(|n| n.to_string()).collect();
     until("it has everything", || (bodies(&site.group(3), "T", 0).len() == sent).then_some(()));
@@ -288,6 +295,11 @@ fn a_member_takes_the_place_of_the_leader_under_load() {
     // It was a member: its store is of this group, and may come back.
     site.join(leader);
     until("it waits no more", || site.group(leader).status().waits_for.is_none().then_some(()));
+    let group = site.group(leader);
+    until("it takes what it is asked", || {
+        let asked = propose(&group, vec![draft("T", 0, "again")], vec![]);
+        asked.recv_timeout(2 * PATIENCE).unwrap().ok()
+    });
 }
 
 #[test]

@@ -12,6 +12,9 @@
 //! Nothing outside this module knows openraft. What others hold is a [`Group`].
 
 mod applied;
+mod catch_up;
+#[cfg(test)]
+mod catch_up_tests;
 mod checkpointer;
 mod chronicle;
 pub mod codec;
@@ -62,6 +65,7 @@ mod network;
 mod offers;
 mod open;
 mod pacemaker;
+mod pacing;
 mod passers;
 pub mod peers;
 #[cfg(test)]
@@ -109,6 +113,7 @@ mod wire;
 mod wire_codec;
 
 pub use applied::{QueueAdvance, QueueListener};
+pub use catch_up::CatchUp;
 pub use chronicle::{Cause, Lead, LeaderChange, LeaderChanges};
 pub use error::{MemberError, ProposeError, StartError, TransferError, Unfit};
 pub use group::{Group, GroupOptions, PassedOn, PeerStatus, Status, Timing, Way};
@@ -121,6 +126,7 @@ pub use pulse::{PULSE, Pulse};
 pub use reach::{PeerAnswer, Reach, Unreached};
 pub use repair::RepairDone;
 pub use role::Role;
+pub use room::{DiskPace, SlowDisk};
 pub use roster::{MemberStatus, Roster};
 pub use scrub::{ScrubRules, Scrubbed};
 pub use transfer::Transferred;

@@ -26,10 +26,12 @@ use openraft::raft::{
     TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use parking_lot::Mutex;
+use tokio::time::Instant;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status, Streaming};
 
 use crate::ids::{EntryIndex, PhysicalOffset, StoreId};
+use crate::raft::catch_up::CatchUps;
 use crate::raft::chronicle::Chronicle;
 use crate::raft::commit_news::{CommitNews, Eager};
 use crate::raft::dial::{Dial, Links};
@@ -38,6 +40,7 @@ use crate::raft::doubt::Doubt;
 use crate::raft::introduction::Introduction;
 use crate::raft::membership::{self, Member};
 use crate::raft::offers::Offers;
+use crate::raft::pacing::{Paced, Pacer};
 use crate::raft::peers::Peers;
 use crate::raft::room::Room;
 use crate::raft::type_config::{StoredMembership, TypeConfig};
@@ -111,6 +114,11 @@ impl Network {
     /// Of those the ones that vote.
     pub(super) fn other_voters(&self) -> Vec<String> {
         self.directory.other_voters()
+    }
+
+    /// Whether a store votes.
+    pub(super) fn votes(&self, store: u64) -> bool {
+        self.directory.votes(store)
     }
 
     /// Also of those that are only configured.
@@ -295,6 +303,8 @@ pub(super) struct Connecting {
     eager: Eager,
     /// Hears of elections that this member begins, and says why leadership is handed over.
     chronicle: Chronicle,
+    /// Says how fast learners get the log.
+    catch_ups: CatchUps,
 }
 
 impl Connecting {
@@ -305,10 +315,12 @@ impl Connecting {
         doubt: &Doubt,
         offers: &Offers,
         (eager, chronicle): (&Eager, &Chronicle),
+        catch_ups: &CatchUps,
     ) -> Self {
         let (network, room, doubt) = (network.clone(), Arc::clone(room), doubt.clone());
         let (offers, eager, chronicle) = (offers.clone(), eager.clone(), chronicle.clone());
-        Self { network, room, doubt, offers, eager, chronicle }
+        let catch_ups = catch_ups.clone();
+        Self { network, room, doubt, offers, eager, chronicle, catch_ups }
     }
 
     fn connection(&self, target: u64, member: &Member, purpose: Purpose) -> Connection {
@@ -326,6 +338,8 @@ impl Connecting {
             offers: self.offers.clone(),
             eager: self.eager.clone(),
             chronicle: self.chronicle.clone(),
+            catch_ups: self.catch_ups.clone(),
+            pacer: Arc::new(Mutex::new(Pacer::new(Instant::now()))),
         }
     }
 }
@@ -360,6 +374,8 @@ pub(super) struct Connection {
     offers: Offers,
     eager: Eager,
     chronicle: Chronicle,
+    catch_ups: CatchUps,
+    pacer: Arc<Mutex<Pacer>>,
 }
 
 impl Connection {
@@ -456,7 +472,10 @@ impl NetStreamAppend<TypeConfig> for Connection {
                 let only = futures_util::stream::once(std::future::ready(answer));
                 return Ok(Box::pin(only) as BoxStream<'s, _>);
             }
-            let news = CommitNews::new(input, Arc::clone(&self.peer), self.eager.clone());
+            let (catch_ups, store) = (self.catch_ups.clone(), self.introduction.callee);
+            let limit = move |end| catch_ups.limit(store, end);
+            let paced = Paced::new(input, limit, Arc::clone(&self.pacer));
+            let news = CommitNews::new(paced, Arc::clone(&self.peer), self.eager.clone());
             let requests = news.map(wire::append_request);
             let request = self.request(requests, None);
             let answers = client.append(request).await.map_err(call_error)?.into_inner();

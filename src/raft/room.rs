@@ -28,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 use crate::raft::error::StorageError;
 use crate::raft::group::GroupOptions;
 use crate::raft::proposal::Proposal;
-use crate::raft::slow_disk::{Pace, Syncs};
+use crate::raft::slow_disk::{Longest, Pace, Syncs};
 use crate::raft::type_config::LogEntry;
 use crate::store::commit_log::Fit;
 use crate::store::disk_space::{self, DiskState, Limits};
@@ -46,6 +46,25 @@ const POLL: Duration = Duration::from_millis(100);
 const SOON: Duration = Duration::from_millis(2);
 /// What an entry may take beside its messages and commands: header, padding, code of commands.
 const ENTRY_BYTES: u64 = 1024;
+
+/// How fast this member's disk is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DiskPace {
+    /// That it is slow, if it is: then its member leads no longer than it must.
+    pub slow: Option<SlowDisk>,
+    /// The longest sync of the last minute, also one that has not ended; `None`: there was none, or
+    /// nobody waits for them (`flushDiskType=ASYNC_FLUSH`).
+    pub longest: Option<Duration>,
+}
+
+/// A slow disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SlowDisk {
+    /// Which, and how long its slowest sync took.
+    pub why: String,
+    /// How long it counts as slow if it is fast from now on.
+    pub left: Duration,
+}
 
 /// What is known about room, shared by all who ask.
 pub(super) struct Room {
@@ -66,6 +85,7 @@ pub(super) struct Room {
     /// Voters that take none, as they said last, by store.
     shortages: Mutex<BTreeMap<u64, String>>,
     pace: Mutex<Pace>,
+    longest: Mutex<Longest>,
     /// Why this member's disk is slow.
     own_slow: ArcSwapOption<String>,
     /// Voters whose disks are, as they said last, by store.
@@ -92,6 +112,7 @@ impl Room {
             others: ArcSwapOption::empty(),
             shortages: Mutex::default(),
             pace: Mutex::new(Pace::new()),
+            longest: Mutex::default(),
             own_slow: ArcSwapOption::empty(),
             slow: Mutex::default(),
             held_back: AtomicBool::new(false),
@@ -158,7 +179,13 @@ impl Room {
     /// disk waits for them.
     pub(super) fn look_at_syncs(&self, now: Instant) {
         let SyncStats { begun, count: ended, .. } = self.log.sync_stats();
-        let took = self.pace.lock().look(Syncs { begun, ended }, now);
+        let (took, under_way) = {
+            let mut pace = self.pace.lock();
+            (pace.look(Syncs { begun, ended }, now), pace.under_way(now))
+        };
+        if let Some(longest) = self.log.take_sync_peak().max(under_way) {
+            self.longest.lock().note(longest, now);
+        }
         let text = took.map(|took| {
             format!("{}: a sync took {:.1} s", self.log_dir.display(), took.as_secs_f64())
         });
@@ -182,6 +209,20 @@ impl Room {
     /// Why this member's disk is slow, if it is; told to its leader.
     pub(super) fn slowness(&self) -> Option<Arc<String>> {
         self.own_slow.load_full()
+    }
+
+    /// The same, and what else is known of how fast this member's disk is.
+    pub(super) fn disk_pace(&self, now: Instant) -> DiskPace {
+        let slow = self.slowness().map(|why| SlowDisk {
+            why: why.to_string(),
+            left: self.pace.lock().left(now).unwrap_or_default(),
+        });
+        DiskPace { slow, longest: self.longest.lock().get(now) }
+    }
+
+    /// Why a leader takes no messages though it has room itself, if so.
+    pub(super) fn others_shortage(&self) -> Option<Arc<String>> {
+        self.others.load_full()
     }
 
     /// What a voter says of its disk; empty if it is fast.

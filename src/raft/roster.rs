@@ -6,6 +6,7 @@ use std::time::Duration;
 use openraft::{Instant as _, RaftMetrics};
 
 use crate::ids::{BrokerId, EntryIndex, StoreId};
+use crate::raft::catch_up::{Behind, CatchUp};
 use crate::raft::member_change::Part;
 use crate::raft::member_steps::{Recorded, Sight};
 use crate::raft::membership::{self, Wish};
@@ -42,6 +43,10 @@ pub struct MemberStatus {
     pub matched: Option<EntryIndex>,
     /// Entries it lacks.
     pub behind: Option<u64>,
+    /// Bytes of them, half a second ago at most.
+    pub behind_bytes: Option<u64>,
+    /// How far it is, if it catches up.
+    pub catch_up: Option<CatchUp>,
     /// Time since its last answer.
     pub silence: Option<Duration>,
 }
@@ -94,11 +99,13 @@ fn silence(metrics: &RaftMetrics<TypeConfig>, id: u64) -> Option<Duration> {
     Some(metrics.heartbeat.as_ref()?.get(&id)?.as_ref()?.elapsed())
 }
 
-/// All members, as far as this one knows; `leader` is the name of who takes writes.
+/// All members, as far as this one knows; `leader` is the name of who takes writes, `known` what a
+/// leader knows of a store's log.
 pub(super) fn statuses(
     metrics: &RaftMetrics<TypeConfig>,
     own: StoreId,
     leader: Option<&str>,
+    known: impl Fn(u64) -> Option<Behind>,
 ) -> Vec<MemberStatus> {
     let recorded = recorded(metrics, own, |_| false);
     let ids: BTreeMap<String, u64> = membership::broker_ids(&recorded.members);
@@ -108,6 +115,7 @@ pub(super) fn statuses(
         let votes = voters.contains(id);
         let (is_own, store_id) = (*id == own.0, StoreId(*id));
         let last = metrics.last_log_index.map(EntryIndex);
+        let known = known(*id);
         MemberStatus {
             name: member.name.clone(),
             address: member.address.clone(),
@@ -118,6 +126,8 @@ pub(super) fn statuses(
             wish: words(&member.wish, votes),
             matched: if is_own { last } else { matched(metrics, *id) },
             behind: leads.then(|| recorded.behind(*id)),
+            behind_bytes: known.map(|known| known.bytes),
+            catch_up: known.and_then(|known| known.catch_up),
             silence: if is_own { Some(Duration::ZERO) } else { silence(metrics, *id) },
         }
     });

@@ -2,6 +2,7 @@
 //! and nobody waits for it. But it should not lead: what its clients wait for is on two disks then,
 //! and what it has to promise as a candidate waits for the slow one.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -13,6 +14,11 @@ const SLOW: Duration = Duration::from_secs(1);
 const REST: Duration = Duration::from_secs(60);
 /// … up to this.
 const REST_MAX: Duration = Duration::from_secs(3600);
+
+/// The longest sync is that of the last so long …
+const MEMORY: Duration = Duration::from_secs(60);
+/// … and a little more.
+const SLOT: Duration = Duration::from_secs(5);
 
 /// How many syncs of the log were begun, and ended.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -70,6 +76,49 @@ impl Pace {
         }
         (since < self.rest).then_some(slow.took)
     }
+
+    /// How long the sync takes by now that is under way.
+    pub(super) fn under_way(&self, now: Instant) -> Option<Duration> {
+        self.under_way.map(|(_, since)| now.saturating_duration_since(since))
+    }
+
+    /// For how long the disk still counts as slow, if no sync is slow any more.
+    pub(super) fn left(&self, now: Instant) -> Option<Duration> {
+        let left = self.rest.checked_sub(now.saturating_duration_since(self.slow?.at))?;
+        Some(left).filter(|left| !left.is_zero())
+    }
+}
+
+/// The longest of the last minute.
+#[derive(Debug, Default)]
+pub(super) struct Longest(VecDeque<(Instant, Duration)>);
+
+impl Longest {
+    /// Something took so long.
+    pub(super) fn note(&mut self, took: Duration, now: Instant) {
+        self.forget(now);
+        match self.0.back_mut() {
+            Some((since, longest)) if now.saturating_duration_since(*since) < SLOT => {
+                *longest = took.max(*longest);
+            }
+            Some(_) | None => self.0.push_back((now, took)),
+        }
+    }
+
+    /// What took longest; `None`: there was nothing.
+    pub(super) fn get(&mut self, now: Instant) -> Option<Duration> {
+        self.forget(now);
+        self.0.iter().map(|(_, took)| *took).max()
+    }
+
+    fn forget(&mut self, now: Instant) {
+        let is_old = |(since, _): &(Instant, Duration)| {
+            now.saturating_duration_since(*since) >= MEMORY + SLOT
+        };
+        while self.0.front().is_some_and(is_old) {
+            self.0.pop_front();
+        }
+    }
 }
 
 #[cfg(test)]
@@ -97,6 +146,35 @@ mod tests {
         for (at, syncs, want) in rows {
             assert_eq!(pace.look(syncs, start + ms(at)), want.map(ms), "at {at} ms");
         }
+    }
+
+    #[test]
+    fn a_slow_disk_says_how_long_it_stays_one() {
+        let (start, mut pace) = (Instant::now(), Pace::new());
+        let at = |s| start + Duration::from_secs(s);
+        pace.look(syncs(1, 0), at(0));
+        assert_eq!((pace.under_way(at(1)), pace.left(at(1))), (Some(SLOW), None));
+        pace.look(syncs(1, 0), at(4));
+        assert_eq!(pace.left(at(4)), Some(REST));
+        pace.look(syncs(1, 1), at(14));
+        assert_eq!((pace.under_way(at(14)), pace.left(at(14))), (None, Some(REST - 10 * SLOW)));
+        assert_eq!((pace.left(at(64)), pace.left(at(1_000))), (None, None));
+    }
+
+    #[test]
+    fn the_longest_of_a_minute_is_remembered_for_a_minute() {
+        let (start, mut longest) = (Instant::now(), Longest::default());
+        let (at, ms) = (|s| start + Duration::from_secs(s), Duration::from_millis);
+        assert_eq!(longest.get(at(0)), None);
+        for (second, took, want) in
+            [(0, 5, 5), (1, 900, 900), (2, 7, 900), (59, 30, 900), (64, 8, 900), (65, 8, 30)]
+        {
+            longest.note(ms(took), at(second));
+            assert_eq!(longest.get(at(second)), Some(ms(want)), "at {second} s");
+        }
+        assert_eq!(longest.get(at(200)), None);
+        (0..10_000).for_each(|n| longest.note(ms(n), at(200 + n)));
+        assert!(longest.0.len() <= 14, "{}", longest.0.len());
     }
 
     #[test]

@@ -132,6 +132,11 @@ fn a_leader_whose_disk_stands_still_lets_another_one_lead_and_nobody_waits_for_t
     let (_, next) = cluster.leader();
     assert_eq!(send(&next, "T", 0, "after").places[0].queue_offset.0, 2);
     let term = next.role().term();
+    let pace = leader.disk_pace();
+    let (slow, longest) = (pace.slow.unwrap(), pace.longest.unwrap());
+    assert!(slow.why.contains("a sync took ") && slow.left.as_secs() > 30, "{slow:?}");
+    assert!(longest.as_secs() >= 1, "{longest:?}");
+    assert_eq!(next.disk_pace().slow, None);
     disks.0[former].stand_still(false);
     until("the disk has everything", || {
         let status = leader.status();

@@ -19,8 +19,8 @@ use tonic::transport::server::{Connected, TcpIncoming};
 
 use crate::clock;
 use crate::ids::StoreId;
-use crate::raft::StartError;
 use crate::raft::applied::AppliedState;
+use crate::raft::catch_up::{self, CatchUps};
 use crate::raft::checkpointer::StoreParts;
 use crate::raft::chronicle::Chronicle;
 use crate::raft::commit_news::Eager;
@@ -41,6 +41,7 @@ use crate::raft::network::{Connecting, FRAME_BYTES, MESSAGE_BYTES_MAX, Network, 
 use crate::raft::offers::Offers;
 use crate::raft::open::{self, Opened};
 use crate::raft::pacemaker;
+use crate::raft::passers::Passers;
 use crate::raft::proposer::{self, Proposer};
 use crate::raft::reach;
 use crate::raft::repair::{self, Repairer, Wanted};
@@ -55,6 +56,7 @@ use crate::raft::succession::Succession;
 use crate::raft::transfer::{self, Transfers};
 use crate::raft::type_config::TypeConfig;
 use crate::raft::wire::proto::peer_server::PeerServer;
+use crate::raft::{ProposeError, StartError};
 use crate::store::{CommitLog, Files, StoreFile};
 use crate::telemetry::log_limit::LogLimit;
 
@@ -106,6 +108,7 @@ pub(super) struct Parts {
     reaches: mpsc::Sender<reach::Asked>,
     kept: Kept,
     scrub: Scrubbing,
+    catch_ups: CatchUps,
 }
 
 impl Parts {
@@ -135,6 +138,7 @@ impl Parts {
             reaches: self.reaches,
             kept: self.kept,
             scrub: self.scrub,
+            catch_ups: self.catch_ups,
             stop,
             thread,
         }))
@@ -196,6 +200,7 @@ pub(super) struct Member {
     room: Arc<Room>,
     contact: Contact,
     scrub: Scrubbing,
+    catch_ups: CatchUps,
     tasks: JoinSet<()>,
     ending: CancellationToken,
 }
@@ -216,19 +221,17 @@ impl Member {
         let (eager, offers, desk) = (Eager::default(), Offers::default(), machine.desk().clone());
         let heard = Arc::new(Heard::new(clock::now(), options.timing.heartbeat));
         let chronicle = Chronicle::new(&options.member, Arc::clone(&heard), desk.clone());
-        let connecting = Connecting::new(&network, &room, &doubt, &offers, (&eager, &chronicle));
+        let catch_ups = CatchUps::new(options.catch_up_bytes_per_second, &log, &network);
+        let news = (&eager, &chronicle);
+        let connecting = Connecting::new(&network, &room, &doubt, &offers, news, &catch_ups);
         let raft = core(store_id, (options, &doubt), connecting, (&log_store, &machine)).await?;
         let (mut tasks, gone, beats) = (JoinSet::new(), Arc::default(), Beats(Instant::now()));
         let (telling, kept) = members::telling(incoming.is_some());
         let core = (raft.clone(), state.clone(), network.clone());
         let life = (Arc::clone(&heard), chronicle.clone(), kept.removed.clone());
-        let watcher = RoleWatcher::new(core, life);
         let passers = machine.duplicates().passers().clone();
-        let waits = (desk.clone(), passers.clone());
-        let (role, contact) = watcher.start(options, waits, (beats, &mut tasks));
-        let pace = beats.each(options.timing.heartbeat);
-        let fit = (doubt.clone(), kept.removed.clone());
-        tasks.spawn(pacemaker::run(raft.clone(), Arc::clone(&heard), fit, pace));
+        let parties = ((desk.clone(), passers.clone()), (doubt.clone(), catch_ups.clone()));
+        let (role, contact) = watch(options, core, life, parties, (beats, &mut tasks));
         let proposer = propose(options, &raft, &machine, &mut tasks);
         pass_on(&machine, &network, &proposer, (&role, &room), &options.member, &mut tasks);
         let (fit, core) = ((&doubt, &room), (&raft, &role, &network));
@@ -236,9 +239,8 @@ impl Member {
         let (transfers, yields) = move_leadership(moving, beats, &mut tasks);
         let (scrub, repairs) = mend(options.scrub, &parts, (&state, &room), repairs, &mut tasks);
         if let Some(incoming) = incoming {
-            let passing = (proposer.clone(), desk, state.active().clone());
-            let forwarded =
-                Forwarded::new(passing, role.clone(), Arc::clone(&room), (eager, passers));
+            let desk = (proposer.clone(), desk, state.active().clone());
+            let forwarded = Forwarded::new(desk, role.clone(), Arc::clone(&room), (eager, passers));
             let fitness = (doubt.clone(), Arc::clone(&room), offers.clone());
             let news = (Arc::clone(&heard), Arc::clone(&gone), chronicle.clone());
             let stored = (log.clone(), state.clone(), scrub.checked.clone());
@@ -251,8 +253,7 @@ impl Member {
         let (core, news) = ((&raft, &log, &doubt), (gone, Arc::clone(&heard), chronicle.clone()));
         let reaches = call_others(&name, &network, core, news, &mut tasks);
         let core = (store_id, raft.clone(), network.clone());
-        let keeper = keeper(options, core, (&role, heard), (&transfers, &proposer), telling);
-        tasks.spawn(keeper.run());
+        tasks.spawn(keeper(options, core, (&role, heard), (&transfers, &proposer), telling).run());
         let fitness = (Arc::clone(&room), doubt.clone(), chronicle.clone());
         let core = (raft.clone(), network);
         let house = Housekeeping::start(parts, machine.clone(), core, store, fitness, options)?;
@@ -276,6 +277,7 @@ impl Member {
             room,
             contact,
             scrub,
+            catch_ups,
             tasks,
             ending,
         })
@@ -302,6 +304,7 @@ impl Member {
             reaches: self.reaches.clone(),
             kept: self.kept.clone(),
             scrub: self.scrub.clone(),
+            catch_ups: self.catch_ups.clone(),
         }
     }
 
@@ -356,6 +359,32 @@ async fn core(
     Raft::new(store_id.0, config, connecting, log_store.clone(), machine.clone())
         .await
         .map_err(|fatal| StartError::Core { why: fatal.to_string() })
+}
+
+/// What looks at openraft at each beat, and has it beat.
+fn watch(
+    options: &GroupOptions,
+    (raft, state, network): (Core, AppliedState, Network),
+    (heard, chronicle, removed): (Arc<Heard>, Chronicle, watch::Receiver<bool>),
+    (waits, (doubt, catch_ups)): ((Desk, Passers), (Doubt, CatchUps)),
+    (beats, tasks): (Beats, &mut JoinSet<()>),
+) -> (watch::Receiver<Role>, Contact) {
+    let (pace, fit) = (beats.each(options.timing.heartbeat), (doubt, removed.clone()));
+    tasks.spawn(pacemaker::run(raft.clone(), Arc::clone(&heard), fit, pace));
+    tasks.spawn(send_away(waits.0.clone(), removed.clone()));
+    tasks.spawn(catch_ups.watch(raft.clone(), beats.each(catch_up::LOOK)));
+    let watcher = RoleWatcher::new((raft, state, network), (heard, chronicle, removed));
+    watcher.start(options, waits, (beats, tasks))
+}
+
+/// Refuses what waits at the desk of a member that turns out to have been removed.
+async fn send_away(desk: Desk, mut removed: watch::Receiver<bool>) {
+    while removed.wait_for(|removed| *removed).await.is_ok() {
+        desk.send_away(&ProposeError::Removed);
+        if removed.changed().await.is_err() {
+            return;
+        }
+    }
 }
 
 /// Follows a leader that died, and calls all others for who asks.

@@ -410,6 +410,11 @@ impl CommitLog {
         self.core().counters.snapshot()
     }
 
+    /// The longest sync that has ended since the last call; for one caller.
+    pub fn take_sync_peak(&self) -> Option<Duration> {
+        self.core().counters.take_peak()
+    }
+
     /// Why nothing can be written any more, if so.
     pub fn check(&self) -> Result<(), Error> {
         self.core().alive()

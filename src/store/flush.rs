@@ -40,6 +40,7 @@ pub struct SyncCounters {
     count: AtomicU64,
     total_us: AtomicU64,
     max_us: AtomicU64,
+    peak_us: AtomicU64,
     buckets: [AtomicU64; SYNC_BUCKETS],
 }
 
@@ -73,8 +74,15 @@ impl SyncCounters {
         self.count.fetch_add(1, Ordering::Relaxed);
         self.total_us.fetch_add(us, Ordering::Relaxed);
         self.max_us.fetch_max(us, Ordering::Relaxed);
+        self.peak_us.fetch_max(us, Ordering::Relaxed);
         let bucket = (u64::BITS - us.leading_zeros()) as usize;
         self.buckets[bucket.min(SYNC_BUCKETS - 1)].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The longest sync that has ended since the last call; for one caller.
+    pub fn take_peak(&self) -> Option<Duration> {
+        let us = self.peak_us.swap(0, Ordering::Relaxed);
+        (us > 0).then(|| Duration::from_micros(us))
     }
 
     /// The counts by now.
@@ -230,6 +238,8 @@ mod tests {
         for us in [0, 1, 2, 3, 1000, u64::MAX] {
             counters.record(Duration::from_micros(us));
         }
+        assert_eq!(counters.take_peak(), Some(Duration::from_micros(u64::MAX)));
+        assert_eq!(counters.take_peak(), None, "it was told");
         let stats = counters.snapshot();
         assert_eq!((stats.count, stats.max_us), (6, u64::MAX));
         let want = [(0, 1), (1, 1), (2, 2), (10, 1), (SYNC_BUCKETS - 1, 1)];

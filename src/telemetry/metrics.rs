@@ -61,6 +61,8 @@ metrics! {
 
     RoleInfo, Gauge, "rmq_role_info", "1 for the role this member has; label: role";
     RaftTerm, Gauge, "rmq_raft_term", "Raft term.";
+    GroupVersion, Gauge, "rmq_group_version", "Version of the formats that the group writes.";
+    NewestVersion, Gauge, "rmq_newest_readable_version", "The newest of them that this build reads.";
     LastIndex, Gauge, "rmq_raft_last_index", "Index of the last entry of the log.";
     CommittedIndex, Gauge, "rmq_raft_committed_index", "Index of the last committed entry.";
     AppliedIndex, Gauge, "rmq_raft_applied_index", "Index of the last applied entry.";
@@ -72,6 +74,13 @@ metrics! {
         "Up to where the log is as durable as flushDiskType says.";
     PeerLagEntries, Gauge, "rmq_peer_lag_entries",
         "Entries that a peer has not confirmed, as the leader sees it; label: peer";
+    PeerLagBytes, Gauge, "rmq_peer_lag_bytes", "Bytes of those; label: peer";
+    CatchUpPercent, Gauge, "rmq_peer_catch_up_percent",
+        "How far a peer is that catches up, of the log from where it began; label: peer";
+    CatchUpRate, Gauge, "rmq_peer_catch_up_bytes_per_second",
+        "How fast it gets the log, over the last 5 s; label: peer";
+    CatchUpLeft, Gauge, "rmq_peer_catch_up_left_seconds",
+        "How long it takes if all goes on like that; missing if it gets no nearer; label: peer";
 
     LeaderChanges, Counter, "rmq_leader_changes_total",
         "Changes of the leader that this member saw; label: cause";

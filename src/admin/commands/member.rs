@@ -13,7 +13,7 @@ use super::leader::{OfGroup, leader_of_member};
 use crate::{
     admin::{cli::trimmed, client::AdminClient, error::Error, output::Told},
     protocol::{
-        bodies::{GroupMember, GroupMembers, MemberPlan},
+        bodies::{CatchingUp, GroupMember, GroupMembers, MemberPlan},
         command::RemotingCommand,
         headers::admin::{AddMember, AssignMember, RemoveMember, ReplaceMember},
     },
@@ -21,6 +21,7 @@ use crate::{
 
 /// Between looks at how far a change is.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+const MIB: u64 = 1024 * 1024;
 
 /// Flags of memberList.
 #[derive(Debug, Args)]
@@ -261,12 +262,34 @@ impl fmt::Display for Listed {
                 member.part,
                 number(member.matched),
                 number(member.behind),
-                member.becomes.as_deref().unwrap_or_default()
+                becomes(member)
             );
             writeln!(f, "{}", line.trim_end())?;
         }
         waits_for.iter().try_for_each(|why| writeln!(f, "{answering}: {why}"))
     }
+}
+
+/// What it becomes, and how far it is.
+fn becomes(member: &GroupMember) -> String {
+    let progress = member.catch_up.as_ref().map(progress);
+    let parts = [member.becomes.clone(), progress];
+    parts.into_iter().flatten().collect::<Vec<_>>().join("; ")
+}
+
+fn progress(CatchingUp { percent, bytes_per_second, left_seconds }: &CatchingUp) -> String {
+    let rate = match bytes_per_second {
+        None => String::new(),
+        Some(0) => ", stands still".to_owned(),
+        Some(rate) if *rate >= MIB => format!(", {} MiB/s", rate / MIB),
+        Some(rate) => format!(", {} KiB/s", rate / 1024),
+    };
+    let left = match (left_seconds, bytes_per_second) {
+        (Some(seconds), _) => format!(", {seconds} s left"),
+        (None, Some(1..)) => ", gets no nearer".to_owned(),
+        (None, Some(0) | None) => String::new(),
+    };
+    format!("catching up {percent} %{rate}{left}")
 }
 
 #[cfg(test)]
@@ -282,6 +305,8 @@ mod tests {
             part: part.to_owned(),
             matched: Some(90),
             behind: Some(0),
+            behind_bytes: Some(0),
+            catch_up: None,
             silent_ms: Some(40),
             becomes: None,
         };
@@ -306,6 +331,26 @@ mod tests {
              n3           10.0.0.4:40911           0000000000000004    4 learner            90        \
              0     40 ms\n"
         );
+    }
+
+    #[test]
+    fn a_member_that_catches_up_says_how_far_it_is() {
+        let rows = [
+            (Some(100_663_296), Some(12), "catching up 42 %, 96 MiB/s, 12 s left"),
+            (Some(10_240), Some(900), "catching up 42 %, 10 KiB/s, 900 s left"),
+            (Some(10_240), None, "catching up 42 %, 10 KiB/s, gets no nearer"),
+            (Some(0), None, "catching up 42 %, stands still"),
+            (None, None, "catching up 42 %"),
+        ];
+        for (bytes_per_second, left_seconds, want) in rows {
+            let mut members = listed();
+            let member = &mut members.members[1];
+            member.catch_up = Some(CatchingUp { percent: 42, bytes_per_second, left_seconds });
+            assert_eq!(becomes(member), want);
+            member.becomes = Some("votes when it has caught up".to_owned());
+            let line = format!("  votes when it has caught up; {want}\n");
+            assert!(Listed(members).to_string().ends_with(&line), "{want}");
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::clock;
 use crate::config::cli;
 use crate::protocol::bodies::{
     self, DiskFacts, LeadBody, LeaderChangeBody, LeaderChangesBody, MemberFacts, NameServerFacts,
-    PeerFacts, Reached, RegisteredBody, SyncFacts,
+    PeerFacts, Reached, RegisteredBody, SlowDiskFacts, SyncFacts,
 };
 use crate::protocol::codes::ResponseCode;
 use crate::protocol::command::RemotingCommand;
@@ -106,7 +106,7 @@ pub(in crate::broker) fn facts(broker: Arc<Broker>, _: Request) -> Answering {
         let status = broker.group.status();
         let changes = broker.group.leader_changes().changes;
         let led = changes.iter().rev().find_map(|change| change.led);
-        let identity = &broker.identity;
+        let (identity, pace) = (&broker.identity, broker.group.disk_pace());
         let body = MemberFacts {
             cluster: identity.cluster.clone(),
             group: identity.group.clone(),
@@ -127,7 +127,12 @@ pub(in crate::broker) fn facts(broker: Arc<Broker>, _: Request) -> Answering {
                 free: space.free,
                 shortage: broker.group.shortage(),
             }),
-            syncs: syncs(&broker.group.log().sync_stats()),
+            syncs: syncs(&broker.group.log().sync_stats(), pace.longest),
+            slow_disk: pace.slow.map(|slow| SlowDiskFacts {
+                why: slow.why,
+                left_ms: u64::try_from(slow.left.as_millis()).unwrap_or(u64::MAX),
+            }),
+            others_shortage: broker.group.others_shortage(),
             peers: reached.into_iter().map(peer).collect(),
             name_servers: name_servers(&broker),
         };
@@ -156,8 +161,8 @@ fn peer(reach: Reach) -> PeerFacts {
     PeerFacts { name: reach.peer, address: reach.address, reached, took_us, why }
 }
 
-/// The figures of the disk; the buckets count durations below each power of two, in µs.
-fn syncs(stats: &SyncStats) -> Option<SyncFacts> {
+/// The figures of the disk, `longest` of the last minute; the buckets count durations below each power of two, in µs.
+fn syncs(stats: &SyncStats, longest: Option<Duration>) -> Option<SyncFacts> {
     let count: u64 = stats.buckets.iter().sum();
     let most = count - count / 100;
     let mut below = 0;
@@ -166,7 +171,8 @@ fn syncs(stats: &SyncStats) -> Option<SyncFacts> {
         below >= most
     })?;
     let p99_us = 1_u64.checked_shl(u32::try_from(power).ok()?)?;
-    Some(SyncFacts { count, mean_us: stats.total_us.checked_div(count)?, p99_us })
+    let mean_us = stats.total_us.checked_div(count)?;
+    Some(SyncFacts { count, mean_us, p99_us, longest_us: longest.map(micros) })
 }
 
 #[cfg(test)]
@@ -176,14 +182,15 @@ mod tests {
     #[test]
     fn syncs_are_summed_up() {
         let mut stats = SyncStats::default();
-        assert_eq!(syncs(&stats), None, "there was none");
+        assert_eq!(syncs(&stats, None), None, "there was none");
         stats.buckets[9] = 990;
         stats.buckets[14] = 10;
         stats.total_us = 400_000;
-        let want = SyncFacts { count: 1000, mean_us: 400, p99_us: 512 };
-        assert_eq!(syncs(&stats), Some(want));
+        let longest_us = Some(17_000);
+        let want = SyncFacts { count: 1000, mean_us: 400, p99_us: 512, longest_us };
+        assert_eq!(syncs(&stats, Some(Duration::from_millis(17))), Some(want));
         stats.buckets[14] = 30;
-        assert_eq!(syncs(&stats).map(|syncs| syncs.p99_us), Some(16_384));
+        assert_eq!(syncs(&stats, None).map(|syncs| syncs.p99_us), Some(16_384));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::config::Endpoint;
 use crate::config::address::member_name_error;
 use crate::net::Connection;
-use crate::protocol::bodies::{self, GroupMember, GroupMembers, MemberPlan};
+use crate::protocol::bodies::{self, CatchingUp, GroupMember, GroupMembers, MemberPlan};
 use crate::protocol::codes::ResponseCode;
 use crate::protocol::command::RemotingCommand;
 use crate::protocol::headers::admin::{AddMember, AssignMember, RemoveMember, ReplaceMember};
@@ -48,6 +48,12 @@ fn told(member: MemberStatus) -> GroupMember {
         becomes: member.wish,
         matched: member.matched.map(|index| index.0),
         behind: member.behind,
+        behind_bytes: member.behind_bytes,
+        catch_up: member.catch_up.map(|catch_up| CatchingUp {
+            percent: catch_up.percent,
+            bytes_per_second: catch_up.bytes_per_second,
+            left_seconds: catch_up.left.map(|left| left.as_secs()),
+        }),
         silent_ms: member.silence.map(|ms| u64::try_from(ms.as_millis()).unwrap_or(u64::MAX)),
     }
 }

@@ -219,6 +219,15 @@ const STORE: &[Key] = &[
          RocketMQ)",
     )
     .dynamic(),
+    key(
+        "maxHaTransferByteInSecond",
+        int(64 * KIB, 1024 * 1024 * MIB),
+        "104857600",
+        "bytes/s",
+        "how fast the leader sends the log to each member that has no vote and lacks more than 8 MiB \
+         of it: one that is new, or was emptied; voters get theirs as fast as they take it",
+    )
+    .dynamic(),
 ];
 
 const REQUESTS: &[Key] = &[

@@ -127,8 +127,7 @@ pub(super) const BROKER: &[Group] = &[
              haHousekeepingInterval=20000 haTransferBatchSize=32768 haMaxGapNotInSync=268435456 \
              duplicationEnable=false offsetCheckInSlave=false haFlowControlEnable=false \
              haMaxTimeSlaveNotCatchup=15000 syncMasterFlushOffsetWhenStartup=false \
-             maxChecksumRange=1073741824 replicasPerDiskPartition=1 \
-             maxHaTransferByteInSecond=104857600",
+             maxChecksumRange=1073741824 replicasPerDiskPartition=1",
     },
     Group {
         reason: "controller mode and broker containers do not exist here: members elect their \

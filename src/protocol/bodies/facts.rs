@@ -41,6 +41,12 @@ pub struct MemberFacts {
     /// Its disk; missing if that cannot be seen.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub disk: Option<DiskFacts>,
+    /// That its disk is slow, if it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slow_disk: Option<SlowDiskFacts>,
+    /// Why it takes no messages as a leader, if too few others have room.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub others_shortage: Option<String>,
     /// How long its disk takes to keep what is written; missing before the first time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub syncs: Option<SyncFacts>,
@@ -73,6 +79,19 @@ pub struct SyncFacts {
     pub mean_us: u64,
     /// 99 of 100 took less than this, in µs; a power of two.
     pub p99_us: u64,
+    /// The longest of the last minute, in µs; missing if there was none, or nobody waits for them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub longest_us: Option<u64>,
+}
+
+/// A disk that took a second for a sync: its member leads no longer than it must.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct SlowDiskFacts {
+    /// Which, and how long its slowest sync took.
+    pub why: String,
+    /// How long it counts as slow if it is fast from now on, in ms.
+    pub left_ms: u64,
 }
 
 /// What came of calling a peer.

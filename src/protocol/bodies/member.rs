@@ -38,8 +38,28 @@ pub struct GroupMember {
     pub matched: Option<u64>,
     /// Entries that it lacks.
     pub behind: Option<u64>,
+    /// Bytes of those.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub behind_bytes: Option<u64>,
+    /// How far it is, if it catches up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub catch_up: Option<CatchingUp>,
     /// Time since it answered, ms.
     pub silent_ms: Option<u64>,
+}
+
+/// How far a member is that catches up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct CatchingUp {
+    /// Of the log from where it began.
+    pub percent: u8,
+    /// How fast it gets it; missing while that is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes_per_second: Option<u64>,
+    /// How long it takes if all goes on like that; missing if it gets no nearer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub left_seconds: Option<u64>,
 }
 
 /// Answer of a change of members: what happens, or would.

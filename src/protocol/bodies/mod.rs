@@ -32,7 +32,9 @@ pub use consumer::{
     CheckClientConfig, ConsumeDirectlyResult, ConsumerList, QueryAssignment, QueueAssignment,
     QueueAssignments, SubscriptionOfGroup,
 };
-pub use facts::{DiskFacts, MemberFacts, NameServerFacts, PeerFacts, Reached, SyncFacts};
+pub use facts::{
+    DiskFacts, MemberFacts, NameServerFacts, PeerFacts, Reached, SlowDiskFacts, SyncFacts,
+};
 pub use failover::{LeadBody, LeaderChangeBody, LeaderChangesBody, RegisteredBody};
 pub use group::{
     GroupConfigList, GroupForbidden, GroupList, GroupRetryPolicy, SimpleSubscriptionData,
@@ -45,7 +47,7 @@ pub use heartbeat::{
 };
 pub use kv::KVTable;
 pub use lock::{LockBatch, LockedQueues};
-pub use member::{GroupMember, GroupMembers, MemberPlan};
+pub use member::{CatchingUp, GroupMember, GroupMembers, MemberPlan};
 pub use offset::{
     ConsumerOffsetTable, ConsumerStatusTable, CorrectionOffsets, DelayOffsetTable, QueueOffsets,
 };

@@ -205,6 +205,7 @@ fn verdict(error: &ProposeError) -> Known {
         | ProposeError::StoreFailed { .. }
         | ProposeError::DiskFull { .. }
         | ProposeError::OutOfTouch { .. }
+        | ProposeError::Removed
         | ProposeError::Stopping => Known::Refused,
         ProposeError::OutcomeUnknown | ProposeError::NoQuorum { .. } => Known::Unknown,
     }

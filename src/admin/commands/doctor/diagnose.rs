@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use super::{Patient, Site};
-use crate::protocol::bodies::{MemberFacts, PeerFacts, Reached};
+use crate::protocol::bodies::{MemberFacts, PeerFacts, Reached, SlowDiskFacts};
 
 /// Clocks that differ by more are told: times of messages and of retention go by them.
 const CLOCKS_US: i64 = 500_000;
@@ -81,6 +81,7 @@ pub(super) fn diagnose(site: &Site, silent: &[String]) -> Diagnosis {
         ward.look_at_members(silent);
         ward.look_at_paths();
         ward.look_at_health();
+        ward.look_at_slow_disks();
         ward.look_at_clocks();
         ward.look_at_settings();
         ward.look_at_names();
@@ -410,14 +411,58 @@ impl<'a> Ward<'a> {
                 }
             }
         }
-        if let Some(syncs) = facts.syncs.as_ref().filter(|syncs| syncs.p99_us > SLOW_SYNC_US) {
+        if let Some(why) = &facts.others_shortage {
+            self.add(
+                Gravity::Down,
+                format!("{name} leads and takes no messages: {why}"),
+                "make room on those disks: messages are taken again by themselves within seconds",
+            );
+        }
+        self.look_at_syncs(facts);
+    }
+
+    fn look_at_syncs(&mut self, facts: &MemberFacts) {
+        let name = &facts.member;
+        let longest = facts.syncs.as_ref().and_then(|syncs| syncs.longest_us);
+        let longest = longest.map_or_else(String::new, |us| {
+            format!("; the longest of the last minute took {} ms", us / 1000)
+        });
+        if let Some(SlowDiskFacts { why, left_ms }) = &facts.slow_disk {
+            let leads = facts.leader.as_ref() == Some(name);
+            let part = match leads {
+                true => "it leads all the same, for nobody else can take over".to_owned(),
+                false => format!("it leads only if nobody else can, for {} s more", left_ms / 1000),
+            };
+            self.add(
+                Gravity::Harmed,
+                format!("{name} has a slow disk, {why}: {part}{longest}"),
+                "what else uses that disk (iostat -x 1), and does the kernel report errors (dmesg)? \
+                 mend or replace it, then it counts as fast again by itself",
+            );
+        } else if let Some(syncs) = facts.syncs.as_ref().filter(|syncs| syncs.p99_us > SLOW_SYNC_US)
+        {
+            let ms = syncs.p99_us / 1000;
             self.add(
                 Gravity::Notable,
-                format!(
-                    "{name}'s disk is slow: a sync in a hundred takes {} ms",
-                    syncs.p99_us / 1000
-                ),
+                format!("{name}'s disk is slow: a sync in a hundred takes {ms} ms{longest}"),
                 "does something else write there? every synced message waits for it",
+            );
+        }
+    }
+
+    /// Slow disks, if there is no majority without them.
+    fn look_at_slow_disks(&mut self) {
+        let slow = facts(self.site).filter(|facts| facts.slow_disk.is_some());
+        let slow: BTreeSet<&str> = slow.map(|facts| facts.member.as_str()).collect();
+        if !slow.is_empty() && self.all.len().saturating_sub(slow.len()) < self.majority() {
+            self.add(
+                Gravity::Harmed,
+                format!(
+                    "of {} members {} have slow disks: what clients send waits for one of them",
+                    self.all.len(),
+                    slow.into_iter().collect::<Vec<_>>().join(" and ")
+                ),
+                "mend one of these disks first",
             );
         }
     }

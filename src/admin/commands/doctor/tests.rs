@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::{Patient, Site, View, diagnose::diagnose};
 use crate::{
     admin::commands::members::Heard,
-    protocol::bodies::{DiskFacts, MemberFacts, PeerFacts, Reached, SyncFacts},
+    protocol::bodies::{DiskFacts, MemberFacts, PeerFacts, Reached, SlowDiskFacts, SyncFacts},
 };
 
 const NAMES: [&str; 3] = ["n0", "n1", "n2"];
@@ -70,6 +70,11 @@ impl Site {
         left.iter().for_each(|from| self.call(from, name, Reached::Refused, ""));
     }
 
+    fn slow_disk(&mut self, name: &str) {
+        let why = format!("/d/{name}: a sync took 3.0 s");
+        self.facts(name).slow_disk = Some(SlowDiskFacts { why, left_ms: 42_900 });
+    }
+
     fn settings(&mut self, name: &str) -> &mut BTreeMap<String, String> {
         let of = |patient: &&mut Patient| patient.heard.answer.member == name;
         self.members.iter_mut().find(of).unwrap().settings.as_mut().unwrap()
@@ -79,7 +84,7 @@ impl Site {
 /// A case, and what is said: the verdict, then what of each finding.
 type Case = (&'static str, fn(&mut Site), &'static [&'static str]);
 
-const CASES: [Case; 18] = [
+const CASES: [Case; 22] = [
     ("well", |_| {}, &["G is well: n1 leads in term 4, n0 and n2 follow"]),
     (
         "a follower is down",
@@ -168,14 +173,64 @@ const CASES: [Case; 18] = [
     (
         "a slow disk, and one that does not answer",
         |site| {
-            site.facts("n0").syncs = Some(SyncFacts { count: 9, mean_us: 9, p99_us: 131_072 });
+            site.facts("n0").syncs = Some(SyncFacts {
+                count: 9,
+                mean_us: 9,
+                p99_us: 131_072,
+                longest_us: Some(640_000),
+            });
             site.facts("n2").disk = None;
         },
         &[
             "G has a leader",
             "n2 cannot see how full its disk is",
-            "n0's disk is slow: a sync in a hundred takes 131 ms",
+            "n0's disk is slow: a sync in a hundred takes 131 ms; the longest of the last minute \
+             took 640 ms",
         ],
+    ),
+    (
+        "a follower whose disk took seconds",
+        |site| {
+            site.slow_disk("n2");
+            site.facts("n2").syncs = Some(SyncFacts {
+                count: 9,
+                mean_us: 9,
+                p99_us: 131_072,
+                longest_us: Some(3_000_000),
+            });
+        },
+        &[
+            "G has a leader, n1, and something to look at",
+            "n2 has a slow disk, /d/n2: a sync took 3.0 s: it leads only if nobody else can, for 42 \
+             s more; the longest of the last minute took 3000 ms",
+        ],
+    ),
+    (
+        "slow disks, and no majority without them",
+        |site| ["n0", "n1"].iter().for_each(|name| site.slow_disk(name)),
+        &[
+            "G has a leader, n1, and 3 things to look at",
+            "n0 has a slow disk, /d/n0: a sync took 3.0 s: it leads only if nobody else can",
+            "n1 has a slow disk, /d/n1: a sync took 3.0 s: it leads all the same, for nobody else \
+             can take over",
+            "of 3 members n0 and n1 have slow disks: what clients send waits for one of them",
+        ],
+    ),
+    (
+        "a leader that has room, and too few others",
+        |site| {
+            let why = "too few members have room (2 of 3 do not): n0: 1 MB left; n2: 1 MB left";
+            site.facts("n1").others_shortage = Some(why.to_owned());
+        },
+        &[
+            "G has a leader, n1, and something to look at",
+            "n1 leads and takes no messages: too few members have room (2 of 3 do not): n0: 1 MB",
+        ],
+    ),
+    (
+        "a disk that was never asked how long it takes",
+        |site| site.facts("n0").syncs = Some(SyncFacts::default()),
+        &["G is well"],
     ),
     (
         "a clock that is ahead",

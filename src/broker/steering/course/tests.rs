@@ -22,7 +22,16 @@ fn nobody() -> Role {
 
 fn peer(name: &str, behind: u64, serves_readers: bool) -> PeerStatus {
     let (name, store_id) = (name.to_owned(), StoreId(7));
-    PeerStatus { name, store_id, matched: None, behind, voter: true, serves_readers }
+    PeerStatus {
+        name,
+        store_id,
+        matched: None,
+        behind,
+        behind_bytes: None,
+        catch_up: None,
+        voter: true,
+        serves_readers,
+    }
 }
 
 /// Member `index` of n0, n1 and n2, and a clock that starts with it.
