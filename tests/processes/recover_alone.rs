@@ -65,6 +65,7 @@ async fn a_survivor_of_a_lost_majority_starts_the_group_anew_when_it_is_told_to(
 
     let mut alone = group.start(survivor, &store(survivor), &[]);
     alone.until("leads the group");
+    let caller = Caller::new(); // with no connection to the process before
     assert_eq!(caller.end_of_queue(port, "T").await, stored);
     group.send(&caller).await;
     assert_eq!(caller.end_of_queue(port, "T").await, stored + 1);
