@@ -1,6 +1,6 @@
 //! The broker: command line, log, runtime, signals. Everything else is in the library.
 
-use std::process::ExitCode;
+use std::{io::Write, process::ExitCode};
 
 use anyhow::Context;
 use clap::Parser;
@@ -12,6 +12,7 @@ use rmq::{
         cli::{self, BrokerArgs, Prepared},
         load::Loaded,
     },
+    raft::Recovered,
     telemetry::logging,
 };
 use rustix::process::Signal;
@@ -22,7 +23,8 @@ use tracing::{error, info, warn};
 const EXIT_HUNG: i32 = 70;
 
 fn main() -> ExitCode {
-    let loaded = match cli::prepare_broker(&BrokerArgs::parse()) {
+    let args = BrokerArgs::parse();
+    let loaded = match cli::prepare_broker(&args) {
         Prepared::Run(loaded) => *loaded,
         Prepared::Exit(code) => return code,
     };
@@ -30,13 +32,29 @@ fn main() -> ExitCode {
         eprintln!("{error}");
         return ExitCode::from(cli::EXIT_CONFIGURATION);
     }
-    match run(loaded) {
-        Ok(()) => ExitCode::SUCCESS,
+    let ended = match &args.recover_alone {
+        Some(confirmation) => recover_alone(&loaded.config, confirmation),
+        None => run(loaded).map(|()| ExitCode::SUCCESS),
+    };
+    match ended {
+        Ok(code) => code,
         Err(error) => {
             error!("{error:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+/// What to do and what was done is on standard output; it does not start serving.
+fn recover_alone(config: &BrokerConfig, confirmation: &str) -> anyhow::Result<ExitCode> {
+    let (text, code) = match start::recover_alone(config, confirmation)? {
+        Recovered::Done(text) => (text, ExitCode::SUCCESS),
+        Recovered::Unconfirmed(text) => (text, ExitCode::from(cli::EXIT_UNCONFIRMED)),
+        Recovered::Refused(text) => (text, ExitCode::FAILURE),
+    };
+    // Whoever reads it may have gone away; what was done is done.
+    let _ = writeln!(std::io::stdout(), "{text}");
+    Ok(code)
 }
 
 fn start_log(config: &Logging) -> Result<(), logging::Error> {

@@ -19,7 +19,8 @@ use crate::config::broker::{Retention, Scrub};
 use crate::config::{BrokerConfig, Endpoint, advertise};
 use crate::net::{self, BindError, Server, ServerOptions};
 use crate::raft::{
-    Group, GroupOptions, Limits, PULSE, PeerAddress, Peers, Pulse, ScrubRules, Timing,
+    self, Group, GroupOptions, Limits, PULSE, PeerAddress, Peers, Pulse, Recovered, ScrubRules,
+    Timing,
 };
 use crate::store::Durability;
 use crate::store::disk_space::Ratios;
@@ -85,7 +86,7 @@ pub enum StartError {
     },
     /// The store or the raft group.
     #[error(transparent)]
-    Group(#[from] crate::raft::StartError),
+    Group(#[from] raft::StartError),
     /// The system refused something.
     #[error("{what}: {why}")]
     System {
@@ -111,6 +112,17 @@ pub struct Running {
 pub async fn start(config: BrokerConfig, end: End) -> Result<Running, StartError> {
     let (memory_bytes, routes_known_after) = (machine_memory_bytes(), steering::ROUTES_KNOWN_AFTER);
     start_in(config, Surroundings { memory_bytes, routes_known_after, end }).await
+}
+
+/// Starts the group anew with this member alone, or says what that would lose
+/// ([`raft::recover_alone`]). Serves nothing.
+pub fn recover_alone(config: &BrokerConfig, confirmation: &str) -> Result<Recovered, StartError> {
+    if !config.is_member {
+        let text = "this broker is no member of a group (enableDLegerCommitLog): it needs nobody, \
+                    start it";
+        return Ok(Recovered::Refused(text.to_owned()));
+    }
+    Ok(raft::recover_alone(&group_options(config), confirmation)?)
 }
 
 /// What a broker runs in.

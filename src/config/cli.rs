@@ -1,7 +1,7 @@
 //! Command lines of the two servers, spelled as `mqbroker` and `mqnamesrv` spell them.
 //!
 //! Exit codes: 0 done as asked, 1 stopped by an error while running, 2 the command line or the
-//! configuration is wrong.
+//! configuration is wrong, 3 a broker's `--recover-alone` waits for its confirmation.
 
 use std::{
     collections::BTreeMap,
@@ -40,6 +40,12 @@ pub fn version() -> &'static str {
     &VERSION
 }
 
+/// Exit code of `--recover-alone` without a confirmation: nothing was changed, and it can go on.
+pub const EXIT_UNCONFIRMED: u8 = 3;
+
+const BROKER_EXIT_CODES: &str = "Exit codes: 0 done as asked, 1 stopped by an error or refused, 2 \
+                                 wrong command line or configuration, 3 --recover-alone waits for \
+                                 its confirmation.";
 const EXIT_CODES: &str = "Exit codes: 0 done as asked, 1 stopped by an error, 2 wrong command \
                           line or configuration.";
 
@@ -49,7 +55,7 @@ const EXIT_CODES: &str = "Exit codes: 0 done as asked, 1 stopped by an error, 2 
     name = "rmq-broker",
     version = version(),
     about = "A broker: alone, or a member of a replicated group (enableDLegerCommitLog)",
-    after_help = EXIT_CODES
+    after_help = BROKER_EXIT_CODES
 )]
 pub struct BrokerArgs {
     /// Flags of both servers.
@@ -58,6 +64,16 @@ pub struct BrokerArgs {
     /// Name servers, `host:port;host:port`; wins over the file and over NAMESRV_ADDR
     #[arg(short = 'n', long = "namesrvAddr", value_name = "ADDRESSES")]
     pub name_servers: Option<String>,
+    /// The last resort when a majority is lost for good: says what starting the group anew with
+    /// this member alone would lose, and with the confirmation that it prints does so, and exits
+    #[arg(
+        long = "recover-alone",
+        value_name = "CONFIRMATION",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = ""
+    )]
+    pub recover_alone: Option<String>,
 }
 
 /// `rmq-namesrv`.

@@ -300,7 +300,7 @@ impl Return {
 }
 
 /// The stamp knows a life of the machine by an id that the kernel draws.
-fn start_machine(disk: &SimulatedDisk, dir: &Path) {
+pub(super) fn start_machine(disk: &SimulatedDisk, dir: &Path) {
     let path = dir.join("store.json");
     if let Some(stamp) = disk.read(&path).unwrap() {
         let mut stamp: serde_json::Value = serde_json::from_slice(&stamp).unwrap();

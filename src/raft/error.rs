@@ -389,6 +389,17 @@ pub enum StartError {
         /// Why.
         why: String,
     },
+    /// It was told to go on alone, and that is half done.
+    #[error(
+        "{member} was told to start its group anew, alone, and that was not finished: finish it with \
+         rmq-broker and the same configuration, --recover-alone={code}"
+    )]
+    Unfinished {
+        /// This member.
+        member: String,
+        /// What was confirmed.
+        code: String,
+    },
     /// openraft refused its configuration or its storage.
     #[error("cannot start the raft core: {why}")]
     Core {

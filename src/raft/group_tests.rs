@@ -16,6 +16,7 @@ use tonic::Request;
 use super::command::{Command, OffsetCommit};
 use super::handover;
 use super::introduction::Introduction;
+use super::lineage::Said;
 use super::start;
 use super::type_config::ballot;
 use super::version::GroupVersion;
@@ -345,7 +346,7 @@ fn ask_for_vote(cluster: &Cluster, term: Term, candidate: StoreId, pre_vote: boo
     let ballot = Some(wire::vote(&ballot(term, candidate, false)));
     let mut request =
         Request::new(proto::VoteRequest { ballot, pre_vote, ..proto::VoteRequest::default() });
-    caller.put(GroupVersion::FIRST, request.metadata_mut());
+    caller.put(GroupVersion::FIRST, Said::default(), request.metadata_mut());
     let url = format!("http://{}", cluster.peers.address("n0").unwrap());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let answer = runtime
@@ -742,7 +743,7 @@ fn a_new_group_writes_the_newest_version_at_once_and_refuses_who_does_not_read_i
         callee: 0,
     };
     let mut request = Request::new(proto::StateRequest {});
-    older.put(GroupVersion::FIRST, request.metadata_mut());
+    older.put(GroupVersion::FIRST, Said::default(), request.metadata_mut());
     request.metadata_mut().remove_bin("rmq-reads-bin");
     let url = format!("http://{}", cluster.peers.address("n0").unwrap());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

@@ -8,7 +8,9 @@ use tonic::metadata::{MetadataMap, MetadataValue};
 
 use crate::ids::StoreId;
 use crate::raft::codec::{self, CodecError, Stored};
+use crate::raft::lineage::{Said, lineages_differ};
 use crate::raft::version::{GroupVersion, Reads};
+use crate::store::Lineage;
 use crate::store::entry::crc32c;
 
 /// Metadata key of the encoded [`Introduction`].
@@ -18,6 +20,11 @@ const KEY: &str = "rmq-caller-bin";
 const READS_KEY: &str = "rmq-reads-bin";
 /// By what the format of an introduction is ahead of the version that the caller's group writes.
 const AHEAD: u8 = 1;
+/// Set in the format of an introduction of who belongs to a lineage: builds that know none take it for
+/// a version that they do not read, and refuse the call. Versions stay below it.
+const OF_LINEAGE: u8 = 0x80;
+/// Metadata key of what the caller [`Said`] of its lineage; nothing is said of the first one.
+const LINEAGE_KEY: &str = "rmq-lineage-bin";
 
 /// The caller's view of itself and of its group.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -106,6 +113,18 @@ pub(super) enum Refusal {
         /// Its value on the calling member.
         there: String,
     },
+    /// One of the two belongs to a group that was started anew without the other.
+    #[error("{}", lineages_differ(.member, .caller, *.here, *.there))]
+    OtherLineage {
+        /// This member.
+        member: String,
+        /// The calling member.
+        caller: String,
+        /// What this member belongs to.
+        here: Option<Lineage>,
+        /// What the calling member belongs to.
+        there: Option<Lineage>,
+    },
     /// The call is for a store that this member does not have any more.
     #[error("the call is for store {meant}, but member {member} has store {here}")]
     OtherStore {
@@ -145,23 +164,36 @@ impl Introduction {
         Self { callee: callee.0, ..self.clone() }
     }
 
-    /// Adds it to a call of a member whose group writes `active`.
-    pub(super) fn put(&self, active: GroupVersion, metadata: &mut MetadataMap) {
+    /// Adds it to a call of a member whose group writes `active`, and that says `said` of its
+    /// lineage.
+    pub(super) fn put(&self, active: GroupVersion, said: Said, metadata: &mut MetadataMap) {
         let mut bytes = codec::encode(self);
         bytes[0] = active.0 + AHEAD; // all are laid out alike
+        if said.lineage.is_some() {
+            bytes[0] |= OF_LINEAGE;
+        }
+        if said != Said::default() {
+            put(LINEAGE_KEY, said.encode(), metadata);
+        }
         put(KEY, bytes, metadata);
         let Reads { oldest, newest } = Reads::OWN;
         put(READS_KEY, vec![oldest.0, newest.0], metadata);
     }
 
-    /// The caller of a call, if this member, whose group writes `active`, may answer it.
+    /// The caller of a call, and what it says of its lineage, if this member, whose group writes
+    /// `active`, and that says `said` of its own, may answer it.
     pub(super) fn check(
         &self,
         active: GroupVersion,
+        said: Said,
         metadata: &MetadataMap,
-    ) -> Result<Self, Refusal> {
+    ) -> Result<(Self, Said), Refusal> {
         let bytes = take(KEY, metadata)?;
-        let bytes = bytes.ok_or_else(|| Refusal::NotIntroduced("none".to_owned()))?;
+        let mut bytes = bytes.ok_or_else(|| Refusal::NotIntroduced("none".to_owned()))?;
+        let is_of_lineage = bytes.first().is_some_and(|format| format & OF_LINEAGE != 0);
+        if is_of_lineage {
+            bytes[0] &= !OF_LINEAGE;
+        }
         let caller: Self = codec::decode(&bytes).map_err(|error| match error {
             CodecError::Format { found, known, .. } if found > known => {
                 Refusal::Newer { member: self.member.clone(), writes: GroupVersion(found - AHEAD) }
@@ -172,14 +204,24 @@ impl Introduction {
             Some([oldest, newest, ..]) => Reads::said((*oldest).into(), (*newest).into()),
             Some(_) | None => Reads::UNSAID,
         };
+        let there = take(LINEAGE_KEY, metadata)?.map(|bytes| Said::decode(&bytes));
+        let there = there.unwrap_or(Some(Said::default()));
+        let there = there.filter(|there| there.lineage.is_some() == is_of_lineage);
+        let there =
+            there.ok_or_else(|| Refusal::NotIntroduced("no readable lineage".to_owned()))?;
         if let Some(refusal) = self.refusal(&caller) {
             return Err(refusal);
+        }
+        if !said.agrees_with(there) {
+            let (member, caller) = (self.member.clone(), caller.member);
+            let (here, there) = (said.lineage, there.lineage);
+            return Err(Refusal::OtherLineage { member, caller, here, there });
         }
         if !reads.has(active) {
             let (member, caller) = (self.member.clone(), caller.member);
             return Err(Refusal::Older { member, caller, reads, active });
         }
-        Ok(caller)
+        Ok((caller, there))
     }
 
     /// Why `caller` is refused, if it is. Pure.
@@ -231,6 +273,7 @@ mod tests {
     use super::*;
 
     const ACTIVE: GroupVersion = GroupVersion::NEWEST;
+    const FIRST: Said = Said { lineage: None, is_new: false };
 
     fn introduction(member: &str, store_id: u64) -> Introduction {
         Introduction {
@@ -248,21 +291,21 @@ mod tests {
     fn members_that_agree_talk() {
         let (n0, n1) = (introduction("n0", 1), introduction("n1", 2));
         let mut metadata = MetadataMap::new();
-        n0.to(StoreId(2)).put(ACTIVE, &mut metadata);
-        assert_eq!(n1.check(ACTIVE, &metadata).unwrap().member, "n0");
+        n0.to(StoreId(2)).put(ACTIVE, FIRST, &mut metadata);
+        assert_eq!(n1.check(ACTIVE, FIRST, &metadata).unwrap().0.member, "n0");
     }
 
     #[test]
     fn a_damaged_introduction_is_none() {
         let (n0, n1) = (introduction("n0", 1), introduction("n1", 2));
         let mut metadata = MetadataMap::new();
-        n0.to(StoreId(2)).put(ACTIVE, &mut metadata);
+        n0.to(StoreId(2)).put(ACTIVE, FIRST, &mut metadata);
         let bytes = metadata.get_bin(KEY).unwrap().to_bytes().unwrap();
         for bit in 0..8 * bytes.len() {
             let mut damaged = bytes.to_vec();
             damaged[bit / 8] ^= 1 << (bit % 8);
             metadata.insert_bin(KEY, MetadataValue::from_bytes(&damaged));
-            let refused = n1.check(ACTIVE, &metadata).unwrap_err();
+            let refused = n1.check(ACTIVE, FIRST, &metadata).unwrap_err();
             assert!(matches!(refused, Refusal::Damaged { .. }), "bit {bit}: {refused}");
         }
     }
@@ -272,7 +315,7 @@ mod tests {
         let (n0, n1) = (introduction("n0", 1), introduction("n1", 2));
         let call = |writes: u8, reads: Option<[u8; 2]>| {
             let mut metadata = MetadataMap::new();
-            n0.put(GroupVersion(writes), &mut metadata);
+            n0.put(GroupVersion(writes), FIRST, &mut metadata);
             metadata.remove_bin(READS_KEY);
             if let Some(reads) = reads {
                 put(READS_KEY, reads.to_vec(), &mut metadata);
@@ -280,7 +323,7 @@ mod tests {
             metadata
         };
         let check =
-            |active, call| n1.check(GroupVersion(active), &call).map(|caller| caller.member);
+            |active, call| n1.check(GroupVersion(active), FIRST, &call).map(|(c, _)| c.member);
         let rows = [
             ("the first build", 1, call(1, None), None),
             ("a newer one, and nothing new is active", 1, call(1, Some([1, 9])), None),
@@ -321,6 +364,55 @@ mod tests {
                 (got, _) => panic!("{what}: {got:?}"),
             }
         }
+    }
+
+    #[test]
+    fn members_of_two_lineages_refuse_each_other_and_a_new_store_is_of_none() {
+        let (n0, n1) = (introduction("n0", 1), introduction("n1", 2));
+        let of = |id| Said { lineage: Some(Lineage { id, since_ms: 0 }), is_new: false };
+        let new = Said { lineage: None, is_new: true };
+        let rows = [
+            (FIRST, FIRST, true),
+            (FIRST, of(1), false),
+            (of(1), FIRST, false),
+            (of(1), of(2), false),
+            (of(1), of(1), true),
+            (new, of(1), true),
+            (of(1), new, true),
+            (new, FIRST, true),
+        ];
+        for (caller, here, is_answered) in rows {
+            let mut metadata = MetadataMap::new();
+            n0.put(ACTIVE, caller, &mut metadata);
+            match n1.check(ACTIVE, here, &metadata) {
+                Ok((_, said)) => assert!(is_answered && said == caller, "{caller:?} {here:?}"),
+                Err(refusal) => {
+                    assert!(!is_answered, "{caller:?} {here:?}");
+                    assert!(matches!(refusal, Refusal::OtherLineage { .. }), "{refusal}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_build_without_lineages_refuses_who_has_one_and_nothing_else_changes_for_it() {
+        let n0 = introduction("n0", 1);
+        let format = |said| {
+            let mut metadata = MetadataMap::new();
+            n0.put(ACTIVE, said, &mut metadata);
+            take(KEY, &metadata).unwrap().unwrap()[0]
+        };
+        assert_eq!(format(FIRST), Introduction::FORMAT);
+        assert_eq!(format(Said { lineage: None, is_new: true }), Introduction::FORMAT);
+        let lineage = Some(Lineage { id: 1, since_ms: 0 });
+        let of_lineage = format(Said { lineage, is_new: false });
+        assert!(of_lineage > Introduction::FORMAT, "unknown to it");
+        // Whoever says the one thing and not the other is misread by somebody.
+        let mut metadata = MetadataMap::new();
+        n0.put(ACTIVE, Said { lineage, is_new: false }, &mut metadata);
+        metadata.remove_bin(LINEAGE_KEY);
+        let refused = n0.check(ACTIVE, FIRST, &metadata);
+        assert!(matches!(refused, Err(Refusal::NotIntroduced(_))), "{refused:?}");
     }
 
     #[test]
@@ -365,7 +457,7 @@ mod tests {
 
     #[test]
     fn a_call_without_introduction_is_refused() {
-        let refused = introduction("n0", 1).check(ACTIVE, &MetadataMap::new());
+        let refused = introduction("n0", 1).check(ACTIVE, FIRST, &MetadataMap::new());
         assert!(matches!(refused, Err(Refusal::NotIntroduced(_))));
     }
 }

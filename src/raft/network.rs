@@ -38,6 +38,7 @@ use crate::raft::dial::{Dial, Links};
 use crate::raft::directory::Directory;
 use crate::raft::doubt::Doubt;
 use crate::raft::introduction::Introduction;
+use crate::raft::lineage::Belonging;
 use crate::raft::membership::{self, Member};
 use crate::raft::offers::Offers;
 use crate::raft::pacing::{Paced, Pacer};
@@ -76,6 +77,7 @@ enum Purpose {
 #[derive(Clone)]
 pub(super) struct Network {
     own: Arc<Introduction>,
+    belonging: Belonging,
     active: Active,
     directory: Arc<Directory>,
     links: Arc<dyn Links>,
@@ -91,13 +93,18 @@ struct Called {
 impl Network {
     /// Calls as `own`, of a group that writes `active`. Nothing is connected until the first call.
     pub(super) fn new(
-        own: Introduction,
+        (own, belonging): (Introduction, Belonging),
         active: Active,
         peers: Peers,
         links: Arc<dyn Links>,
     ) -> Self {
         let directory = Arc::new(Directory::new(&own.member, peers));
-        Self { own: Arc::new(own), active, directory, links, channels: Arc::default() }
+        Self { own: Arc::new(own), belonging, active, directory, links, channels: Arc::default() }
+    }
+
+    /// Which lineage of its group it is of.
+    pub(super) fn belonging(&self) -> &Belonging {
+        &self.belonging
     }
 
     /// The version that its group writes.
@@ -233,7 +240,7 @@ impl Network {
         // Of a follower nothing else goes that way.
         let channel = self.channel(name, &address, Purpose::Log)?;
         let mut request = Request::new(requests);
-        self.own.to(StoreId(0)).put(self.active.get(), request.metadata_mut());
+        self.introduce(&mut request);
         let mut client = PeerClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
         Ok(client.propose(request).await?.into_inner())
     }
@@ -242,8 +249,13 @@ impl Network {
     fn to_whichever<T>(&self, message: T, limit: Duration) -> Request<T> {
         let mut request = Request::new(message);
         request.set_timeout(limit);
-        self.own.to(StoreId(0)).put(self.active.get(), request.metadata_mut());
+        self.introduce(&mut request);
         request
+    }
+
+    fn introduce<T>(&self, request: &mut Request<T>) {
+        let (active, said) = (self.active.get(), self.belonging.said());
+        self.own.to(StoreId(0)).put(active, said, request.metadata_mut());
     }
 
     /// Whether a call to a member is refused: its machine is there, and nobody listens.
@@ -328,6 +340,7 @@ impl Connecting {
         let address = network.directory.address(&member.name, Some(&member.address));
         Connection {
             introduction: network.own.to(StoreId(target)),
+            belonging: network.belonging.clone(),
             active: network.active.clone(),
             peer: Arc::from(member.name.as_str()),
             channel: network.channel(&member.name, &address, purpose),
@@ -363,6 +376,7 @@ impl RaftNetworkFactory<TypeConfig> for Connecting {
 /// One purpose's connection to one peer.
 pub(super) struct Connection {
     introduction: Introduction,
+    belonging: Belonging,
     active: Active,
     /// Its name.
     peer: Arc<str>,
@@ -391,7 +405,8 @@ impl Connection {
 
     fn request<T>(&self, message: T, limit: Option<Duration>) -> Request<T> {
         let mut request = Request::new(message);
-        self.introduction.put(self.active.get(), request.metadata_mut());
+        let (active, said) = (self.active.get(), self.belonging.said());
+        self.introduction.put(active, said, request.metadata_mut());
         if let Some(limit) = limit {
             request.set_timeout(limit);
         }

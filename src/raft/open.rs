@@ -17,6 +17,7 @@ use crate::raft::error::StorageError;
 use crate::raft::forward::Desk;
 use crate::raft::group::GroupOptions;
 use crate::raft::introduction::Introduction;
+use crate::raft::lineage::Belonging;
 use crate::raft::network::Network;
 use crate::raft::repair::Repairer;
 use crate::raft::room::Room;
@@ -100,10 +101,13 @@ async fn open_store(
     let start = load_checkpoint(&*files, options)?;
     let own = introduction(options, store.id());
     let active = Active::new(start.tables.active());
-    let network = Network::new(own.clone(), active.clone(), options.peers.clone(), links);
+    let belonging = Belonging::new(Arc::clone(&store));
+    let caller = (own.clone(), belonging.clone());
+    let network = Network::new(caller, active.clone(), options.peers.clone(), links);
     network.learn(&start.progress.membership);
     let repairs = Repairer::new(network.clone(), options.segment_bytes, ending.clone());
     let log = open_log(&files, options, &votes, &start, &store, &repairs).await?;
+    belonging.has(&log);
     store.recovered()?;
     if log.last().is_none() {
         log.wait_for_segment()?; // a member that cannot append anything is better not there

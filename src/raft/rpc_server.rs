@@ -24,6 +24,7 @@ use crate::raft::forwarded::Forwarded;
 use crate::raft::heard::Heard;
 use crate::raft::incoming::Introduced;
 use crate::raft::introduction::{Introduction, Refusal, Told};
+use crate::raft::lineage::{Belonging, Said};
 use crate::raft::membership;
 use crate::raft::offers::Offers;
 use crate::raft::role::Role;
@@ -56,6 +57,7 @@ pub(super) struct PeerService {
     raft: Raft<TypeConfig, StateMachine>,
     role: watch::Receiver<Role>,
     own: Arc<Introduction>,
+    belonging: Belonging,
     log: CommitLog,
     applied: AppliedState,
     checked: Checked,
@@ -81,7 +83,7 @@ impl PeerService {
     /// `news` hear that there is a leader, or an election, that a leader's stream has ended, and why
     /// one hands over; `forwarded` takes what others pass on.
     pub(super) fn new(
-        own: Introduction,
+        (own, belonging): (Introduction, Belonging),
         core: (Raft<TypeConfig, StateMachine>, watch::Receiver<Role>, Arc<AtomicBool>),
         stored: (CommitLog, AppliedState, Checked),
         fitness: (Doubt, Arc<Room>, Offers),
@@ -95,6 +97,7 @@ impl PeerService {
             raft,
             role,
             own,
+            belonging,
             log,
             applied,
             checked,
@@ -111,15 +114,28 @@ impl PeerService {
         }
     }
 
+    /// The caller of a call that tells this member something: a store without entries joins the
+    /// caller's lineage by it.
     fn check<T>(&self, request: &Request<T>) -> Result<Introduction, Status> {
+        let (caller, said) = self.introduced(request)?;
+        self.belonging.follow(&caller.member, said).map_err(fatal)?;
+        Ok(caller)
+    }
+
+    /// The caller of a call that only asks.
+    fn introduced<T>(&self, request: &Request<T>) -> Result<(Introduction, Said), Status> {
         let Some(introduced) = request.extensions().get::<Introduced>() else {
             return Err(Status::internal("a call that came by no connection"));
         };
-        let caller = self.own.check(self.applied.active().get(), request.metadata());
+        let (active, said) = (self.applied.active().get(), self.belonging.said());
+        let caller = self.own.check(active, said, request.metadata());
         caller.inspect(|_| introduced.note()).map_err(|refusal| {
             match &refusal {
                 // Peers ask several times a second.
-                Refusal::Differs { .. } | Refusal::Newer { .. } | Refusal::Older { .. }
+                Refusal::Differs { .. }
+                | Refusal::Newer { .. }
+                | Refusal::Older { .. }
+                | Refusal::OtherLineage { .. }
                     if self.told.lock().is_news(&refusal, clock::now()) =>
                 {
                     tracing::warn!(%refusal, "refused a peer");
@@ -127,6 +143,7 @@ impl PeerService {
                 Refusal::Differs { .. }
                 | Refusal::Newer { .. }
                 | Refusal::Older { .. }
+                | Refusal::OtherLineage { .. }
                 | Refusal::OtherStore { .. }
                 | Refusal::Damaged { .. }
                 | Refusal::NotIntroduced(_) => {
@@ -138,6 +155,7 @@ impl PeerService {
                 Refusal::Differs { .. }
                 | Refusal::Newer { .. }
                 | Refusal::Older { .. }
+                | Refusal::OtherLineage { .. }
                 | Refusal::OtherStore { .. }
                 | Refusal::NotIntroduced(_) => Code::FailedPrecondition,
             };
@@ -329,7 +347,7 @@ impl Peer for PeerService {
         &self,
         request: Request<proto::StateRequest>,
     ) -> Result<Response<proto::StateResponse>, Status> {
-        self.check(&request)?;
+        self.introduced(&request)?;
         let initialized = self.raft.is_initialized().await.map_err(fatal)?;
         let role = self.role.borrow().clone();
         let leader = role.leader(&self.own.member).map(str::to_owned);

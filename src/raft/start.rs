@@ -57,7 +57,7 @@ use crate::raft::transfer::{self, Transfers};
 use crate::raft::type_config::TypeConfig;
 use crate::raft::wire::proto::peer_server::PeerServer;
 use crate::raft::{ProposeError, StartError};
-use crate::store::{CommitLog, Files, StoreFile};
+use crate::store::{CommitLog, Files, StoreFile, Unfinished};
 use crate::telemetry::log_limit::LogLimit;
 
 type Core = Raft<TypeConfig, StateMachine>;
@@ -214,6 +214,9 @@ impl Member {
         ending: CancellationToken,
     ) -> Result<Self, StartError> {
         let Opened { store, log, votes, machine, parts, room, own, network, repairs } = opened;
+        if let Some(Unfinished { code, .. }) = store.stamp.unfinished() {
+            return Err(StartError::Unfinished { member: options.member.clone(), code });
+        }
         let (store_id, state) = (store.stamp.id(), machine.state().clone());
         let log_store =
             LogStore::new(log.clone(), votes, state.clone(), Arc::clone(&room), repairs.clone());
@@ -245,7 +248,8 @@ impl Member {
             let news = (Arc::clone(&heard), Arc::clone(&gone), chronicle.clone());
             let stored = (log.clone(), state.clone(), scrub.checked.clone());
             let core = (raft.clone(), role.clone(), yields);
-            let service = PeerService::new(own, core, stored, fitness, news, forwarded);
+            let caller = (own, network.belonging().clone());
+            let service = PeerService::new(caller, core, stored, fitness, news, forwarded);
             tasks.spawn(serve_peers(incoming, service, ending.clone().cancelled_owned()));
         }
         let (stamp, name) = ((&store.stamp, &parts.files), options.member.clone());

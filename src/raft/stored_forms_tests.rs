@@ -200,7 +200,7 @@ fn introduction() -> Introduction {
 /// As a member says it whose group writes `version`.
 fn introduced(version: GroupVersion) -> Vec<u8> {
     let mut metadata = MetadataMap::new();
-    introduction().put(version, &mut metadata);
+    introduction().put(version, super::lineage::Said::default(), &mut metadata);
     metadata.get_bin("rmq-caller-bin").unwrap().to_bytes().unwrap().to_vec()
 }
 

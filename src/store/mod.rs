@@ -36,5 +36,5 @@ pub use files::{Files, RealFiles};
 pub use flush::{Durability, SyncDone};
 pub use mmap::MappedBytes;
 pub use reserve::Reserve;
-pub use store_file::{Identity, Opening, PreviousLife, StoreFile, StoreLock};
+pub use store_file::{Identity, Lineage, Opening, PreviousLife, StoreFile, StoreLock, Unfinished};
 pub use vote_file::{Vote, VoteFile};

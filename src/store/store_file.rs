@@ -14,9 +14,12 @@ use serde::{Deserialize, Serialize};
 use super::error::Error;
 use super::files::Files;
 use super::flush::Durability;
-use crate::ids::StoreId;
+use crate::ids::{StoreId, Term};
 
+/// Of a store that always belonged to the group as it was first started.
 const FORMAT: u32 = 1;
+/// Of one whose group was started anew by a survivor: older builds refuse it.
+const FORMAT_LINEAGE: u32 = 2;
 
 /// Keeps other processes out of a store directory as long as it lives.
 #[derive(Debug)]
@@ -105,6 +108,37 @@ pub enum PreviousLife {
     MachineStopped,
 }
 
+/// A group that was started anew by one survivor (`raft::recover_alone`): members of different
+/// lineages are different groups with the same name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lineage {
+    /// Drawn when it began; not 0.
+    pub id: u64,
+    /// When that was, ms since 1970.
+    pub since_ms: i64,
+}
+
+/// A new start that was begun and is not finished: the store serves nothing until it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unfinished {
+    /// What the operator confirmed it with.
+    pub code: String,
+    /// The term of the entry that ends it.
+    pub term: Term,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct StampedLineage {
+    id: String, // as `store_id`
+    since_ms: i64,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct StampedUnfinished {
+    code: String,
+    term: u64,
+}
+
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Stamp {
     format: u32,
@@ -123,6 +157,10 @@ struct Stamp {
     /// It did, and the machine stopped or a sync failed: some of them may be gone.
     #[serde(default)]
     in_doubt: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    lineage: Option<StampedLineage>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    unfinished: Option<StampedUnfinished>,
 }
 
 /// `store.json`, opened for one life of the store.
@@ -131,6 +169,7 @@ pub struct StoreFile {
     path: PathBuf,
     id: StoreId,
     previous_life: PreviousLife,
+    lineage: Mutex<Option<Lineage>>,
     stamp: Mutex<Stamp>,
 }
 
@@ -174,7 +213,9 @@ impl StoreFile {
         stamp.clean = false;
         write(files.as_ref(), &path, &stamp)?;
         let id = parse_id(&path, &stamp.store_id)?;
-        Ok(Self { files, path, id, previous_life, stamp: Mutex::new(stamp) })
+        let lineage = stamp.lineage.as_ref().map(|stamped| parse_lineage(&path, stamped));
+        let lineage = Mutex::new(lineage.transpose()?);
+        Ok(Self { files, path, id, previous_life, lineage, stamp: Mutex::new(stamp) })
     }
 
     /// The id drawn when the store was made.
@@ -219,6 +260,50 @@ impl StoreFile {
         write(self.files.as_ref(), &self.path, &stamp)
     }
 
+    /// Which lineage of its group it belongs to; `None`: the first.
+    pub fn lineage(&self) -> Option<Lineage> {
+        *self.lineage.lock()
+    }
+
+    /// A store without entries joins a group that was started anew. Durable when this returns.
+    pub fn join(&self, lineage: Lineage) -> Result<(), Error> {
+        self.belong_to(lineage, None)
+    }
+
+    /// The new start that was begun here, if it is not finished.
+    pub fn unfinished(&self) -> Option<Unfinished> {
+        let stamped = self.stamp.lock().unfinished.clone()?;
+        Some(Unfinished { code: stamped.code, term: Term(stamped.term) })
+    }
+
+    /// From here on it belongs to `lineage`, and serves nothing before that start is finished.
+    /// Durable when this returns.
+    pub fn begin_anew(&self, lineage: Lineage, unfinished: Unfinished) -> Result<(), Error> {
+        self.belong_to(lineage, Some(unfinished))
+    }
+
+    fn belong_to(&self, lineage: Lineage, unfinished: Option<Unfinished>) -> Result<(), Error> {
+        let mut stamp = self.stamp.lock();
+        let Lineage { id, since_ms } = lineage;
+        let mut next = stamp.clone();
+        next.format = FORMAT_LINEAGE;
+        next.lineage = Some(StampedLineage { id: format!("{id:016x}"), since_ms });
+        let stamped = |Unfinished { code, term }| StampedUnfinished { code, term: term.0 };
+        next.unfinished = unfinished.map(stamped);
+        write(self.files.as_ref(), &self.path, &next)?;
+        *stamp = next;
+        *self.lineage.lock() = Some(lineage);
+        Ok(())
+    }
+
+    /// The new start is finished. With it ends all doubt: there is nobody left to ask. Durable when
+    /// this returns.
+    pub fn finish_anew(&self) -> Result<(), Error> {
+        let mut stamp = self.stamp.lock();
+        (stamp.unfinished, stamp.in_doubt) = (None, false);
+        write(self.files.as_ref(), &self.path, &stamp)
+    }
+
     /// To be called last, when all is on disk and nothing will be written any more.
     pub fn mark_clean(&self) -> Result<(), Error> {
         let mut stamp = self.stamp.lock();
@@ -231,7 +316,7 @@ fn parse(path: &Path, content: &[u8]) -> Result<Stamp, Error> {
     let stamp: Stamp =
         serde_json::from_slice(content).map_err(|e| Error::bad_file(path, e.to_string()))?;
     match stamp.format {
-        FORMAT => Ok(stamp),
+        FORMAT | FORMAT_LINEAGE => Ok(stamp),
         other => Err(Error::bad_file(path, format!("format {other} is unknown to this version"))),
     }
 }
@@ -240,6 +325,13 @@ fn parse_id(path: &Path, text: &str) -> Result<StoreId, Error> {
     match u64::from_str_radix(text, 16) {
         Ok(id) if id != 0 => Ok(StoreId(id)),
         _ => Err(Error::bad_file(path, format!("`{text}` is no store id"))),
+    }
+}
+
+fn parse_lineage(path: &Path, stamped: &StampedLineage) -> Result<Lineage, Error> {
+    match u64::from_str_radix(&stamped.id, 16) {
+        Ok(id) if id != 0 => Ok(Lineage { id, since_ms: stamped.since_ms }),
+        _ => Err(Error::bad_file(path, format!("`{}` is no lineage", stamped.id))),
     }
 }
 
@@ -288,6 +380,8 @@ fn new_stamp(identity: Identity, drawn: u64, now_ms: i64) -> Stamp {
         unrecovered: false,
         in_memory: false,
         in_doubt: false,
+        lineage: None,
+        unfinished: None,
     }
 }
 
@@ -404,6 +498,29 @@ mod tests {
             store.recovered().unwrap();
             assert_eq!(open(Durability::Synced).previous_life(), PreviousLife::Killed);
         }
+    }
+
+    #[test]
+    fn a_lineage_and_a_start_anew_come_back_and_a_store_without_is_stored_as_ever() {
+        let dir = tempfile::tempdir().unwrap();
+        let stored = || std::fs::read_to_string(dir.path().join("store.json")).unwrap();
+        let store = open(dir.path(), identity(), "b").unwrap();
+        let plain = stored();
+        assert!(plain.contains("\"format\": 1,") && !plain.contains("lineage"), "{plain}");
+        assert!(!plain.contains("unfinished"), "{plain}");
+        let lineage = Lineage { id: u64::MAX, since_ms: 5 };
+        let unfinished = Unfinished { code: "c".into(), term: Term(7) };
+        store.begin_anew(lineage, unfinished.clone()).unwrap();
+        assert!(stored().contains("\"format\": 2,"), "an older build refuses it");
+        let store = open(dir.path(), identity(), "b").unwrap();
+        assert_eq!((store.lineage(), store.unfinished()), (Some(lineage), Some(unfinished)));
+        store.finish_anew().unwrap();
+        let store = open(dir.path(), identity(), "b").unwrap();
+        assert_eq!((store.lineage(), store.unfinished()), (Some(lineage), None));
+        let damaged = stored().replace("ffffffffffffffff", "0");
+        std::fs::write(dir.path().join("store.json"), damaged).unwrap();
+        let text = open(dir.path(), identity(), "b").err().unwrap().to_string();
+        assert!(text.contains("`0` is no lineage"), "{text}");
     }
 
     #[test]

@@ -13,7 +13,7 @@ pub(super) type Settings<'a> = [(&'a str, &'a str)];
 pub(super) struct Group {
     pub(super) site: Site,
     pub(super) listen: [u16; 3],
-    peers: String,
+    pub(super) peers: String,
 }
 
 impl Group {
@@ -25,7 +25,7 @@ impl Group {
     }
 
     /// Starts a member with its store in `store`; later ones of `changes` win.
-    fn start(&self, n: usize, store: &str, changes: &Settings<'_>) -> Process {
+    pub(super) fn start(&self, n: usize, store: &str, changes: &Settings<'_>) -> Process {
         self.site.start(BROKER, &["-c", &self.configure(n, store, changes)])
     }
 
@@ -55,7 +55,7 @@ impl Group {
         self.site.file(&format!("n{n}.conf"), &lines.concat())
     }
 
-    fn start_all(&self) -> [Process; 3] {
+    pub(super) fn start_all(&self) -> [Process; 3] {
         let mut members = [0, 1, 2].map(|n| self.start(n, &format!("n{n}"), &[]));
         members.iter_mut().for_each(|member| member.until("term="));
         members
@@ -90,13 +90,13 @@ impl Group {
 }
 
 /// Waits for a line with `text`, wherever it comes among the others.
-fn says(member: &mut Process, text: &str) {
+pub(super) fn says(member: &mut Process, text: &str) {
     if !member.lines.iter().any(|line| line.contains(text)) {
         member.until(text);
     }
 }
 
-fn end(member: Process) {
+pub(super) fn end(member: Process) {
     member.terminate();
     assert_eq!(member.end().code, Some(0));
 }

@@ -6,6 +6,7 @@ mod explain;
 mod full_disk;
 mod group;
 mod hostile;
+mod recover_alone;
 
 use std::{
     collections::BTreeSet,

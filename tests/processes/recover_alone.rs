@@ -1,0 +1,109 @@
+//! A majority is lost for good, and a survivor is told to go on alone.
+
+use std::fs;
+
+use super::group::{Group, end, says};
+use super::{ADMIN, BROKER, Caller, Ended, Process, WITHIN, clock};
+
+/// The confirmation that a report ends with.
+fn confirmation(report: &Ended) -> &str {
+    assert_eq!(report.code, Some(3), "{report:#?}");
+    report.out.trim_end().rsplit_once("--recover-alone=").unwrap().1
+}
+
+#[tokio::test]
+async fn a_survivor_of_a_lost_majority_starts_the_group_anew_when_it_is_told_to() {
+    let (group, caller) = (Group::new(), Caller::new());
+    let mut members = group.start_all();
+    for _ in 0..5 {
+        group.send(&caller).await;
+    }
+    let survivor = group.leader(&caller).await;
+    let (emptied, old) = ((survivor + 1) % 3, (survivor + 2) % 3);
+    let port = group.listen[survivor];
+    let stored = caller.end_of_queue(port, "T").await;
+    let store = |n: usize| format!("n{n}");
+    let file = group.configure(survivor, &store(survivor), &[]);
+    let recover = |flag: &str| group.site.start(BROKER, &["-c", &file, flag]).end();
+    let in_use = recover("--recover-alone");
+    assert_eq!(in_use.code, Some(1), "{in_use:#?}");
+    assert!(in_use.err.iter().any(|line| line.contains("held by process")), "{in_use:#?}");
+    members[emptied].kill();
+    fs::remove_dir_all(group.site.path(&store(emptied))).unwrap();
+    members[survivor].kill();
+    // A majority could go on: with a member that is there.
+    let enough = recover("--recover-alone");
+    assert_eq!(enough.code, Some(1), "{enough:#?}");
+    let text = format!("n{old} answers");
+    assert!(
+        enough.out.contains(&text) && enough.out.contains("Nothing was changed"),
+        "{enough:#?}"
+    );
+    members[old].kill();
+
+    let told = recover("--recover-alone");
+    let code = confirmation(&told);
+    for n in [emptied, old] {
+        let silent = told.out.lines().any(|line| {
+            line.contains(&format!("n{n} at 127.0.0.1:")) && line.contains("nobody listens there")
+        });
+        assert!(silent, "{told:#?}");
+    }
+    for text in ["What may be lost:", "s ago", "What happens to the others:"] {
+        assert!(told.out.contains(text), "{told:#?}");
+    }
+    let wrong = recover("--recover-alone=00000000");
+    assert_eq!(wrong.code, Some(1), "{wrong:#?}");
+    assert!(wrong.out.contains("--recover-alone=00000000 does not confirm this"), "{wrong:#?}");
+    assert_eq!(confirmation(&recover("--recover-alone")), code, "nothing was changed");
+    let confirmed = format!("--recover-alone={code}");
+    let done = recover(&confirmed);
+    assert_eq!(done.code, Some(0), "{done:#?}");
+    let again = recover(&confirmed);
+    assert_eq!(again.code, Some(1), "{again:#?}");
+    assert!(again.out.contains("is the only member that votes"), "{again:#?}");
+
+    let mut alone = group.start(survivor, &store(survivor), &[]);
+    alone.until("leads the group");
+    let caller = Caller::new(); // with no connection to the process before
+    assert_eq!(caller.end_of_queue(port, "T").await, stored);
+    group.send(&caller).await;
+    assert_eq!(caller.end_of_queue(port, "T").await, stored + 1);
+
+    let mut returned = group.start(old, &store(old), &[]);
+    let known =
+        format!("n{survivor} (this member) belongs to the group that a survivor started anew");
+    says(&mut returned, &known);
+    says(&mut alone, &known);
+    says(&mut alone, &format!("to take n{old} into the newer one"));
+    end(returned);
+
+    let mut new = group.start(emptied, &store(emptied), &[]);
+    new.until(&format!("run rmq-admin memberAdd n{emptied}"));
+    let address = group.peers.split(';').nth(emptied).unwrap().split_once('-').unwrap().1;
+    let admin = |command: &[&str]| {
+        let leader = format!("127.0.0.1:{port}");
+        let home = group.site.path("");
+        Process::start(ADMIN, &[command, &["-b", &leader]].concat(), &home).end()
+    };
+    let deadline = clock::now() + WITHIN;
+    while admin(&["memberAdd", &store(emptied), address]).code != Some(0) {
+        assert!(clock::now() < deadline, "it is not taken in");
+    }
+    says(&mut new, "joins the group that was started anew");
+    let votes = |line: &str| line.starts_with(&store(emptied)) && line.contains("voter");
+    while !admin(&["memberList"]).out.lines().any(votes) {
+        assert!(clock::now() < deadline, "it does not vote: {:#?}", admin(&["memberList"]));
+    }
+    group.send(&caller).await;
+    end(new);
+    alone.kill();
+    // What it joined outlasts its process.
+    let mut new = group.start(emptied, &store(emptied), &[]);
+    let mut alone = group.start(survivor, &store(survivor), &[]);
+    says(&mut alone, "term=");
+    group.send(&caller).await;
+    says(&mut new, "term=");
+    alone.terminate();
+    new.terminate();
+}
