@@ -575,8 +575,8 @@ impl Group {
     /// caught-up member; what comes meanwhile is passed on to that one. Takes a few seconds at
     /// most; afterwards this member usually follows, and serves until [`Group::stop`].
     pub async fn retire(&self) {
-        let Shared { raft, proposer, desk, chronicle, doubt, room, .. } = &*self.0;
-        handover::retire(raft, proposer, (desk, chronicle), (doubt, room)).await;
+        let Shared { raft, proposer, desk, chronicle, doubt, room, offers, .. } = &*self.0;
+        handover::retire(raft, proposer, (desk, chronicle), (doubt, room, offers)).await;
     }
 
     /// Retires, writes a checkpoint and ends. Blocks for at most a few seconds; call it from a

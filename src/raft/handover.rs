@@ -3,7 +3,6 @@
 //! campaigns at once. Who may be one is decided here for all changes of the leader that are meant
 //! ([`crate::raft::transfer`]).
 
-use std::cmp::Reverse;
 use std::time::Duration;
 
 use openraft::Instant as _;
@@ -15,6 +14,7 @@ use crate::raft::chronicle::{Cause, Chronicle};
 use crate::raft::doubt::Doubt;
 use crate::raft::error::Unfit;
 use crate::raft::forward::Desk;
+use crate::raft::offers::Offers;
 use crate::raft::proposer::Proposer;
 use crate::raft::role::QUORUM_SILENCE;
 use crate::raft::room::Room;
@@ -43,6 +43,8 @@ pub(super) struct Voter {
     pub(super) shortage: Option<String>,
     /// Why its disk is slow, if so.
     pub(super) slowness: Option<String>,
+    /// Whether it offers to serve readers: then clients have known it for a while.
+    pub(super) is_known: bool,
 }
 
 /// Why a voter cannot lead, if so: the leader's last entry is `last`, and whoever lacks `near`
@@ -83,7 +85,8 @@ enum Heir {
 }
 
 /// Decides by the leader's last index. Room and a fast disk are not needed to lead, but wanted. Of
-/// several the one heard last is the surest to be there. Pure.
+/// several one that clients have not known for long: another one is what they have beside the leader
+/// (`namesrv::slots`: the first by id), and shall stay that. Of these the last by name. Pure.
 fn heir(last: Option<u64>, voters: &[Voter]) -> Heir {
     let is_ready = |voter: &&Voter| {
         let able = Voter { shortage: None, slowness: None, ..(*voter).clone() };
@@ -91,7 +94,8 @@ fn heir(last: Option<u64>, voters: &[Voter]) -> Heir {
     };
     let ready = voters.iter().filter(is_ready);
     match ready.max_by_key(|voter| {
-        (voter.shortage.is_none(), voter.slowness.is_none(), Reverse(voter.silence))
+        let Voter { shortage, slowness, is_known, name, .. } = *voter;
+        (shortage.is_none(), slowness.is_none(), !is_known, name)
     }) {
         Some(voter) => Heir::Ready(voter.id),
         None if voters.iter().all(|voter| is_gone(unfit(last, voter, 0).as_ref())) => Heir::None,
@@ -107,12 +111,12 @@ pub(super) async fn retire(
     raft: &Raft<TypeConfig, StateMachine>,
     proposer: &Proposer,
     (desk, chronicle): (&Desk, &Chronicle),
-    (doubt, room): (&Doubt, &Room),
+    fitness: (&Doubt, &Room, &Offers),
 ) {
     let _held = desk.hold();
     if proposer.close() {
         let _meant = chronicle.means(Cause::Stopped);
-        step_down(raft, proposer, (doubt, room)).await;
+        step_down(raft, proposer, fitness).await;
         proposer.give_up().await;
     }
 }
@@ -120,7 +124,7 @@ pub(super) async fn retire(
 async fn step_down(
     raft: &Raft<TypeConfig, StateMachine>,
     proposer: &Proposer,
-    fitness: (&Doubt, &Room),
+    fitness: (&Doubt, &Room, &Offers),
 ) {
     let drained = async {
         while proposer.waiting_bytes() > 0 && !is_cut_off(raft) {
@@ -153,7 +157,7 @@ async fn step_down(
 pub(super) async fn make_way(
     raft: &Raft<TypeConfig, StateMachine>,
     (desk, chronicle): (&Desk, &Chronicle),
-    (doubt, room): (&Doubt, &Room),
+    (doubt, room, offers): (&Doubt, &Room, &Offers),
 ) -> bool {
     let metrics = raft.metrics().borrow_watched().clone();
     if !others(&metrics).any(|id| room.is_better_at(id)) {
@@ -162,7 +166,7 @@ pub(super) async fn make_way(
     let is_full = room.shortage().is_some();
     let cause = if is_full { Cause::NoRoom } else { Cause::SlowDisk };
     let (_held, _meant) = (desk.hold(), chronicle.means(cause));
-    let handed = hand_over(raft, (doubt, room), |id| room.is_better_at(id));
+    let handed = hand_over(raft, (doubt, room, offers), |id| room.is_better_at(id));
     match tokio::time::timeout(MAKE_WAY, handed).await {
         Ok(Some(heir)) => tracing::info!(heir, "a member with a better disk leads now"),
         Ok(None) => return false,
@@ -185,7 +189,7 @@ pub(super) fn is_cut_off(raft: &Raft<TypeConfig, StateMachine>) -> bool {
 /// when another member is known to lead: until then the heir may need this member's vote.
 async fn hand_over(
     raft: &Raft<TypeConfig, StateMachine>,
-    (doubt, room): (&Doubt, &Room),
+    (doubt, room, offers): (&Doubt, &Room, &Offers),
     may_lead: impl Fn(u64) -> bool,
 ) -> Option<String> {
     let mut chosen = None;
@@ -193,7 +197,8 @@ async fn hand_over(
         // It may have said so in answer to the call: then it is somebody else's turn.
         if raft.is_leader() && chosen.is_none_or(|id| doubt.is_of(id)) {
             let metrics = raft.metrics().borrow_watched().clone();
-            let voters = voters(&metrics, doubt, room).filter(|voter| may_lead(voter.id));
+            let voters = voters(&metrics, (doubt, room, offers));
+            let voters = voters.filter(|voter| may_lead(voter.id));
             match heir(metrics.last_log_index, &voters.collect::<Vec<_>>()) {
                 Heir::Ready(id) => {
                     raft.trigger().transfer_leader(id).await.ok()?;
@@ -226,8 +231,7 @@ fn others(metrics: &RaftMetrics<TypeConfig>) -> impl Iterator<Item = u64> {
 /// All other voters, as this leader sees them.
 pub(super) fn voters(
     metrics: &RaftMetrics<TypeConfig>,
-    doubt: &Doubt,
-    room: &Room,
+    (doubt, room, offers): (&Doubt, &Room, &Offers),
 ) -> impl Iterator<Item = Voter> {
     let matched = |id| metrics.replication.as_ref()?.get(&id)?.as_ref().map(|at| at.index);
     let silence = |id| metrics.heartbeat.as_ref()?.get(&id)?.as_ref().map(|at| at.elapsed());
@@ -241,6 +245,7 @@ pub(super) fn voters(
         in_doubt: doubt.is_of(id),
         shortage: room.shortage_of(id),
         slowness: room.slowness_of(id),
+        is_known: offers.is_of(id),
     })
 }
 
@@ -251,8 +256,9 @@ mod tests {
     /// Has nine entries, and answered just now.
     fn fit(id: u64) -> Voter {
         let (matched, silence) = (Some(9), Some(Duration::ZERO));
-        let (shortage, slowness) = (None, None);
-        Voter { id, name: format!("n{id}"), matched, silence, in_doubt: false, shortage, slowness }
+        let (shortage, slowness, in_doubt, is_known) = (None, None, false, false);
+        let name = format!("n{id}");
+        Voter { id, name, matched, silence, in_doubt, shortage, slowness, is_known }
     }
 
     #[test]
@@ -337,6 +343,16 @@ mod tests {
             assert_eq!(heir(Some(9), &voters), want, "{what}");
         }
         assert_eq!(heir(Some(9), &[]), Heir::None, "alone");
+    }
+
+    #[test]
+    fn who_clients_have_beside_the_leader_stays_that() {
+        let known = |id, is_known| Voter { is_known, ..fit(id) };
+        let rows = [([true, true], 2), ([true, false], 2), ([false, true], 1), ([false, false], 2)];
+        for ([first, second], want) in rows {
+            let voters = [known(1, first), known(2, second)];
+            assert_eq!(heir(Some(9), &voters), Heir::Ready(want), "{first} {second}");
+        }
     }
 
     #[test]

@@ -23,6 +23,7 @@ use crate::raft::doubt::Doubt;
 use crate::raft::group::GroupOptions;
 use crate::raft::handover;
 use crate::raft::network::Network;
+use crate::raft::offers::Offers;
 use crate::raft::open::HeldStore;
 use crate::raft::room::Room;
 #[cfg(test)]
@@ -71,6 +72,7 @@ struct Shared {
     synced: bool,
     room: Arc<Room>,
     doubt: Doubt,
+    offers: Offers,
     chronicle: Chronicle,
     state: Mutex<State>,
 }
@@ -99,7 +101,7 @@ impl Housekeeping {
         machine: StateMachine,
         (raft, network): (Raft<TypeConfig, StateMachine>, Network),
         store: HeldStore,
-        (room, doubt, chronicle): (Arc<Room>, Doubt, Chronicle),
+        ((doubt, room, offers), chronicle): ((&Doubt, &Arc<Room>, &Offers), Chronicle),
         options: &GroupOptions,
     ) -> Result<Self, StartError> {
         let thread = Checkpointer::start(parts.clone())
@@ -124,8 +126,9 @@ impl Housekeeping {
             log_dir: options.log_dir.clone(),
             reserve: Reserve::new(files, &options.log_dir, options.segment_bytes),
             synced: options.durability == Durability::Synced,
-            room,
-            doubt,
+            room: Arc::clone(room),
+            doubt: doubt.clone(),
+            offers: offers.clone(),
             chronicle,
             state: Mutex::new(state),
         })))
@@ -191,8 +194,9 @@ impl Housekeeping {
         if lately || can_lead || !raft.is_leader() {
             return;
         }
-        let Shared { machine, doubt, chronicle, .. } = &*self.0;
-        if handover::make_way(raft, (machine.desk(), chronicle), (doubt, room)).await {
+        let Shared { machine, doubt, offers, chronicle, .. } = &*self.0;
+        let fitness = (doubt, &**room, offers);
+        if handover::make_way(raft, (machine.desk(), chronicle), fitness).await {
             *made_way = Some(Instant::now());
         }
     }

@@ -205,7 +205,7 @@ impl Introduction {
             Some(_) | None => Reads::UNSAID,
         };
         let there = take(LINEAGE_KEY, metadata)?.map(|bytes| Said::decode(&bytes));
-        let there = there.unwrap_or(Some(Said::default()));
+        let there = there.unwrap_or_else(|| Some(Said::default()));
         let there = there.filter(|there| there.lineage.is_some() == is_of_lineage);
         let there =
             there.ok_or_else(|| Refusal::NotIntroduced("no readable lineage".to_owned()))?;

@@ -365,6 +365,7 @@ impl Peer for PeerService {
             yields: self.yields.load(Ordering::Relaxed),
             reads_from: Reads::OWN.oldest.0.into(),
             reads_to: Reads::OWN.newest.0.into(),
+            serves_readers: self.offers.own(),
         }))
     }
 

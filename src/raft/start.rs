@@ -41,7 +41,6 @@ use crate::raft::network::{Connecting, FRAME_BYTES, MESSAGE_BYTES_MAX, Network, 
 use crate::raft::offers::Offers;
 use crate::raft::open::{self, Opened};
 use crate::raft::pacemaker;
-use crate::raft::passers::Passers;
 use crate::raft::proposer::{self, Proposer};
 use crate::raft::reach;
 use crate::raft::repair::{self, Repairer, Wanted};
@@ -214,36 +213,33 @@ impl Member {
         ending: CancellationToken,
     ) -> Result<Self, StartError> {
         let Opened { store, log, votes, machine, parts, room, own, network, repairs } = opened;
-        if let Some(Unfinished { code, .. }) = store.stamp.unfinished() {
-            return Err(StartError::Unfinished { member: options.member.clone(), code });
-        }
+        refuse_unfinished(&store.stamp, &options.member)?;
         let (store_id, state) = (store.stamp.id(), machine.state().clone());
         let log_store =
             LogStore::new(log.clone(), votes, state.clone(), Arc::clone(&room), repairs.clone());
         let doubt = Doubt::new(store.stamp.in_doubt());
         let (eager, offers, desk) = (Eager::default(), Offers::default(), machine.desk().clone());
-        let heard = Arc::new(Heard::new(clock::now(), options.timing.heartbeat));
-        let chronicle = Chronicle::new(&options.member, Arc::clone(&heard), desk.clone());
+        let (heard, chronicle) = signs_of_life(options, &desk);
         let catch_ups = CatchUps::new(options.catch_up_bytes_per_second, &log, &network);
-        let news = (&eager, &chronicle);
-        let connecting = Connecting::new(&network, &room, &doubt, &offers, news, &catch_ups);
-        let raft = core(store_id, (options, &doubt), connecting, (&log_store, &machine)).await?;
+        let (fit, news) = ((&doubt, &room, &offers), (&eager, &chronicle));
+        let storage = (store_id, &log_store, &machine);
+        let raft = core(options, storage, (&network, &catch_ups), fit, news).await?;
         let (mut tasks, gone, beats) = (JoinSet::new(), Arc::default(), Beats(Instant::now()));
         let (telling, kept) = members::telling(incoming.is_some());
         let core = (raft.clone(), state.clone(), network.clone());
         let life = (Arc::clone(&heard), chronicle.clone(), kept.removed.clone());
-        let passers = machine.duplicates().passers().clone();
-        let parties = ((desk.clone(), passers.clone()), (doubt.clone(), catch_ups.clone()));
+        let parties = (&machine, (doubt.clone(), catch_ups.clone()));
         let (role, contact) = watch(options, core, life, parties, (beats, &mut tasks));
         let proposer = propose(options, &raft, &machine, &mut tasks);
         pass_on(&machine, &network, &proposer, (&role, &room), &options.member, &mut tasks);
-        let (fit, core) = ((&doubt, &room), (&raft, &role, &network));
+        let core = (&raft, &role, &network);
         let moving = transferring(options, core, (&proposer, &desk, &chronicle), fit);
         let (transfers, yields) = move_leadership(moving, beats, &mut tasks);
         let (scrub, repairs) = mend(options.scrub, &parts, (&state, &room), repairs, &mut tasks);
         if let Some(incoming) = incoming {
             let desk = (proposer.clone(), desk, state.active().clone());
-            let forwarded = Forwarded::new(desk, role.clone(), Arc::clone(&room), (eager, passers));
+            let hear = (eager, machine.duplicates().passers().clone());
+            let forwarded = Forwarded::new(desk, role.clone(), Arc::clone(&room), hear);
             let fitness = (doubt.clone(), Arc::clone(&room), offers.clone());
             let news = (Arc::clone(&heard), Arc::clone(&gone), chronicle.clone());
             let stored = (log.clone(), state.clone(), scrub.checked.clone());
@@ -254,12 +250,11 @@ impl Member {
         }
         let (stamp, name) = ((&store.stamp, &parts.files), options.member.clone());
         resolve(&doubt, &name, (&network, &raft, &log), stamp, &mut tasks);
-        let (core, news) = ((&raft, &log, &doubt), (gone, Arc::clone(&heard), chronicle.clone()));
-        let reaches = call_others(&name, &network, core, news, &mut tasks);
+        let news = (gone, Arc::clone(&heard), chronicle.clone());
+        let reaches = call_others(&name, &network, (&raft, &log, fit), news, &mut tasks);
         let core = (store_id, raft.clone(), network.clone());
         tasks.spawn(keeper(options, core, (&role, heard), (&transfers, &proposer), telling).run());
-        let fitness = (Arc::clone(&room), doubt.clone(), chronicle.clone());
-        let core = (raft.clone(), network);
+        let (fitness, core) = ((fit, chronicle.clone()), (raft.clone(), network));
         let house = Housekeeping::start(parts, machine.clone(), core, store, fitness, options)?;
         tasks.spawn(house.clone().run(beats.each(housekeeping::TICK)));
         Ok(Self {
@@ -315,7 +310,7 @@ impl Member {
     /// Retires, writes a checkpoint and ends.
     pub(super) async fn stop(mut self) {
         let desk = self.machine.desk();
-        let fitness = (&self.doubt, &*self.room);
+        let fitness = (&self.doubt, &*self.room, &self.offers);
         handover::retire(&self.raft, &self.proposer, (desk, &self.chronicle), fitness).await;
         desk.close(LAST_ANSWERS).await;
         self.ending.cancel();
@@ -354,11 +349,13 @@ fn config(options: &GroupOptions, doubt: &Doubt) -> Result<Arc<Config>, String> 
 
 /// openraft's own tasks.
 async fn core(
-    store_id: StoreId,
-    (options, doubt): (&GroupOptions, &Doubt),
-    connecting: Connecting,
-    (log_store, machine): (&LogStore, &StateMachine),
+    options: &GroupOptions,
+    (store_id, log_store, machine): (StoreId, &LogStore, &StateMachine),
+    (network, catch_ups): (&Network, &CatchUps),
+    (doubt, room, offers): (&Doubt, &Arc<Room>, &Offers),
+    news: (&Eager, &Chronicle),
 ) -> Result<Core, StartError> {
+    let connecting = Connecting::new(network, room, doubt, offers, news, catch_ups);
     let config = config(options, doubt).map_err(|why| StartError::Core { why })?;
     Raft::new(store_id.0, config, connecting, log_store.clone(), machine.clone())
         .await
@@ -370,9 +367,10 @@ fn watch(
     options: &GroupOptions,
     (raft, state, network): (Core, AppliedState, Network),
     (heard, chronicle, removed): (Arc<Heard>, Chronicle, watch::Receiver<bool>),
-    (waits, (doubt, catch_ups)): ((Desk, Passers), (Doubt, CatchUps)),
+    (machine, (doubt, catch_ups)): (&StateMachine, (Doubt, CatchUps)),
     (beats, tasks): (Beats, &mut JoinSet<()>),
 ) -> (watch::Receiver<Role>, Contact) {
+    let waits = (machine.desk().clone(), machine.duplicates().passers().clone());
     let (pace, fit) = (beats.each(options.timing.heartbeat), (doubt, removed.clone()));
     tasks.spawn(pacemaker::run(raft.clone(), Arc::clone(&heard), fit, pace));
     tasks.spawn(send_away(waits.0.clone(), removed.clone()));
@@ -391,16 +389,35 @@ async fn send_away(desk: Desk, mut removed: watch::Receiver<bool>) {
     }
 }
 
+/// A recovery that was begun is finished first.
+fn refuse_unfinished(stamp: &StoreFile, member: &str) -> Result<(), StartError> {
+    match stamp.unfinished() {
+        Some(Unfinished { code, .. }) => {
+            Err(StartError::Unfinished { member: member.to_owned(), code })
+        }
+        None => Ok(()),
+    }
+}
+
+/// When this member heard of a leader, and what it remembers of leaders.
+fn signs_of_life(options: &GroupOptions, desk: &Desk) -> (Arc<Heard>, Chronicle) {
+    let heard = Arc::new(Heard::new(clock::now(), options.timing.heartbeat));
+    let chronicle = Chronicle::new(&options.member, Arc::clone(&heard), desk.clone());
+    (heard, chronicle)
+}
+
 /// Follows a leader that died, and calls all others for who asks.
 fn call_others(
     own: &str,
     network: &Network,
-    (raft, log, doubt): (&Core, &CommitLog, &Doubt),
+    (raft, log, (doubt, _, offers)): (&Core, &CommitLog, (&Doubt, &Arc<Room>, &Offers)),
     news: (Arc<Notify>, Arc<Heard>, Chronicle),
     tasks: &mut JoinSet<()>,
 ) -> mpsc::Sender<reach::Asked> {
     let core = (raft.clone(), log.clone(), doubt.clone());
-    tasks.spawn(Succession::new(own.to_owned(), network.clone(), core, news).run());
+    let own = (own.to_owned(), offers.clone());
+    let succession = Succession::new(own, network.clone(), core, news);
+    tasks.spawn(succession.run());
     let (reaches, asked) = reach::requests();
     tasks.spawn(reach::run(network.clone(), asked));
     reaches
@@ -486,7 +503,7 @@ fn transferring(
     options: &GroupOptions,
     (raft, role, network): (&Core, &watch::Receiver<Role>, &Network),
     (proposer, desk, chronicle): (&Proposer, &Desk, &Chronicle),
-    (doubt, room): (&Doubt, &Arc<Room>),
+    (doubt, room, offers): (&Doubt, &Arc<Room>, &Offers),
 ) -> Transfers {
     Transfers {
         own: options.member.clone(),
@@ -499,6 +516,7 @@ fn transferring(
         chronicle: chronicle.clone(),
         doubt: doubt.clone(),
         room: Arc::clone(room),
+        offers: offers.clone(),
         role: role.clone(),
         yields: Arc::default(),
     }

@@ -11,7 +11,6 @@
 //! Whoever hears the leader again takes back that it is dead.
 //! The election itself is an ordinary one, marked as a handover because the leader's lease is void.
 
-use std::cmp::Reverse;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,6 +27,7 @@ use crate::raft::chronicle::Chronicle;
 use crate::raft::doubt::Doubt;
 use crate::raft::heard::Heard;
 use crate::raft::network::Network;
+use crate::raft::offers::Offers;
 use crate::raft::state_machine::StateMachine;
 use crate::raft::type_config::{Ballot, RaftLogId, TypeConfig, log_id};
 use crate::raft::wire;
@@ -58,13 +58,16 @@ impl Drop for LeaderStream {
 struct Witness {
     name: String,
     last: Option<RaftLogId>,
+    /// Whether it offers to serve readers.
+    is_known: bool,
 }
 
-/// Decides who campaigns: of a majority that found the leader dead, the one with the longest log,
-/// of equals the first by name. `None` while they are no majority. Pure.
+/// Decides who campaigns: of a majority that found the leader dead, the one with the longest log, of
+/// equals one that clients have not known for long (`handover::heir`), the last by name. `None`
+/// while they are no majority. Pure.
 fn successor(witnesses: &[Witness], voters: usize) -> Option<&str> {
     let agreed = witnesses.len() * 2 > voters;
-    let longest = witnesses.iter().max_by_key(|witness| (witness.last, Reverse(&witness.name)));
+    let longest = witnesses.iter().max_by_key(|of| (of.last, !of.is_known, &of.name));
     longest.filter(|_| agreed).map(|witness| witness.name.as_str())
 }
 
@@ -93,19 +96,20 @@ pub(super) struct Succession {
     gone: Arc<Notify>,
     heard: Arc<Heard>,
     chronicle: Chronicle,
+    offers: Offers,
 }
 
 impl Succession {
-    /// For the member `own`, which asks others by `network`, has `log`, and may campaign unless it
+    /// For the member `own`, which has these `offers`, asks others by `network`, has `log`, and may campaign unless it
     /// doubts. `gone` is told when a leader's stream has ended; `heard` keeps what was found, until
     /// a leader is heard, and `chronicle` for good.
     pub(super) fn new(
-        own: String,
+        (own, offers): (String, Offers),
         network: Network,
         (raft, log, doubt): (Raft<TypeConfig, StateMachine>, CommitLog, Doubt),
         (gone, heard, chronicle): (Arc<Notify>, Arc<Heard>, Chronicle),
     ) -> Self {
-        Self { own, network, raft, log, doubt, gone, heard, chronicle }
+        Self { own, network, raft, log, doubt, gone, heard, chronicle, offers }
     }
 
     /// Runs as long as the member.
@@ -184,10 +188,16 @@ impl Succession {
         let asked = leader.others.iter().map(|name| async move {
             let answer = self.network.state(name, ASK_TIMEOUT).await.ok()?;
             let last = answer.last.map(wire::to_log_id);
-            (answer.leader_dead_in == term.0).then(|| Witness { name: name.clone(), last })
+            let is_known = answer.serves_readers;
+            (answer.leader_dead_in == term.0).then(|| Witness {
+                name: name.clone(),
+                last,
+                is_known,
+            })
         });
         let others = join_all(asked).await.into_iter().flatten();
-        let own = Witness { name: self.own.clone(), last: self.log.last().map(log_id) };
+        let (last, is_known) = (self.log.last().map(log_id), self.offers.own());
+        let own = Witness { name: self.own.clone(), last, is_known };
         others.chain([own]).collect()
     }
 
@@ -212,12 +222,16 @@ mod tests {
     fn a_majority_that_found_the_leader_dead_sends_its_longest_log() {
         let witness = |name: &str, term, index| {
             let last = EntryId { index: EntryIndex(index), term: Term(term) };
-            Witness { name: name.to_owned(), last: Some(log_id(last)) }
+            Witness { name: name.to_owned(), last: Some(log_id(last)), is_known: false }
         };
-        let empty = Witness { name: "n0".to_owned(), last: None };
-        let rows: [(&[Witness], usize, Option<&str>); 6] = [
+        let known = |name| Witness { is_known: true, ..witness(name, 2, 9) };
+        let empty = Witness { name: "n0".to_owned(), last: None, is_known: false };
+        let rows: [(&[Witness], usize, Option<&str>); 9] = [
             (&[witness("n1", 2, 9)], 3, None),
-            (&[witness("n1", 2, 9), witness("n2", 2, 9)], 3, Some("n1")),
+            (&[witness("n1", 2, 9), witness("n2", 2, 9)], 3, Some("n2")),
+            (&[known("n1"), known("n2")], 3, Some("n2")),
+            (&[witness("n1", 2, 9), known("n2")], 3, Some("n1")),
+            (&[witness("n1", 2, 8), known("n2")], 3, Some("n2")),
             (&[witness("n2", 2, 9), witness("n1", 2, 8)], 3, Some("n2")),
             (&[witness("n2", 1, 99), witness("n1", 2, 8)], 3, Some("n1")),
             (&[empty, witness("n1", 1, 0)], 3, Some("n1")),

@@ -12,6 +12,7 @@
 //!
 //! One transfer at a time; who asks does not have to stay.
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -29,6 +30,7 @@ use crate::raft::forward::{Desk, Hold};
 use crate::raft::handover::{self, Voter, unfit};
 use crate::raft::membership::Wish;
 use crate::raft::network::Network;
+use crate::raft::offers::Offers;
 use crate::raft::preference::{Preference, Seen};
 use crate::raft::proposer::Proposer;
 use crate::raft::role::Role;
@@ -103,6 +105,8 @@ pub(super) struct Transfers {
     pub doubt: Doubt,
     /// What is known of others' room.
     pub room: Arc<Room>,
+    /// Who offers to serve readers.
+    pub offers: Offers,
     /// Who leads.
     pub role: watch::Receiver<Role>,
     /// Told to others: an operator had this member hand over.
@@ -233,7 +237,8 @@ impl Transfers {
             let member = membership.get_node(&voter.id);
             member.is_some_and(|m| matches!(m.wish, Wish::Vote | Wish::Replace(_)))
         };
-        handover::voters(metrics, &self.doubt, &self.room).filter(stays).collect()
+        let fitness = (&self.doubt, &*self.room, &self.offers);
+        handover::voters(metrics, fitness).filter(stays).collect()
     }
 
     /// The newer store, if two of one member vote.
@@ -256,7 +261,8 @@ impl Transfers {
                     (voter, why)
                 })
                 .collect();
-            judged.sort_by_key(|(voter, _)| voter.silence);
+            // Who clients have beside this leader shall stay that, if there is another one.
+            judged.sort_by_key(|(voter, _)| (voter.is_known, Reverse(voter.name.clone())));
             for (voter, why) in judged.iter_mut().filter(|(_, why)| why.is_none()) {
                 match self.network.state(&voter.name, ANSWER).await {
                     Ok(state) if state.store_id == voter.id => return Ok(voter.clone()),

@@ -11,6 +11,31 @@ fn confirmation(report: &Ended) -> &str {
     report.out.trim_end().rsplit_once("--recover-alone=").unwrap().1
 }
 
+/// The report, what a wrong confirmation does, the right one, and that one again. `dead` are members.
+fn recovers_when_it_is_told_to(recover: impl Fn(&str) -> Ended, dead: [usize; 2]) {
+    let told = recover("--recover-alone");
+    let code = confirmation(&told);
+    for n in dead {
+        let silent = told.out.lines().any(|line| {
+            line.contains(&format!("n{n} at 127.0.0.1:")) && line.contains("nobody listens there")
+        });
+        assert!(silent, "{told:#?}");
+    }
+    for text in ["What may be lost:", "s ago", "What happens to the others:"] {
+        assert!(told.out.contains(text), "{told:#?}");
+    }
+    let wrong = recover("--recover-alone=00000000");
+    assert_eq!(wrong.code, Some(1), "{wrong:#?}");
+    assert!(wrong.out.contains("--recover-alone=00000000 does not confirm this"), "{wrong:#?}");
+    assert_eq!(confirmation(&recover("--recover-alone")), code, "nothing was changed");
+    let confirmed = format!("--recover-alone={code}");
+    let done = recover(&confirmed);
+    assert_eq!(done.code, Some(0), "{done:#?}");
+    let again = recover(&confirmed);
+    assert_eq!(again.code, Some(1), "{again:#?}");
+    assert!(again.out.contains("is the only member that votes"), "{again:#?}");
+}
+
 #[tokio::test]
 async fn a_survivor_of_a_lost_majority_starts_the_group_anew_when_it_is_told_to() {
     let (group, caller) = (Group::new(), Caller::new());
@@ -41,27 +66,7 @@ async fn a_survivor_of_a_lost_majority_starts_the_group_anew_when_it_is_told_to(
     );
     members[old].kill();
 
-    let told = recover("--recover-alone");
-    let code = confirmation(&told);
-    for n in [emptied, old] {
-        let silent = told.out.lines().any(|line| {
-            line.contains(&format!("n{n} at 127.0.0.1:")) && line.contains("nobody listens there")
-        });
-        assert!(silent, "{told:#?}");
-    }
-    for text in ["What may be lost:", "s ago", "What happens to the others:"] {
-        assert!(told.out.contains(text), "{told:#?}");
-    }
-    let wrong = recover("--recover-alone=00000000");
-    assert_eq!(wrong.code, Some(1), "{wrong:#?}");
-    assert!(wrong.out.contains("--recover-alone=00000000 does not confirm this"), "{wrong:#?}");
-    assert_eq!(confirmation(&recover("--recover-alone")), code, "nothing was changed");
-    let confirmed = format!("--recover-alone={code}");
-    let done = recover(&confirmed);
-    assert_eq!(done.code, Some(0), "{done:#?}");
-    let again = recover(&confirmed);
-    assert_eq!(again.code, Some(1), "{again:#?}");
-    assert!(again.out.contains("is the only member that votes"), "{again:#?}");
+    recovers_when_it_is_told_to(recover, [emptied, old]);
 
     let mut alone = group.start(survivor, &store(survivor), &[]);
     alone.until("leads the group");

@@ -123,7 +123,7 @@ fn last_of(opened: &Opened) -> Result<(StoredMembership, Option<i64>), StartErro
     let progress = state.progress();
     let mut recorded = progress.membership;
     let mut stored_ms = state.queues().last_stored_ms();
-    let mut at = progress.last.map_or(log.first_index(), |last| last.index.next());
+    let mut at = progress.last.map_or_else(|| log.first_index(), |last| last.index.next());
     loop {
         let entries = match log.last() {
             Some(last) if at <= last.index => log.entries(at, last.index.next(), READ_BYTES)?,
