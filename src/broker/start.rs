@@ -44,7 +44,7 @@ use super::registration::{Registration, RegistrationOptions};
 use super::settings::LiveSettings;
 use super::stats::Stats;
 use super::steering::{self, Steering};
-use super::suspects::Suspects;
+use super::suspects::{self, Suspects};
 use super::system_topics::SystemTopics;
 use super::unique_ids::UniqueIds;
 use super::wakeup::{self, HELD_BYTES_MAX, HELD_MAX, Wakeups};
@@ -434,8 +434,9 @@ async fn send_away(broker: Arc<Broker>, server: Weak<Server>) {
     while breaks.changed().await.is_ok() {
         broker.suspects.note_break(clock::now());
         if let Some(server) = server.upgrade() {
-            let consumers = broker.consumers.read();
-            server.close_those(|connection| !consumers.members().knows(connection.id()));
+            let stay =
+                suspects::only_consume(&broker.producers.read(), broker.consumers.read().members());
+            server.close_those(|connection| !stay.contains(&connection.id()));
         }
         broker.group.are_closed();
     }

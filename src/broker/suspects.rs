@@ -1,15 +1,18 @@
 //! Connections in which requests may lie that are older than they seem: this member was cut off, or
-//! stood still, and their clients have gone on through others meanwhile ([`crate::raft::Group::watch_breaks`]).
+//! stood still, and their clients have gone on through others meanwhile
+//! ([`crate::raft::Group::watch_breaks`]).
 //!
-//! Producers' are closed: a stock producer sends again at once, elsewhere. Consumers' stay, since
-//! some stock consumers wait 30 s for the answer of a pull whose connection is gone; for a minute
-//! no committed offset goes back by them, and a send over one closes it.
+//! Producers' are closed: a stock producer sends again at once, elsewhere. Those of clients that
+//! only consume stay, since some stock consumers wait 30 s for the answer of a pull whose connection
+//! is gone; for a minute no committed offset goes back by them, and a send over one closes it.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
+use crate::broker::members::Members;
 use crate::net::{Connection, ConnectionId};
 
 /// How long after a break what was sent before it may come: TCP tries again less and less often.
@@ -41,9 +44,43 @@ impl Suspects {
     }
 }
 
+/// Every Java client registers this group, whether or not it sends.
+const INNER_PRODUCER: &str = "CLIENT_INNER_PRODUCER";
+
+/// Connections of clients that consume and do not send.
+pub fn only_consume(producers: &Members, consumers: &Members) -> BTreeSet<ConnectionId> {
+    let sends = producers.iter().filter(|(group, _)| *group != INNER_PRODUCER);
+    let sends: BTreeSet<ConnectionId> =
+        sends.flat_map(|(_, clients)| clients.keys().copied()).collect();
+    let consume = consumers.iter().flat_map(|(_, clients)| clients.keys().copied());
+    consume.filter(|id| !sends.contains(id)).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::broker::members::Client;
+    use crate::protocol::codes::LanguageCode;
+
+    #[test]
+    fn clients_that_also_send_are_not_taken_for_consumers() {
+        let (mut producers, mut consumers) = (Members::default(), Members::default());
+        let enter = |members: &mut Members, group, id| {
+            let client = Client {
+                id: "c".to_owned(),
+                peer: ([127, 0, 0, 1], 5).into(),
+                language: LanguageCode::JAVA,
+                version: 513,
+                seen: crate::clock::now(),
+                seen_ms: 0,
+            };
+            members.enter(group, ConnectionId(id), client).unwrap();
+        };
+        (1..=2).for_each(|id| enter(&mut consumers, "g", id));
+        (1..=3).for_each(|id| enter(&mut producers, INNER_PRODUCER, id));
+        [2, 4].into_iter().for_each(|id| enter(&mut producers, "p", id));
+        assert_eq!(only_consume(&producers, &consumers), BTreeSet::from([ConnectionId(1)]));
+    }
 
     #[test]
     fn who_was_connected_before_a_break_is_suspect_for_a_minute() {
