@@ -2,9 +2,9 @@
 //!
 //! A client gives up after some seconds and goes on through another member. What it asked of one
 //! that is cut off, or stands still, may lie in a socket all that time, and would be done after
-//! what the client did since: committed offsets went back by that. So clients are sent away from a
-//! member that is out of touch, their connections closed, and what they left unread with them;
-//! a closed connection is also what stock producers try again elsewhere, whichever way they sent.
+//! what the client did since: committed offsets went back by that. So a member that is out of touch
+//! takes nothing, and its broker closes producers' connections, with what they left unread: that is
+//! also what stock producers try again elsewhere, whichever way they sent (`broker::suspects`).
 //!
 //! ```text
 //!   in touch ── no leader, or no quorum, for 1 s, and nobody answers ──► cut off
