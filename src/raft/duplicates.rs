@@ -27,6 +27,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
+use smallvec::SmallVec;
 
 use crate::clock;
 use crate::ids::{PhysicalOffset, Term};
@@ -192,19 +193,16 @@ impl Duplicates {
         messages.into_iter().for_each(|(hash, unit)| lately.window.add(hash, unit, now_ms));
     }
 
-    /// Of an entry that this member led these messages were passed on by a `life`.
-    pub(super) fn passed<'m>(
-        &self,
-        life: u64,
-        messages: impl IntoIterator<Item = (u64, &'m Unit)>,
-    ) {
+    /// Of an entry that this member led these messages were passed on, each by a life.
+    pub(super) fn passed<'m>(&self, messages: impl IntoIterator<Item = (u64, (u64, &'m Unit))>) {
         if self.0.age.is_zero() {
             return;
         }
         let mut lately = self.0.lately.lock();
         let now_ms = self.0.now_ms();
-        let window = lately.of_life(life, &self.0.passers);
-        messages.into_iter().for_each(|(hash, unit)| window.add(hash, unit, now_ms));
+        for (life, (hash, unit)) in messages {
+            lately.of_life(life, &self.0.passers).add(hash, unit, now_ms);
+        }
     }
 
     /// What is there is void: a topic is gone, and its messages with it.
@@ -221,8 +219,11 @@ impl Duplicates {
 
     /// For the time in which an entry is formed.
     pub(super) fn look(&self) -> Looking<'_> {
+        let lately = self.0.lately.lock();
+        let is_gone = |(life, _): &(u64, Window)| !self.0.passers.is_there(*life);
         Looking {
-            lately: self.0.lately.lock(),
+            gone: lately.passed.iter().map(is_gone).collect(),
+            lately,
             shared: &self.0,
             now_ms: self.0.now_ms(),
             wall_ms: clock::wall_ms(),
@@ -265,6 +266,8 @@ impl Shared {
 /// What was stored lately, as it is now: nothing is applied meanwhile.
 pub(super) struct Looking<'a> {
     lately: MutexGuard<'a, Lately>,
+    /// Which of those who passed something on are not there to answer it: usually none.
+    gone: SmallVec<[bool; LIVES]>,
     shared: &'a Shared,
     now_ms: u32,
     wall_ms: i64,
@@ -287,12 +290,8 @@ impl Looking<'_> {
         let Lately { window, passed, .. } = &*self.lately;
         let hash = drafts.first()?.unique_hash?;
         self.first_in(window, hash, drafts).or_else(|| {
-            // Who is there answers what it passed on. That is asked last: it is rarely needed.
-            let may = |(life, window): &&(u64, Window)| {
-                self.of(window, hash).next().is_some() && !self.shared.passers.is_there(*life)
-            };
-            let gone = passed.iter().filter(may);
-            gone.filter_map(|(_, window)| self.first_in(window, hash, drafts)).next()
+            let gone = passed.iter().zip(&self.gone).filter(|(_, is_gone)| **is_gone);
+            gone.filter_map(|((_, window), _)| self.first_in(window, hash, drafts)).next()
         })
     }
 
@@ -468,7 +467,7 @@ pub(super) mod tests {
                 tags_code: 0,
                 crc: crc32c(&record),
             };
-            self.duplicates.passed(life, drafts[0].unique_hash.map(|hash| (hash, &unit)));
+            self.duplicates.passed(drafts[0].unique_hash.map(|hash| (life, (hash, &unit))));
         }
 
         fn first_try(&self, drafts: &[Draft]) -> Option<(u64, u64)> {

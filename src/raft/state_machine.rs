@@ -201,9 +201,11 @@ impl StateMachine {
         let first_tries = (!wanted).then(|| digest.unique_keys()).into_iter().flatten();
         self.duplicates.applied(header.term, first_tries);
         // What others passed on to it, they answer, if they are still there.
-        for passed in passed.iter().filter(|passed| wanted && passed.messages > 0) {
-            let keys = digest.unique_keys_of(passed.first_message, passed.messages);
-            self.duplicates.passed(passed.origin.life, keys);
+        if wanted && !passed.is_empty() {
+            self.duplicates.passed(passed.iter().flat_map(|passed| {
+                let keys = digest.unique_keys_of(passed.first_message, passed.messages);
+                keys.map(|key| (passed.origin.life, key))
+            }));
         }
         let outcomes = self.state.advance(|queues, progress| {
             queues.apply(header.position..header.end(), digest.messages())?;
