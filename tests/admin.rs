@@ -303,6 +303,28 @@ async fn cluster_list_shows_who_answers_and_says_who_does_not() {
 }
 
 #[tokio::test]
+async fn a_broker_that_refuses_clients_is_asked_at_its_other_port() {
+    let mut site = Site::start();
+    let figures = [(RequestCode::GET_BROKER_RUNTIME_INFO, golden("admin-runtime-info"))];
+    let tools = loop {
+        let script = site.broker(0, &["T"], &figures).await;
+        let mut address = site.brokers.last().unwrap().address;
+        address.set_port(address.port() - 2);
+        let Ok(listener) = listen(address) else { continue }; // somebody else's
+        break Server::start(vec![listener], script as _, ServerOptions::default()).unwrap();
+    };
+    let broker = site.brokers.last_mut().unwrap();
+    broker.hang_up().await;
+    let address = broker.address.to_string();
+    let ran = site.run(&["brokerStatus", "-b", &address]).await;
+    assert_eq!((ran.code, ran.err.as_str()), (0, ""), "{ran:?}");
+
+    tools.stop(Duration::ZERO).await;
+    let ran = site.run(&["brokerStatus", "-b", &address]).await;
+    assert!(ran.code == 1 && ran.err.contains(&address), "told of the port it gave: {ran:?}");
+}
+
+#[tokio::test]
 async fn topics_are_created_listed_and_looked_at() {
     let mut site = Site::start();
     let stats = TopicStatsTable {

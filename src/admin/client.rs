@@ -20,7 +20,7 @@ pub(super) use name_server::{ORDER_TOPIC_CONFIG, groups_of, leader_of};
 
 use super::error::Error;
 use crate::{
-    net::{Client, ClientOptions},
+    net::{CallError, Client, ClientOptions},
     protocol::{
         bodies::{self, BrokerData},
         codes::{RequestCode, ResponseCode},
@@ -86,12 +86,27 @@ impl AdminClient {
         request: RemotingCommand,
     ) -> Result<RemotingCommand, Error> {
         let code = request.request_code();
-        let answer = self.client.call(address, request, CALL_TIME).await;
+        let mut answer = self.client.call(address, request.clone(), CALL_TIME).await;
+        if let Err(CallError::Unreachable { is_refused: true, .. }) = answer
+            && let Some(other) = self.other_port(address)
+            && let Ok(there) = self.client.call(&other, request, CALL_TIME).await
+        {
+            answer = Ok(there);
+        }
         answer.map_err(|cause| Error::NoAnswer {
             address: address.to_owned(),
             request: code,
             cause,
         })
+    }
+
+    /// Where else the broker at `address` may answer: one that is cut off from its group refuses
+    /// clients for 30 s, and tools at its second port (`listenPort - 2`) never.
+    fn other_port(&self, address: &str) -> Option<String> {
+        let (host, port) = address.rsplit_once(':')?;
+        let port = port.parse::<u16>().ok()?.checked_sub(2)?;
+        let is_broker = !self.name_servers.iter().any(|name_server| name_server == address);
+        is_broker.then(|| format!("{host}:{port}"))
     }
 
     /// The answer of `address`, if it is a yes.

@@ -212,8 +212,8 @@ mod tests {
     #[test]
     fn advice_differs_between_name_servers_and_brokers() {
         let silent = |address: &str, request| {
-            let cause =
-                CallError::Unreachable { address: address.to_owned(), cause: "refused".to_owned() };
+            let (at, cause) = (address.to_owned(), "refused".to_owned());
+            let cause = CallError::Unreachable { address: at, cause, is_refused: true };
             let error = Error::NoAnswer { address: address.to_owned(), request, cause };
             error.advice().unwrap()
         };

@@ -30,6 +30,7 @@ pub mod readers;
 pub mod registered;
 pub mod registration;
 pub mod role_change;
+mod sending_away;
 pub mod settings;
 pub mod start;
 pub mod stats;

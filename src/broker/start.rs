@@ -7,7 +7,7 @@
 //! ```
 
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::RwLock;
@@ -41,10 +41,11 @@ use super::pull_offsets::PullOffsets;
 use super::readers::{self, Readers};
 use super::registered::Registered;
 use super::registration::{Registration, RegistrationOptions};
+use super::sending_away;
 use super::settings::LiveSettings;
 use super::stats::Stats;
 use super::steering::{self, Steering};
-use super::suspects::{self, Suspects};
+use super::suspects::Suspects;
 use super::system_topics::SystemTopics;
 use super::unique_ids::UniqueIds;
 use super::wakeup::{self, HELD_BYTES_MAX, HELD_MAX, Wakeups};
@@ -154,7 +155,7 @@ pub(super) async fn start_in(
     let observer = Arc::new(Observer::new(Arc::clone(&broker), clock::now()));
     let server = Arc::new(
         Server::start(
-            vec![clients, vip],
+            vec![clients, vip], // `sending_away::CLIENTS` is the first
             Arc::new(Dispatcher(Arc::clone(&broker))),
             server_options(&config, &observer),
         )
@@ -174,7 +175,7 @@ pub(super) async fn start_in(
         "broker started"
     );
     let grace = config.connections.stop_grace.min(GRACE_MAX);
-    tasks.spawn(send_away(Arc::clone(&broker), Arc::downgrade(&server)));
+    tasks.spawn(sending_away::run(Arc::clone(&broker), Arc::downgrade(&server)));
     let pulse = Pulse::default();
     tasks.spawn(pulse.clone().beat(tokio::time::interval(PULSE)));
     let group = broker.group.clone();
@@ -425,21 +426,6 @@ fn tasks(broker: &Arc<Broker>) -> JoinSet<()> {
     let expiring = Arc::clone(broker);
     tasks.spawn(every(EXPIRE_EVERY, move || expiring.expire_clients()));
     tasks
-}
-
-/// Sends producers away each time this member was out of touch with its group: what lies unread in
-/// clients' connections may have lain there for long.
-async fn send_away(broker: Arc<Broker>, server: Weak<Server>) {
-    let mut breaks = broker.group.watch_breaks();
-    while breaks.changed().await.is_ok() {
-        broker.suspects.note_break(clock::now());
-        if let Some(server) = server.upgrade() {
-            let stay =
-                suspects::only_consume(&broker.producers.read(), broker.consumers.read().members());
-            server.close_those(|connection| !stay.contains(&connection.id()));
-        }
-        broker.group.are_closed();
-    }
 }
 
 async fn every(period: Duration, work: impl Fn() + Send) {

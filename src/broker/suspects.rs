@@ -2,9 +2,10 @@
 //! stood still, and their clients have gone on through others meanwhile
 //! ([`crate::raft::Group::watch_breaks`]).
 //!
-//! Producers' are closed: a stock producer sends again at once, elsewhere. Those of clients that
-//! only consume stay, since some stock consumers wait 30 s for the answer of a pull whose connection
-//! is gone; for a minute no committed offset goes back by them, and a send over one closes it.
+//! Producers' are closed (`sending_away`): a stock producer sends again at once, elsewhere. Those
+//! of clients that only consume stay, since some stock consumers wait 30 s for the answer of a pull
+//! whose connection is gone; for a minute no committed offset goes back by them, and a send over
+//! one closes it.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -143,6 +143,7 @@ impl Client {
         let unreachable = |cause: &dyn fmt::Display| CallError::Unreachable {
             address: address.to_owned(),
             cause: cause.to_string(),
+            is_refused: false,
         };
         let mut dial =
             self.inner.dial(address).ok_or_else(|| unreachable(&"too many addresses"))?;
@@ -150,7 +151,11 @@ impl Client {
         match made {
             Ok(Ok(outcome)) => match &*outcome {
                 Some(Ok(connection)) => Ok(Arc::clone(connection)),
-                Some(Err(error)) => Err(unreachable(error)),
+                Some(Err(error)) => Err(CallError::Unreachable {
+                    address: address.to_owned(),
+                    cause: error.to_string(),
+                    is_refused: error.kind() == io::ErrorKind::ConnectionRefused,
+                }),
                 None => Err(unreachable(&"not connected")),
             },
             Ok(Err(_)) => Err(unreachable(&"the runtime is stopping")),

@@ -59,6 +59,8 @@ pub enum CallError {
         address: String,
         /// What the system said.
         cause: String,
+        /// Whether nobody listens there.
+        is_refused: bool,
     },
     /// Too many calls wait, or the peer has left too much unread. Nothing was sent.
     #[error("too much is waiting for {peer} already")]

@@ -48,6 +48,7 @@ mod batch;
 mod client;
 mod connection;
 mod counters;
+mod door;
 mod drive;
 mod http;
 mod intake;

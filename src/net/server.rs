@@ -2,13 +2,16 @@
 //!
 //! ```text
 //!  start ─► accepting ─ stop(grace) ─► draining: no accepts, no new requests,
-//!                                      answers of those taken still go out ─► closed
+//!             ▲  │                     answers of those taken still go out ─► closed
+//!    accept() │  ▼ refuse()
+//!           refusing: who connects, by one of the listeners
 //! ```
 
 use super::{
     Handler, HttpHandler,
     connection::{Bounds, Connection, End},
     counters::{Counters, add},
+    door::Door,
     drive::{self, Entered, Shared},
     http,
     intake::Intake,
@@ -105,16 +108,26 @@ const PARTING_TIME: Duration = Duration::from_millis(500);
 pub struct Server {
     addresses: Vec<SocketAddr>,
     gate: Arc<Gate>,
-    stop: watch::Sender<Stage>,
+    /// By listener.
+    doors: Vec<DoorKeeper>,
     acceptors: Mutex<Vec<JoinHandle<()>>>,
 }
 
-/// What the acceptors are to do.
+/// What an acceptor is to do.
 #[derive(Debug, Clone, Copy)]
 enum Stage {
     Accept,
+    Refuse,
     /// Let answers go out until then.
     Drain(Instant),
+}
+
+/// Tells an acceptor what to do.
+#[derive(Debug)]
+struct DoorKeeper {
+    stage: watch::Sender<Stage>,
+    /// Whether it refuses by now.
+    is_shut: watch::Receiver<bool>,
 }
 
 impl Server {
@@ -143,13 +156,16 @@ impl Server {
             crowds: LogLimit::minutely(),
             bad_peers: LogLimit::minutely(),
         });
-        let addresses = listeners.iter().map(TcpListener::local_addr).collect::<Result<_, _>>()?;
-        let (stop, stage) = watch::channel(Stage::Accept);
-        let acceptors = listeners
-            .into_iter()
-            .map(|listener| tokio::spawn(accept(listener, Arc::clone(&gate), stage.clone())))
-            .collect();
-        Ok(Self { addresses, gate, stop, acceptors: Mutex::new(acceptors) })
+        let open = listeners.into_iter().map(Door::new).collect::<io::Result<Vec<_>>>()?;
+        let addresses = open.iter().map(Door::address).collect();
+        let start = |door| {
+            let (stage, stages) = watch::channel(Stage::Accept);
+            let (shut, is_shut) = watch::channel(false);
+            let acceptor = tokio::spawn(accept(door, Arc::clone(&gate), stages, shut));
+            (DoorKeeper { stage, is_shut }, acceptor)
+        };
+        let (doors, acceptors) = open.into_iter().map(start).unzip();
+        Ok(Self { addresses, gate, doors, acceptors: Mutex::new(acceptors) })
     }
 
     /// Where it listens, in the order of the listeners.
@@ -181,12 +197,30 @@ impl Server {
         });
     }
 
+    /// Refuses who connects to a listener, by its place in [`Self::addresses`], and who has and was
+    /// not accepted yet. Connections that are open stay, other listeners accept as before. Returns
+    /// once that is so.
+    pub async fn refuse(&self, listener: usize) {
+        let Some(door) = self.doors.get(listener) else { return };
+        door.turn(Stage::Refuse);
+        // An error: the acceptor has ended, and its listener with it.
+        let _ = door.is_shut.clone().wait_for(|is_shut| *is_shut).await;
+    }
+
+    /// Lets in again who connects to a listener that refused.
+    pub fn accept(&self, listener: usize) {
+        if let Some(door) = self.doors.get(listener) {
+            door.turn(Stage::Accept);
+        }
+    }
+
     /// Stops accepting and reading requests, waits up to `grace` for the answers of those taken,
     /// and closes everything. Whoever holds requests back (waiting pulls) should answer them
     /// first. A second stop returns at once.
     pub async fn stop(&self, grace: Duration) {
         let acceptors = std::mem::take(&mut *self.acceptors.lock());
-        self.stop.send_replace(Stage::Drain(Instant::now() + grace));
+        let until = Instant::now() + grace;
+        self.doors.iter().for_each(|door| door.turn(Stage::Drain(until)));
         for acceptor in acceptors {
             if let Err(error) = acceptor.await {
                 error!(%error, "an acceptor failed");
@@ -199,6 +233,19 @@ impl Drop for Server {
     fn drop(&mut self) {
         // Aborting an acceptor drops its set of connections, which aborts them.
         self.acceptors.lock().iter().for_each(JoinHandle::abort);
+    }
+}
+
+impl DoorKeeper {
+    /// A stop is the last word.
+    fn turn(&self, to: Stage) {
+        self.stage.send_if_modified(|stage| {
+            let goes_on = !matches!(stage, Stage::Drain(_));
+            if goes_on {
+                *stage = to;
+            }
+            goes_on
+        });
     }
 }
 
@@ -221,30 +268,49 @@ impl fmt::Debug for Gate {
 }
 
 /// One listener, and the connections that came through it.
-async fn accept(listener: TcpListener, gate: Arc<Gate>, mut stage: watch::Receiver<Stage>) {
+async fn accept(
+    mut door: Door,
+    gate: Arc<Gate>,
+    mut stages: watch::Receiver<Stage>,
+    shut: watch::Sender<bool>,
+) {
     let mut connections = JoinSet::new();
+    let mut pause = None;
     let until = loop {
-        // `accept` and `join_next` are cancel-safe: what they return is either here or still there.
+        match *stages.borrow_and_update() {
+            Stage::Accept => door.open(),
+            Stage::Refuse => door.shut(),
+            Stage::Drain(until) => break until,
+        }
+        shut.send_replace(door.is_shut());
+        let accepted = async {
+            if let Some(pause) = pause.take() {
+                tokio::time::sleep(pause).await;
+            }
+            door.accept().await
+        };
+        // All three are cancel-safe: what they return is either here or still there.
         tokio::select! {
-            until = drain_time(&mut stage) => break until,
+            changed = stages.changed() => if changed.is_err() {
+                break Instant::now(); // the server was dropped
+            },
             Some(ended) = connections.join_next() => report_panic(ended),
-            accepted = listener.accept() => match accepted {
+            accepted = accepted => match accepted {
                 Ok((stream, peer)) => {
                     if let Some(connection) = gate.admit(stream, peer) {
                         connections.spawn(connection);
                     }
                 }
-                Err(error) => if let Some(pause) = accept_pause(&error) {
-                    gate.report_failed_accept(&listener, &error);
-                    tokio::select! {
-                        until = drain_time(&mut stage) => break until,
-                        () = tokio::time::sleep(pause) => {}
+                Err(error) => {
+                    pause = accept_pause(&error);
+                    if pause.is_some() {
+                        gate.report_failed_accept(door.address(), &error);
                     }
-                },
+                }
             },
         }
     };
-    drop(listener);
+    drop((door, shut));
     let watchdog = &gate.shared.watchdog;
     watchdog.for_each(|connection| connection.start_draining());
     if !all_ended(&mut connections, until).await {
@@ -253,14 +319,6 @@ async fn accept(listener: TcpListener, gate: Arc<Gate>, mut stage: watch::Receiv
         all_ended(&mut connections, Instant::now() + END_TIME).await;
     }
 } // what is left is aborted with the set
-
-/// Waits until the server is to stop; says until when answers may go out.
-async fn drain_time(stage: &mut watch::Receiver<Stage>) -> Instant {
-    match stage.wait_for(|stage| matches!(stage, Stage::Drain(_))).await.as_deref() {
-        Ok(&Stage::Drain(until)) => until,
-        Ok(Stage::Accept) | Err(_) => Instant::now(), // the server was dropped
-    }
-}
 
 /// Waits for the connections; `false` when the time is over first.
 async fn all_ended(connections: &mut JoinSet<()>, until: Instant) -> bool {
@@ -284,7 +342,7 @@ fn accept_pause(error: &io::Error) -> Option<Duration> {
     match error.kind() {
         ConnectionAborted | ConnectionReset | Interrupted | WouldBlock => None,
         // Out of descriptors or memory: stays so until connections end. The peer waits in the
-        // backlog meanwhile.
+        // backlog meanwhile. Or the address of a door that was shut is somebody else's now.
         _ => Some(Duration::from_millis(200)),
     }
 }
@@ -326,8 +384,7 @@ impl Gate {
     }
 
     /// Logs that no connection can be accepted, now and then while it lasts.
-    fn report_failed_accept(&self, listener: &TcpListener, error: &io::Error) {
-        let Ok(local) = listener.local_addr() else { return };
+    fn report_failed_accept(&self, local: SocketAddr, error: &io::Error) {
         if let Some(unsaid) = self.refusals.allow(local.ip(), clock::now()) {
             warn!(%local, %error, unsaid, "cannot accept connections");
         }

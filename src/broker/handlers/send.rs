@@ -15,7 +15,7 @@ mod properties;
 mod target;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use smallvec::SmallVec;
 
@@ -32,15 +32,11 @@ use crate::raft::{Proposal, ProposeError, Receipt, Way};
 
 use crate::broker::Broker;
 use crate::broker::error::RequestError;
+use crate::broker::sending_away::SENT_AWAY;
 use crate::broker::settings::Current;
 
 pub(in crate::broker) use properties::added as added_properties;
 use target::Aim;
-
-/// A member that is out of touch with its group closes the connections of producers, which try
-/// again elsewhere at once, also where an answer is final for them. When they have had the time to
-/// ask for routes, they are told why.
-const SENT_AWAY: Duration = Duration::from_secs(30);
 
 /// Handles a send of one message or a batch.
 pub(in crate::broker) fn send(

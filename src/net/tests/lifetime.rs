@@ -1,6 +1,9 @@
 //! How connections end, and what they cost while they do nothing.
 
 use super::*;
+use crate::net::door::Door;
+use futures_util::FutureExt as _;
+use std::io::ErrorKind;
 
 #[tokio::test]
 async fn a_stop_lets_answers_out_and_takes_nothing_new() {
@@ -52,6 +55,45 @@ async fn dropping_a_server_closes_everything() {
     drop(running.server);
     peer.assert_closed("the server is gone").await;
     eventually("the handler hears of the end", || running.script.closed.lock().len() == 1).await;
+}
+
+#[tokio::test]
+async fn who_connects_to_a_shut_door_is_refused_until_it_opens_and_others_stay() {
+    let running = run(ServerOptions::default());
+    let mut before = Peer::connect(running.address).await;
+    before.assert_works(1).await;
+    running.server.refuse(0).await;
+    for _ in 0..3 {
+        assert!(TcpStream::connect(running.address).await.is_err(), "it is shut");
+        running.server.refuse(0).await; // is so already
+    }
+    before.assert_works(2).await;
+    running.server.accept(0);
+    eventually("it is open", || std::net::TcpStream::connect(running.address).is_ok()).await;
+    Peer::connect(running.address).await.assert_works(3).await;
+    before.assert_works(4).await;
+
+    running.server.refuse(0).await;
+    running.server.stop(PATIENCE).await;
+    running.server.accept(0); // a stop is the last word
+    running.server.refuse(0).await;
+    assert!(TcpStream::connect(running.address).await.is_err(), "it has stopped");
+}
+
+#[tokio::test]
+async fn a_door_shuts_in_the_face_of_who_was_not_accepted_yet() {
+    let mut door = Door::new(listen("127.0.0.1:0".parse().unwrap()).unwrap()).unwrap();
+    let mut waits = TcpStream::connect(door.address()).await.unwrap();
+    waits.write_all(b"old").await.unwrap();
+    door.shut();
+    door.open();
+    let again = TcpStream::connect(door.address()).await;
+    assert!(again.is_err(), "it listens from the next accept on");
+    assert!(door.accept().now_or_never().is_none(), "nobody is there");
+    assert_eq!(waits.read(&mut [0; 1]).await.unwrap_err().kind(), ErrorKind::ConnectionReset);
+    let address = door.address();
+    let (accepted, new) = tokio::join!(door.accept(), TcpStream::connect(address));
+    assert_eq!(accepted.unwrap().1, new.unwrap().local_addr().unwrap());
 }
 
 #[tokio::test]
