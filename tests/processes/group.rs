@@ -1,6 +1,10 @@
 //! Members of a group: those that take it to be different things, and a leader that is to stop.
 
-use super::{ADMIN, BROKER, Caller, Process, Site, WITHIN, clock, free_port};
+use std::net::TcpStream;
+
+use rustix::process::Signal;
+
+use super::{ADMIN, BROKER, Caller, Process, Site, WITHIN, clock, free_port, loopback};
 
 const CLUSTER: &str = "C";
 const GROUP: &str = "G";
@@ -218,4 +222,32 @@ async fn a_leader_that_is_told_to_stop_hands_over() {
     let handed_over = format!("handed leadership over heir=\"n{next}\"");
     assert!(ended.err.iter().any(|line| line.contains(&handed_over)), "{ended:#?}");
     members.into_iter().flatten().for_each(end);
+}
+
+#[tokio::test]
+async fn a_member_that_is_cut_off_refuses_clients_not_tools_until_somebody_is_heard() {
+    let (group, caller) = (Group::new(), Caller::new());
+    let mut members = group.start_all();
+    group.send(&caller).await;
+    let leader = group.leader(&caller).await;
+    let port = group.listen[leader];
+    let others = || (0..3).filter(|n| *n != leader);
+    // Their ports accept, and nobody answers: no different from a network that is cut.
+    others().for_each(|n| members[n].signal(Signal::STOP));
+    says(&mut members[leader], "no other member answers: clients are sent away");
+    let deadline = clock::now() + WITHIN;
+    while TcpStream::connect(loopback(port)).is_ok() {
+        assert!(clock::now() < deadline, "it lets clients in");
+    }
+    let words = ["memberList", "-b", &loopback(port).to_string()];
+    let listed = group.site.start(ADMIN, &words).end();
+    assert!(listed.out.starts_with("G, "), "{listed:?}");
+    assert!(TcpStream::connect(loopback(port)).is_err(), "it still refuses");
+    others().for_each(|n| members[n].signal(Signal::CONT));
+    says(&mut members[leader], "in touch again");
+    group.send(&caller).await;
+    while caller.try_send(port, "T").await.is_err() {
+        assert!(clock::now() < deadline, "it lets nobody in");
+    }
+    members.into_iter().for_each(end);
 }
