@@ -15,6 +15,13 @@ pub struct QueueOffset(pub u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Term(pub u64);
 
+impl Term {
+    /// By how much a group that a survivor starts anew is ahead of all that its store knows. Name
+    /// servers go by it: should the old group's members come back, what they register is half of
+    /// that behind, until they have held as many elections.
+    pub const AHEAD_WHEN_STARTED_ANEW: u64 = 1000;
+}
+
 /// Index of one log entry. The first entry of a group has index 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct EntryIndex(pub u64);

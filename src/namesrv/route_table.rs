@@ -4,9 +4,10 @@
 //! name a broker that is not live. Changes come from registrations, silence, closed connections and
 //! operators; what is told to clients is in `routes.rs`.
 //!
-//! Rules of RocketMQ's name server are kept (order included), with two more for Raft groups, whose
-//! `stateVersion` is the term: an older term never takes or keeps broker id 0, and what a leader
-//! calls complete replaces what was known.
+//! Rules of RocketMQ's name server are kept (order included), with three more for Raft groups, whose
+//! `stateVersion` is the term: an older term never takes or keeps broker id 0, what a leader calls
+//! complete replaces what was known, and members of a group that a survivor has started anew since
+//! have no place beside it: what clients sent them, the survivor's group would never have.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,6 +20,7 @@ use super::{
     registration::{Channel, Extent, Queues, Registration, TopicEntry},
     topic_table::TopicTable,
 };
+use crate::ids::Term;
 use crate::protocol::{bodies::DataVersion, perm};
 
 /// Broker groups at once.
@@ -250,7 +252,7 @@ impl RouteTable {
                 .retired
                 .get(&registration.group)
                 .filter(|r| r.holds(now))
-                .and_then(|r| (registration.broker_id == LEADER).then_some(r.term)),
+                .and_then(|r| term_against(r.term, registration)),
         };
         known.filter(|known| *known > version)
     }
@@ -395,6 +397,18 @@ enum Source {
     None,
 }
 
+/// A leader's term, if it stands against a registration.
+fn term_against(leader_term: i64, registration: &Registration) -> Option<i64> {
+    let stands = registration.broker_id == LEADER
+        || is_of_the_past(leader_term, registration.version.state_version);
+    stands.then_some(leader_term)
+}
+
+/// Whether a survivor has started the group anew since `term`.
+fn is_of_the_past(leader_term: i64, term: i64) -> bool {
+    leader_term.saturating_sub(term) > Term::AHEAD_WHEN_STARTED_ANEW.cast_signed() / 2
+}
+
 impl Group {
     fn new(registration: &Registration, leader_term: i64, now: Instant) -> Self {
         Self {
@@ -414,7 +428,7 @@ impl Group {
 
     /// The highest `stateVersion` that the registration has to reach.
     fn newest_against(&self, registration: &Registration) -> Option<i64> {
-        let leader_term = (registration.broker_id == LEADER).then_some(self.leader_term);
+        let leader_term = term_against(self.leader_term, registration);
         // Its place is held by another one, or by itself with what it said later than this.
         let in_its_way = self.members.iter().filter(|(id, member)| {
             **id == registration.broker_id || member.address == registration.address
@@ -451,7 +465,9 @@ impl Group {
 
     fn note_leader(&mut self, registration: &Registration, now: Instant) {
         if registration.broker_id == LEADER {
-            self.leader_term = self.leader_term.max(registration.version.state_version);
+            let term = self.leader_term.max(registration.version.state_version);
+            self.leader_term = term;
+            self.members.retain(|_, member| !is_of_the_past(term, member.version.state_version));
         }
         if self.members.contains_key(&LEADER) {
             self.leaderless_since = None;

@@ -26,10 +26,6 @@ use crate::store::{EntryId, Unfinished};
 
 pub use acting::recover_alone;
 
-/// By how much the new group's term is ahead of all that this member knows. Name servers replace a
-/// route by a later term only: the old majority, should it come back, would need so many elections.
-const TERMS_AHEAD: u64 = 1000;
-
 /// What came of it, in words for an operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Recovered {
@@ -100,7 +96,7 @@ struct Plan {
 fn decide(facts: &Facts, given: &str) -> Decision {
     let (code, term) = match &facts.unfinished {
         Some(Unfinished { code, term }) => (code.clone(), *term),
-        None => (code(facts), Term(facts.term.0.saturating_add(TERMS_AHEAD))),
+        None => (code(facts), Term(facts.term.0.saturating_add(Term::AHEAD_WHEN_STARTED_ANEW))),
     };
     let refused = refusal(facts).filter(|_| facts.unfinished.is_none());
     if let Some(why) = refused {
@@ -294,7 +290,7 @@ fn what_is_there(facts: &Facts) -> Vec<String> {
 }
 
 fn what_follows(facts: &Facts) -> Vec<String> {
-    let term = facts.term.0.saturating_add(TERMS_AHEAD);
+    let term = facts.term.0.saturating_add(Term::AHEAD_WHEN_STARTED_ANEW);
     vec![
         "What happens to the others:".to_owned(),
         "  their stores stay as they are; the new group refuses them, and they it".to_owned(),

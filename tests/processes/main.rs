@@ -279,8 +279,12 @@ impl Caller {
     /// Sends the topic's first message, once there is the template that topics are made from.
     async fn first_send(&self, port: u16, topic: &str) {
         let deadline = clock::now() + WITHIN;
-        while self.ask(port, send(topic)).await.code != 0 {
-            assert!(clock::now() < deadline, "{topic} cannot be made");
+        loop {
+            let answer = self.ask(port, send(topic)).await;
+            if answer.code == 0 {
+                return;
+            }
+            assert!(clock::now() < deadline, "{topic} cannot be made: {answer:?}");
         }
     }
 

@@ -3,7 +3,7 @@
 use std::fs;
 
 use super::group::{Group, end, says};
-use super::{ADMIN, BROKER, Caller, Ended, Process, WITHIN, clock};
+use super::{ADMIN, BROKER, Caller, Ended, NAMESRV, Process, WITHIN, clock, free_port, loopback};
 
 /// The confirmation that a report ends with.
 fn confirmation(report: &Ended) -> &str {
@@ -111,4 +111,58 @@ async fn a_survivor_of_a_lost_majority_starts_the_group_anew_when_it_is_told_to(
     says(&mut new, "term=");
     alone.terminate();
     new.terminate();
+}
+
+#[tokio::test]
+async fn an_old_majority_that_comes_back_stays_apart_and_gets_no_clients_by_routes() {
+    let (group, caller, name_server) = (Group::new(), Caller::new(), free_port());
+    let mut server = group.site.start(NAMESRV, &["-c", &group.site.name_server(name_server)]);
+    server.until("name server started");
+    let changes = [("namesrvAddr", &*loopback(name_server).to_string())];
+    let start = |n: usize| group.start(n, &format!("n{n}"), &changes);
+    let mut members = [0, 1, 2].map(start);
+    group.send(&caller).await;
+    // Or the old ones could not pass a send on, and would wait for all three to allow it.
+    members.iter_mut().for_each(|member| says(member, "all members read version"));
+    let survivor = group.leader(&caller).await;
+    members.iter_mut().for_each(Process::kill);
+
+    let file = group.configure(survivor, &format!("n{survivor}"), &changes);
+    let recover = |flag: &str| group.site.start(BROKER, &["-c", &file, flag]).end();
+    let told = recover("--recover-alone");
+    let done = recover(&format!("--recover-alone={}", confirmation(&told)));
+    assert_eq!(done.code, Some(0), "{done:#?}");
+    let mut alone = start(survivor);
+    alone.until("leads the group");
+    let (caller, port) = (Caller::new(), group.listen[survivor]);
+    caller.first_send(port, "T").await;
+    let stored = caller.end_of_queue(port, "T").await;
+    let address = loopback(port).to_string();
+    let is_alone = |leaders: &[String]| leaders.iter().all(|leader| *leader == address);
+    let deadline = clock::now() + WITHIN;
+    while !is_alone(&caller.leaders_of(name_server, "T").await) {
+        assert!(clock::now() < deadline, "it is not in the route");
+    }
+
+    let old = [(survivor + 1) % 3, (survivor + 2) % 3];
+    let mut returned = old.map(start);
+    returned.iter_mut().for_each(|member| says(member, "not registered: "));
+    let theirs = old.map(|n| format!("n{n}"));
+    loop {
+        let led_by = caller.leader_by(group.listen[old[0]]).await;
+        if led_by.is_some_and(|name| theirs.contains(&name)) {
+            break;
+        }
+        assert!(clock::now() < deadline, "the old ones lead themselves");
+    }
+    let end = |n: usize| caller.end_of_queue(group.listen[n], "T");
+    caller.first_send(group.listen[old[0]], "T").await;
+    assert_eq!(end(survivor).await, stored, "it is not told what others store");
+    caller.first_send(port, "T").await;
+    assert_eq!(end(survivor).await, stored + 1);
+    let leaders = caller.leaders_of(name_server, "T").await;
+    assert!(is_alone(&leaders), "{leaders:?}");
+    for member in returned.into_iter().chain([alone]) {
+        member.terminate();
+    }
 }

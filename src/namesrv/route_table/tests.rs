@@ -156,6 +156,30 @@ fn the_term_of_a_group_outlives_its_last_member_for_a_moment() {
 }
 
 #[test]
+fn members_of_before_a_survivor_started_the_group_anew_have_no_place_beside_it() {
+    let mut net = Net::new();
+    net.enter(&raft(0, 1, 7, &["T", "U"]));
+    net.enter(&raft(2, 2, 7, &["T", "U"]));
+    let anew = 7 + 1000;
+    assert!(net.enter(&raft(0, 3, anew, &["T", "U"])).members);
+    assert_eq!(net.members("G"), [(0, "h:3")], "they are gone with their leader");
+    for (id, port) in [(0, 1), (2, 2)] {
+        let registered = net.register(&raft(id, port, 9, &["T", "U"]));
+        assert_eq!(registered, Ok(Registered::Fenced { newer: anew }), "id {id}");
+    }
+    net.enter(&raft(2, 2, anew - 3, &["T", "U"]));
+    assert_eq!(net.members("G"), [(0, "h:3"), (2, "h:2")], "one that only lags behind");
+    net.enter(&raft(0, 2, anew + 2, &["T", "U"]));
+    assert_eq!(net.members("G"), [(0, "h:2")]);
+    net.table.disconnect(Channel(2), net.now);
+    net.table.disconnect(Channel(3), net.now);
+    let registered = net.register(&raft(1, 1, 9, &["T", "U"]));
+    assert_eq!(registered, Ok(Registered::Fenced { newer: anew + 2 }), "for a moment yet");
+    net.pass(TERM_KEPT);
+    net.enter(&raft(0, 1, 9, &["T", "U"]));
+}
+
+#[test]
 fn one_topic_alone_does_not_create_a_broker_unless_it_is_the_whole_table() {
     let mut net = Net::new();
     let part = broker("G", 0, 1, &["T"]);
