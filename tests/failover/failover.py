@@ -1,16 +1,18 @@
-"""Breaks the leader of a group while stock clients work, and accounts for what they saw. scripts/failover starts it."""
+"""Breaks the leader of a group, or a name server, while stock clients work, and accounts for what they saw. scripts/failover starts it."""
 import argparse, asyncio, random, shutil, signal, sys, tempfile
 
 from account import Account, figures, now, table
 from clients import GO, JAVA, Running
-from group import NETWORK, Asker, InNamespaces, OnLoopback
+from group import NAMES, SPACES, Asker, InNamespaces, OnLoopback
 
 FAULTS = {
     "kill": "kill -9 of the leader", "term": "SIGTERM to the leader", "pause": "SIGSTOP of the leader for 5 s",
     "isolate": "leader cut from its peers; clients and the name server still reach it",
     "cut": "leader cut from peers, clients and the name server",
+    "names": "kill -9 of the only name server, which is started again 5 s later",
+    "name": "kill -9 of one of three name servers",
 }
-HOLD_S = {"pause": 5, "isolate": 10, "cut": 10}   # how long it lasts; one that ended is started again once all is steady
+HOLD_S = {"pause": 5, "isolate": 10, "cut": 10, "names": 5}   # how long it lasts; one that ended is started again once all is steady
 PROGRAMS = {"java": JAVA, "go": GO}
 STEADY_S = 90    # a stale client finds the new leader within 30 s
 POLL_S = 32      # the default pollNameServerInterval, and a little
@@ -31,8 +33,8 @@ class Run:
         programs = [PROGRAMS[name] for name in args.clients.split(",")]
         self.fault, self.args, self.work, self.account = fault, args, work, Account(programs)
         self.clients, self.ask, self.tasks, self.t0 = [Running(p, self.account) for p in programs], None, [], now()
-        spaces = fault in NETWORK or args.members != 3
-        self.group = InNamespaces(work, args.members) if spaces else OnLoopback(work)
+        spaces = fault in SPACES or args.members != 3
+        self.group = InNamespaces(work, args.members, 3 if fault == "name" else 1) if spaces else OnLoopback(work)
 
     def tell(self, text):
         print(f"{self.fault:8}{now() - self.t0:6.1f} s  {text}", flush=True)
@@ -74,19 +76,20 @@ class Run:
         """Breaks the leader, waits, mends it, waits. Returns the table's row, and whether all became well."""
         await asyncio.sleep(random.uniform(0, 5))  # the next of the producers asks for routes at any moment of that
         leader = await self.ask.leader()
+        victim = self.group.name_server(number) if self.fault in NAMES else leader
         start = now()
         self.tell(f"round {number}: {FAULTS[self.fault].replace('leader', 'leader ' + leader, 1)}")
-        await self.group.hit(self.fault, leader)
+        await self.group.hit(self.fault, victim)
         if self.fault in HOLD_S:
             await asyncio.sleep(HOLD_S[self.fault])
-            await self.group.mend(self.fault, leader)
-            self.tell(f"round {number}: {leader} is let go on, {await self.ask.leader()} leads")
+            await self.group.mend(self.fault, victim)
+            self.tell(f"round {number}: {victim} is let go on, {await self.ask.leader()} leads")
         else:
             self.tell(f"round {number}: {await self.ask.leader()} leads")
         first = await self.steady(start)
         if self.fault not in HOLD_S:
-            await self.group.mend(self.fault, leader)
-            self.tell(f"round {number}: {leader} started again")
+            await self.group.mend(self.fault, victim)
+            self.tell(f"round {number}: {victim} started again")
             await asyncio.sleep(3)
         second = await self.steady(now())
         end = now()
@@ -171,9 +174,9 @@ def main():
     if unknown := set(args.clients.split(",")) - PROGRAMS.keys():
         sys.exit(f"failover: --clients knows {', '.join(PROGRAMS)}, not {', '.join(sorted(unknown))}")
     if args.no_network:
-        need = [f for f in faults if f in NETWORK]
+        need = [f for f in faults if f in SPACES]
         if need and "all" not in args.fault or args.members != 3:
-            sys.exit("failover: isolate, cut and --members other than 3 need namespaces: root, ip and nsenter")
+            sys.exit("failover: isolate, cut, name and --members other than 3 need namespaces: root, ip and nsenter")
         if need:
             print(f"{', '.join(need)}: skipped, no namespaces here")
         faults = [f for f in faults if f not in need]

@@ -7,7 +7,8 @@ sys.path.insert(0, os.path.join(root, "tests/faults"))
 from faultkit import cluster, wire  # noqa: E402
 
 now = time.monotonic
-NETWORK = {"isolate", "cut"}
+SPACES = {"isolate", "cut", "name"}   # these need namespaces: of their own, or for ports of more name servers
+NAMES = {"names", "name"}              # these hit a name server, not the leader
 QUEUES = 4
 NET_ERRORS = (OSError, ValueError, EOFError)
 
@@ -29,8 +30,11 @@ class OnLoopback:
         at = {line.split()[0]: line.split()[1] for line in status.splitlines()}
         self.names, self.members = at.pop("namesrv"), at
 
+    def name_server(self, number):
+        return "namesrv"
+
     async def hit(self, fault, name):
-        await self.script(fault, name)
+        await self.script("kill" if fault in NAMES else fault, name)
 
     async def mend(self, fault, name):
         await self.script("resume" if fault == "pause" else "start", name)
@@ -39,31 +43,34 @@ class OnLoopback:
         await self.script("down", "--keep")
 
 class InNamespaces:
-    def __init__(self, work, members):
-        self.work, self.size, self.c = work, members, None
+    def __init__(self, work, members, name_servers):
+        self.work, self.size, self.name_servers, self.c = work, members, name_servers, None
 
     async def up(self):
         deploy = cluster.load(os.path.join(root, "tests/faults/deploy/rmq.toml"))
-        deploy["namesrv"]["count"] = 1
+        deploy["namesrv"]["count"] = self.name_servers
         self.c = cluster.Cluster(deploy, self.work, f"fo{os.getpid()}", True, self.size, disks=False)
         await self.c.start(deploy["ready_s"])
-        self.names, self.members = self.c.names[0].addr, {n.name: n.addr for n in self.c.brokers}
-        self.node = {n.name: n for n in self.c.brokers}
+        self.names, self.members = ";".join(n.addr for n in self.c.names), {n.name: n.addr for n in self.c.brokers}
+        self.node = {n.name: n for n in [*self.c.brokers, *self.c.names]}
+
+    def name_server(self, number):
+        return self.c.names[number % self.name_servers].name
 
     async def hit(self, fault, name):
-        if fault in NETWORK:
-            others = [o for o in self.c.net.ips if o != name and (fault == "cut" or o in self.node)]
+        if fault in {"isolate", "cut"}:
+            others = [o for o in self.c.net.ips if o != name and (fault == "cut" or o in self.members)]
             for o in others:
                 self.c.net.cut(name, o)
         elif fault == "term":
             await self.node[name].term()
-        elif fault == "kill":
+        elif fault in {"kill", *NAMES}:
             self.node[name].kill()
         else:
             self.node[name].signal(signal.SIGSTOP)
 
     async def mend(self, fault, name):
-        if fault in NETWORK:
+        if fault in {"isolate", "cut"}:
             self.c.net.heal()
         elif fault == "pause":
             self.node[name].signal(signal.SIGCONT)
