@@ -2,7 +2,7 @@
 """Figures of scripts/bench. Standard library only.
 
 idle PIDS SECONDS · answers NAMESRV BROKER · caught-up LEADER FOLLOWER COMMAND...: measure, and print a report
-table REPORTS · many REPORTS · catch-up REPORTS · long REPORTS: print what reports say
+table REPORTS · many REPORTS · catch-up REPORTS · long REPORTS · passed-on REPORTS: print what reports say
 record REPORTS COMMIT: adds to history.csv
 """
 import csv
@@ -11,6 +11,7 @@ import os
 import platform
 import re
 import socket
+import statistics
 import struct
 import subprocess
 import sys
@@ -361,14 +362,29 @@ def many(reports):
                 print("WRONG", name, report.get("failed"), report.get("first_refusal"))
 
 
+def passed_on(reports):
+    """Sends to a follower beside sends to the leader: medians of the rounds."""
+    for durability in measured(reports):
+        of = lambda figure, way: [r for n in range(1, 4) if (r := load(f"{reports}/rmq-{durability}/{figure}-{way}-{n}.json"))]
+        figures = [lambda r: r["msgs_per_s"], lambda r: r["latency_ms"]["p50"], lambda r: r["latency_ms"]["p99"],
+                   lambda r: r["servers"]["cpu_us_per_msg"]]
+        print(f"\n{machine()}; {durability}, to the leader / to a follower that passes on")
+        cells = [[TITLES[figure], *(" / ".join(number(statistics.median(map(what, of(figure, way))), 2) for way in ("leader", "slot"))
+                                    for what in figures)] for figure in ("closed-1", "closed-64", "closed-1024", "open-2000")]
+        show([["", "msgs/s", "p50 ms", "p99 ms", "CPU us/msg"], *cells])
+        failed = [r["failed"] for figure in TITLES for way in ("leader", "slot") for r in of(figure, way) if r.get("failed")]
+        if failed:
+            print("WRONG failed sends", failed)
+
+
 def main(argv):
     match argv:
         case ["answers", namesrv, broker]:
             answers(namesrv, broker)
         case ["caught-up", leader, follower, *command]:
             caught_up(leader, follower, command)
-        case ["long" | "catch-up" | "many" as what, reports]:
-            {"long": long, "catch-up": catch_up, "many": many}[what](reports)
+        case ["long" | "catch-up" | "many" | "passed-on" as what, reports]:
+            {"long": long, "catch-up": catch_up, "many": many, "passed-on": passed_on}[what](reports)
         case ["idle", pids, seconds]:
             idle(pids.split(","), float(seconds))
         case ["table", reports]:
