@@ -240,24 +240,21 @@ impl Member {
         let moving = transferring(options, core, (&proposer, &desk, &chronicle), fit);
         let (transfers, yields) = move_leadership(moving, beats, &mut tasks);
         let (scrub, repairs) = mend(options.scrub, &parts, (&state, &room), repairs, &mut tasks);
-        let news = (Arc::clone(&gone), Arc::clone(&heard), chronicle.clone());
-        let core = (&raft, &log, fit);
-        let (reaches, consumers) = call_others(&options.member, &network, core, news, &mut tasks);
+        let (core, news) = ((&raft, &log, fit), (Arc::clone(&heard), gone, chronicle.clone()));
+        let calls = call_others(&options.member, &network, core, news.clone(), &mut tasks);
+        let (reaches, consumers) = calls;
         if let Some(incoming) = incoming {
-            let desk = (proposer.clone(), desk, state.active().clone());
-            let hear = (eager, machine.duplicates().passers().clone());
-            let forwarded = Forwarded::new(desk, role.clone(), Arc::clone(&room), hear);
+            let forwarded = take_over(&machine, &proposer, (&role, &room), eager);
             let fitness = (doubt.clone(), Arc::clone(&room), offers.clone());
-            let news = (Arc::clone(&heard), gone, chronicle.clone());
             let stored = (log.clone(), state.clone(), scrub.checked.clone());
-            let core = (raft.clone(), role.clone(), yields);
+            let (core, serves) =
+                ((raft.clone(), role.clone(), yields), (forwarded, consumers.clone()));
             let caller = (own, network.belonging().clone());
-            let serves = (forwarded, consumers.clone());
             let service = PeerService::new(caller, core, stored, fitness, news, serves);
             tasks.spawn(serve_peers(incoming, service, ending.clone().cancelled_owned()));
         }
-        let (stamp, name) = ((&store.stamp, &parts.files), options.member.clone());
-        resolve(&doubt, &name, (&network, &raft, &log), stamp, &mut tasks);
+        let stamp = (&store.stamp, &parts.files);
+        resolve(&doubt, &options.member, (&network, &raft, &log), stamp, &mut tasks);
         let core = (store_id, raft.clone(), network.clone());
         tasks.spawn(keeper(options, core, (&role, heard), (&transfers, &proposer), telling).run());
         let (fitness, core) = ((fit, chronicle.clone()), (raft.clone(), network));
@@ -419,11 +416,12 @@ fn call_others(
     own: &str,
     network: &Network,
     (raft, log, (doubt, _, offers)): (&Core, &CommitLog, (&Doubt, &Arc<Room>, &Offers)),
-    news: (Arc<Notify>, Arc<Heard>, Chronicle),
+    (heard, gone, chronicle): (Arc<Heard>, Arc<Notify>, Chronicle),
     tasks: &mut JoinSet<()>,
 ) -> (mpsc::Sender<reach::Asked>, Consumers) {
     let core = (raft.clone(), log.clone(), doubt.clone());
     let own = (own.to_owned(), offers.clone());
+    let news = (gone, heard, chronicle);
     let succession = Succession::new(own, network.clone(), core, news);
     tasks.spawn(succession.run());
     let (reaches, asked) = reach::requests();
@@ -577,6 +575,19 @@ fn pass_on(
     tasks.spawn(async move {
         desk.sweep(|| role.borrow().leader(&member).map(str::to_owned)).await;
     });
+}
+
+/// Takes what other members pass on to this one as their leader.
+fn take_over(
+    machine: &StateMachine,
+    proposer: &Proposer,
+    (role, room): (&watch::Receiver<Role>, &Arc<Room>),
+    eager: Eager,
+) -> Arc<Forwarded> {
+    let active = machine.state().active().clone();
+    let desk = (proposer.clone(), machine.desk().clone(), active);
+    let hear = (eager, machine.duplicates().passers().clone());
+    Forwarded::new(desk, role.clone(), Arc::clone(room), hear)
 }
 
 async fn serve_peers<L: Link + Connected + 'static>(
