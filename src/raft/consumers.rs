@@ -39,7 +39,6 @@ const ID_BYTES_MAX: usize = 1024;
 const ANSWER: Duration = Duration::from_millis(300);
 /// How long who asks waits: a round under way, its own, and a little.
 const PATIENCE: Duration = Duration::from_millis(700);
-
 /// How old what is known of the others' builds may get.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -78,10 +77,14 @@ struct Shown {
     tell: bool,
 }
 
+type Answer = oneshot::Sender<Arc<BTreeSet<String>>>;
+/// Who consumes in which group.
+type Found = BTreeMap<String, Arc<BTreeSet<String>>>;
+
 /// What may be asked.
 pub(super) enum Question {
     /// Who consumes in a group?
-    OfGroup { group: String, answer: oneshot::Sender<Arc<BTreeSet<String>>> },
+    OfGroup { group: String, answer: Answer },
     /// Do others know the call?
     WhetherOthersTell,
 }
@@ -137,9 +140,7 @@ impl Consumers {
         let answer = tokio::time::timeout(PATIENCE, answered).await;
         answer.ok().and_then(Result::ok).unwrap_or_default()
     }
-}
 
-impl Consumers {
     /// Whether others say who consumes there, all that can be reached. Looked at once a second, when
     /// somebody asks for it, and not at once.
     pub(super) fn others_tell(&self) -> bool {
@@ -160,28 +161,39 @@ pub(super) struct Asked {
 
 /// Answers as long as its member lives.
 pub(super) async fn run(network: Network, mut asked: Asked) {
-    let mut questions = Vec::with_capacity(GROUPS_MAX);
-    while asked.questions.recv_many(&mut questions, GROUPS_MAX).await > 0 {
-        let mut groups = BTreeSet::new();
-        for question in &questions {
-            if let Question::OfGroup { group, .. } = question {
-                groups.insert(group.clone());
-            }
-        }
-        let groups: Vec<String> = groups.into_iter().collect();
-        let others = network.others();
-        let heard = join_all(others.iter().map(|name| ask(&network, name, &groups))).await;
-        let before = asked.rounds.0.lock().tell;
-        let shown = Shown { at: Some(Instant::now()), tell: tell(before, &heard) };
-        *asked.rounds.0.lock() = shown;
-        let found = union(groups, heard);
+    let mut questions = Vec::new();
+    while asked.questions.recv_many(&mut questions, WAITING).await > 0 {
+        let mut waiting: BTreeMap<String, Vec<Answer>> = BTreeMap::new();
         for question in questions.drain(..) {
             if let Question::OfGroup { group, answer } = question {
-                // Whoever asked may have gone.
-                let _ = answer.send(found.get(&group).cloned().unwrap_or_default());
+                waiting.entry(group).or_default().push(answer);
+            }
+        }
+        loop {
+            waiting.retain(|_, answers| answers.iter().any(|answer| !answer.is_closed()));
+            let groups: Vec<String> = waiting.keys().take(GROUPS_MAX).cloned().collect();
+            for (group, ids) in round(&network, &asked.rounds, groups).await {
+                for answer in waiting.remove(&group).into_iter().flatten() {
+                    // Whoever asked may have gone.
+                    let _ = answer.send(Arc::clone(&ids));
+                }
+            }
+            if waiting.is_empty() {
+                break;
             }
         }
     }
+}
+
+/// Asks all others about these groups, perhaps none.
+async fn round(network: &Network, rounds: &Rounds, groups: Vec<String>) -> Found {
+    let others = network.others();
+    let heard = join_all(others.iter().map(|name| ask(network, name, &groups))).await;
+    {
+        let mut shown = rounds.0.lock();
+        *shown = Shown { at: Some(Instant::now()), tell: tell(shown.tell, &heard) };
+    }
+    union(groups, heard)
 }
 
 async fn ask(network: &Network, name: &str, groups: &[String]) -> Heard {
@@ -213,7 +225,7 @@ fn tell(before: bool, heard: &[Heard]) -> bool {
 }
 
 /// Who consumes in each of `groups`, in the order of which others answered. Pure.
-fn union(groups: Vec<String>, heard: Vec<Heard>) -> BTreeMap<String, Arc<BTreeSet<String>>> {
+fn union(groups: Vec<String>, heard: Vec<Heard>) -> Found {
     let mut found = vec![BTreeSet::new(); groups.len()];
     let told = heard.into_iter().filter_map(|heard| match heard {
         Heard::Told(answer) => Some(answer),
@@ -306,10 +318,11 @@ mod tests {
         }
     }
 
-    /// Asks `group` until it says that these, and nobody else, consume elsewhere.
-    async fn until_elsewhere(group: &Group, want: &[&str]) {
-        let asked =
-            async { while group.consumers_elsewhere("g".to_owned()).await.iter().ne(want) {} };
+    /// Asks `group` about so many groups at a time, until it says of each that these, and nobody
+    /// else, consume elsewhere.
+    async fn until_elsewhere(group: &Group, groups: usize, want: &[&str]) {
+        let ask = || (0..groups).map(|n| group.consumers_elsewhere(format!("g{n}")));
+        let asked = async { while join_all(ask()).await.iter().any(|of| of.iter().ne(want)) {} };
         tokio::time::timeout(PATIENCE * 20, asked).await.expect("others say so in time");
     }
 
@@ -323,15 +336,15 @@ mod tests {
             cluster.members[place].as_ref().unwrap().set_consumers(Arc::new(These(ids)));
         }
         let group = cluster.members[own].clone().unwrap();
-        until_elsewhere(&group, &["a", "b", "d"]).await;
+        until_elsewhere(&group, GROUPS_MAX + 9, &["a", "b", "d"]).await;
         assert!(group.others_tell_consumers());
         cluster.stop(gone);
-        until_elsewhere(&group, &["a", "b"]).await;
+        until_elsewhere(&group, 1, &["a", "b"]).await;
         let options = cluster.options(gone);
         let port = options.peers.address(&options.member).unwrap().port;
         // Takes calls, and answers none.
         let _silent = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
-        until_elsewhere(&group, &["a", "b"]).await;
+        until_elsewhere(&group, 1, &["a", "b"]).await;
     }
 
     #[tokio::test(start_paused = true)]
