@@ -15,8 +15,9 @@ use tracing::{debug, info, warn};
 
 use super::{
     Broker,
+    acquaintance::Knows,
     announcement::{Announcement, broker_id},
-    ingress::{Ingress, IngressWatch},
+    ingress::{self, Ingress, IngressWatch, Lists},
     registration::{Announcements, Progress, Told},
     steering,
 };
@@ -102,7 +103,7 @@ impl Announcer {
 /// next look, as is whether this member takes writes; and looks where consumers read.
 pub async fn run(broker: Arc<Broker>, mut steering: steering::Watch) {
     let mut roles = broker.group.watch_role();
-    let mut ingress_watch = IngressWatch::new(clock::now());
+    let mut ingress_watch = IngressWatch::default();
     let (mut seen, mut ingress_seen, mut was_cut_off) = (None, Ingress::Closed, false);
     loop {
         let role = roles.borrow_and_update().clone();
@@ -111,7 +112,9 @@ pub async fn run(broker: Arc<Broker>, mut steering: steering::Watch) {
         let roster = broker.group.roster();
         let is_cut_off = broker.group.is_cut_off();
         let is_unfit = is_cut_off || broker.group.has_slow_disk();
-        let ingress = ingress_watch.look(&role, &roster, is_unfit, clock::now());
+        let (lag, lists) = (broker.group.lag(), lists(&broker));
+        let seen_now = ingress::Seen { role: &role, roster: &roster, lag, is_unfit, lists };
+        let ingress = ingress_watch.look(&seen_now, clock::now());
         let ingress = if broker.group.passes_on() { ingress } else { Ingress::Closed };
         steer(&broker, &mut steering, &roster, &role);
         if is_cut_off && !was_cut_off {
@@ -142,6 +145,18 @@ pub async fn run(broker: Arc<Broker>, mut steering: steering::Watch) {
             () = broker.announcer.look.notified() => {}
             () = sleep(LOOK_EVERY) => {}
         }
+    }
+}
+
+/// Looks once whether this member can tell consumers of each other.
+fn lists(broker: &Broker) -> Lists {
+    let now = clock::now();
+    if !broker.announcer.progress.get().is_some_and(Progress::is_registered) {
+        broker.acquaintance.note_gap(now);
+    }
+    match broker.acquaintance.knows(now) {
+        Knows::Some if !broker.group.others_tell_consumers() => Lists::Short,
+        Knows::Some | Knows::All => Lists::Whole,
     }
 }
 

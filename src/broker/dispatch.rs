@@ -60,7 +60,7 @@ fn route(code: RequestCode) -> Option<Route> {
 
         RequestCode::HEART_BEAT => Own(client::heartbeat),
         RequestCode::UNREGISTER_CLIENT => Now(client::unregister),
-        RequestCode::GET_CONSUMER_LIST_BY_GROUP => Now(client::consumer_ids),
+        RequestCode::GET_CONSUMER_LIST_BY_GROUP => Later(client::consumer_ids),
         RequestCode::CHECK_CLIENT_CONFIG => Now(client::check_config),
         RequestCode::GET_CONSUMER_CONNECTION_LIST => Now(client::consumer_connections),
         RequestCode::GET_PRODUCER_CONNECTION_LIST => Now(client::producer_connections),

@@ -11,6 +11,7 @@
 //! changes replicated state it proposes, and the answer goes out when that is committed. Nothing
 //! here blocks, and no task is spawned per request.
 
+pub mod acquaintance;
 pub mod announcement;
 pub mod announcing;
 pub mod channels;
@@ -59,6 +60,7 @@ use crate::raft::{Group, Role};
 use crate::store::files::{Files, RealFiles, Space};
 use crate::telemetry::log_limit::LogLimit;
 
+use acquaintance::Acquaintance;
 use announcing::Announcer;
 use channels::Channels;
 use consumers::Consumers;
@@ -107,6 +109,8 @@ pub struct Broker {
     system_topics: SystemTopics,
     consumers: RwLock<Consumers>,
     producers: RwLock<Members>,
+    /// Whether consumers have had the time to find this member.
+    acquaintance: Arc<Acquaintance>,
     channels: Channels,
     wakeups: Arc<Wakeups<WaitingPull>>,
     readers: Arc<Readers<Reading>>,

@@ -95,6 +95,11 @@ impl Progress {
         self.0.iter().map(|(name_server, told)| (name_server.clone(), told.clone()))
     }
 
+    /// Whether any name server has this broker, as whatever.
+    pub fn is_registered(&self) -> bool {
+        self.0.values().any(|told| told.borrow().announced.is_some())
+    }
+
     /// Whether any name server has this broker under `id`.
     pub fn has(&self, id: BrokerId) -> bool {
         let has = |told: &Told| told.announced.as_ref().is_some_and(|a| a.broker_id == id);

@@ -38,6 +38,8 @@ pub(super) async fn run(broker: Arc<Broker>, server: Weak<Server>) {
         }
         if opens.is_none() {
             server.accept(CLIENTS);
+            // Who was sent away comes back when its next heartbeat is due.
+            broker.acquaintance.note_gap(clock::now());
         }
     }
 }

@@ -27,13 +27,14 @@ use crate::store::disk_space::Ratios;
 use crate::store::retention::{DeleteWhen, Rules};
 use crate::telemetry::log_limit::LogLimit;
 
+use super::acquaintance::Acquaintance;
 use super::announcement::Registrant;
 use super::announcing::{self, Announcer};
 use super::channels::Channels;
 use super::consumers::Consumers;
 use super::detours::Detours;
 use super::dispatch::Dispatcher;
-use super::handlers::{Reading, pull};
+use super::handlers::{Reading, client, pull};
 use super::members::Members;
 use super::observed::Observer;
 use super::offset_commits::OffsetCommits;
@@ -147,8 +148,9 @@ pub(super) async fn start_in(
     let group = tokio::task::spawn_blocking(move || Group::start(options, peers)).await.map_err(
         |error| StartError::System { what: "opening the store", why: error.to_string() },
     )??;
-    let broker = Arc::new(broker(&config, identity, group, surroundings.memory_bytes));
+    let broker = Arc::new(broker(&config, identity, group, &surroundings));
     broker.group.set_listener(Arc::clone(&broker.wakeups) as _);
+    broker.group.set_consumers(Arc::new(client::Connected(Arc::downgrade(&broker))));
     let reading = Arc::clone(&broker);
     readers::start(&broker.readers, move |waiting: Reading| waiting.go_on(&reading))
         .map_err(|error| StartError::System { what: "starting readers", why: error.to_string() })?;
@@ -178,8 +180,8 @@ pub(super) async fn start_in(
     tasks.spawn(sending_away::run(Arc::clone(&broker), Arc::downgrade(&server)));
     let pulse = Pulse::default();
     tasks.spawn(pulse.clone().beat(tokio::time::interval(PULSE)));
-    let group = broker.group.clone();
-    let watchdog = Watchdog::start(group, (&server, pulse), surroundings.end)
+    let watched = (broker.group.clone(), Arc::clone(&broker.acquaintance));
+    let watchdog = Watchdog::start(watched, (&server, pulse), surroundings.end)
         .map_err(|error| StartError::System { what: "starting", why: error.to_string() })?;
     Ok(Running { broker, server, tasks, registration, watchdog, grace })
 }
@@ -324,7 +326,12 @@ fn retention_rules(retention: &Retention) -> Rules {
     }
 }
 
-fn broker(config: &BrokerConfig, identity: Identity, group: Group, memory_bytes: u64) -> Broker {
+fn broker(
+    config: &BrokerConfig,
+    identity: Identity,
+    group: Group,
+    surroundings: &Surroundings,
+) -> Broker {
     let settings = LiveSettings::new(config.clone(), &group.tables());
     let policy = settings.policy(&group.tables());
     let system_topics = SystemTopics {
@@ -344,6 +351,7 @@ fn broker(config: &BrokerConfig, identity: Identity, group: Group, memory_bytes:
         system_topics,
         consumers: RwLock::new(Consumers::new(Arc::clone(&registered))),
         producers: RwLock::new(Members::new(registered)),
+        acquaintance: Arc::new(Acquaintance::new(surroundings.routes_known_after, clock::now())),
         channels: Channels::default(),
         wakeups: Arc::new(Wakeups::new(HELD_MAX, HELD_BYTES_MAX)),
         readers: Arc::new(Readers::new(readers::WAITING_MAX)),
@@ -358,7 +366,7 @@ fn broker(config: &BrokerConfig, identity: Identity, group: Group, memory_bytes:
         heartbeats_full: LogLimit::minutely(),
         stats: Stats::default(),
         booted_ms: clock::wall_ms(),
-        memory_bytes,
+        memory_bytes: surroundings.memory_bytes,
         store_dir: config.store.root.clone(),
     }
 }

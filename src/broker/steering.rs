@@ -38,7 +38,7 @@ use crate::clock;
 use crate::ids::{BrokerId, LEADER_BROKER_ID};
 use crate::raft::{Group, Role, Roster};
 
-pub use course::{Course, Seen, Watch};
+pub use course::{Course, LAG_MAX, Seen, Watch};
 use turns::{First, Turns};
 
 /// How long clients need at most to know who is in routes: they ask each 30 s.

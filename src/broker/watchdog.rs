@@ -14,8 +14,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
 
+use crate::clock;
 use crate::net::Server;
 use crate::raft::{Group, PULSE, Pulse};
+
+use super::acquaintance::Acquaintance;
 
 /// Turns without a beat after which a loop hangs: 1 s.
 const HANGS: u32 = 5;
@@ -101,15 +104,15 @@ pub struct Watchdog {
 }
 
 impl Watchdog {
-    /// Watches the loop of `group` and that of `server`, which shows `clients`. `end` ends the
-    /// process.
+    /// Watches the loop of `group` and that of `server`, which shows `clients`; `acquaintance` is
+    /// told when these are closed. `end` ends the process.
     pub fn start(
-        group: Group,
+        (group, acquaintance): (Group, Arc<Acquaintance>),
         (server, clients): (&Arc<Server>, Pulse),
         end: End,
     ) -> io::Result<Self> {
         let over = Arc::new(AtomicBool::new(false));
-        let watched = Watched { group, clients, server: Arc::downgrade(server) };
+        let watched = Watched { group, acquaintance, clients, server: Arc::downgrade(server) };
         let ends = Arc::clone(&over);
         let thread = thread::Builder::new()
             .name("watchdog".to_owned())
@@ -132,6 +135,7 @@ impl Drop for Watchdog {
 
 struct Watched {
     group: Group,
+    acquaintance: Arc<Acquaintance>,
     clients: Pulse,
     server: Weak<Server>,
 }
@@ -176,7 +180,10 @@ impl Watched {
             return; // whoever waits finds nothing better elsewhere
         }
         match (which, self.server.upgrade()) {
-            (Loop::Raft, Some(server)) => server.close_connections(),
+            (Loop::Raft, Some(server)) => {
+                server.close_connections();
+                self.acquaintance.note_gap(clock::now());
+            }
             (Loop::Raft, None) => {}
             (Loop::Clients, _) if is_new => self.group.give_way(),
             (Loop::Clients, _) => {}

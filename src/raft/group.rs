@@ -3,7 +3,7 @@
 //! openraft, append and apply run on one thread of their own, `raft`; the
 //! handle's methods are callable from any thread and never wait for it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -22,6 +22,7 @@ use crate::raft::applied::{AppliedState, QueueListener};
 use crate::raft::catch_up::{CatchUp, CatchUps};
 use crate::raft::chronicle::{Cause, Chronicle, LeaderChanges};
 use crate::raft::command::{Command, Outcome};
+use crate::raft::consumers::{ConnectedConsumers, Consumers};
 use crate::raft::contact::Contact;
 use crate::raft::doubt::Doubt;
 use crate::raft::forward::{Counts, Desk};
@@ -222,6 +223,7 @@ pub(super) struct Shared {
     pub(super) transfers: mpsc::Sender<transfer::Wanted>,
     pub(super) contact: Contact,
     pub(super) reaches: mpsc::Sender<reach::Asked>,
+    pub(super) consumers: Consumers,
     pub(super) kept: Kept,
     pub(super) scrub: Scrubbing,
     pub(super) catch_ups: CatchUps,
@@ -363,6 +365,23 @@ impl Group {
         self.0.state.set_listener(listener);
     }
 
+    /// From now on other members that ask are told of these consumers.
+    pub fn set_consumers(&self, connected: Arc<dyn ConnectedConsumers>) {
+        self.0.consumers.set(connected);
+    }
+
+    /// Whether other members say who consumes there, all that can be reached. At first none does;
+    /// asking for it has them asked, once a second.
+    pub fn others_tell_consumers(&self) -> bool {
+        self.0.consumers.others_tell()
+    }
+
+    /// Ids of a group's consumers that are connected to other members, as far as these say so in
+    /// time: within 700 ms, and at once as long as all others live or have ended.
+    pub async fn consumers_elsewhere(&self, group: String) -> Arc<BTreeSet<String>> {
+        self.0.consumers.elsewhere(group).await
+    }
+
     /// From now on this member tells the leader, with each heartbeat, whether readers may be sent to
     /// it.
     pub fn offer(&self, serves_readers: bool) {
@@ -387,6 +406,13 @@ impl Group {
     /// From now on a learner that is far behind gets so many bytes per second of the log.
     pub fn set_catch_up(&self, bytes_per_second: u64) {
         self.0.catch_ups.set_limit(bytes_per_second);
+    }
+
+    /// Entries that are committed, as the leader said last, and not applied here.
+    pub fn lag(&self) -> u64 {
+        let committed = self.0.raft.metrics().borrow_watched().cluster_committed;
+        let applied = self.0.state.progress().last;
+        lag(committed.map(|id| id.index), applied.map(|id| id.index))
     }
 
     /// Where this member and its peers stand.
@@ -424,10 +450,8 @@ impl Group {
         }
         let own = membership.get_node(&metrics.id).map_or("", |member| &member.name);
         let role = self.role();
-        let after = |entry: Option<u64>| entry.map_or(0, |index| index + 1);
         let applied = progress.last.map(|id| id.index);
-        let lag = after(metrics.cluster_committed.map(|id| id.index))
-            .saturating_sub(after(applied.map(|index| index.0)));
+        let lag = lag(metrics.cluster_committed.map(|id| id.index), applied);
         Status {
             term: role.term(),
             version: self.0.state.active().get().0,
@@ -592,4 +616,9 @@ impl Group {
             tracing::error!("the raft thread panicked");
         }
     }
+}
+
+fn lag(committed: Option<u64>, applied: Option<EntryIndex>) -> u64 {
+    let after = |entry: Option<u64>| entry.map_or(0, |index| index + 1);
+    after(committed).saturating_sub(after(applied.map(|index| index.0)))
 }

@@ -22,6 +22,7 @@ pub mod command;
 mod commit_news;
 #[cfg(test)]
 mod conformance_tests;
+mod consumers;
 mod contact;
 #[cfg(test)]
 mod crash_tests;
@@ -117,6 +118,7 @@ mod wire_codec;
 pub use applied::{QueueAdvance, QueueListener};
 pub use catch_up::CatchUp;
 pub use chronicle::{Cause, Lead, LeaderChange, LeaderChanges};
+pub use consumers::{ConnectedConsumers, Taken};
 pub use error::{MemberError, ProposeError, StartError, TransferError, Unfit};
 pub use group::{Group, GroupOptions, PassedOn, PeerStatus, Status, Timing, Way};
 pub use member_change::{MemberChange, Part};

@@ -230,6 +230,18 @@ impl Network {
         Ok(within(limit, PeerClient::new(channel).hashes(request)).await?.hashes)
     }
 
+    /// Asks a member who consumes there in each of these groups.
+    pub(super) async fn consumers(
+        &self,
+        name: &str,
+        groups: Vec<String>,
+        limit: Duration,
+    ) -> Result<proto::ConsumersResponse, Status> {
+        let channel = self.channel(name, &self.address(name), Purpose::Control)?;
+        let request = self.to_whichever(proto::ConsumersRequest { groups }, limit);
+        within(limit, PeerClient::new(channel).consumers(request)).await
+    }
+
     /// Passes on to a member what clients asked this one to propose; what it refuses comes back.
     pub(super) async fn propose(
         &self,
@@ -293,6 +305,12 @@ impl Network {
         let dial = Dial { address: address.to_owned(), links: Arc::clone(&self.links) };
         Ok(endpoint.connect_with_connector_lazy(dial))
     }
+}
+
+/// Whether a call may have failed because its connection was lost, perhaps long ago: another one
+/// tells how things are now.
+pub(super) fn is_of_a_lost_connection(code: Code) -> bool {
+    matches!(code, Code::Unavailable | Code::Unknown | Code::Cancelled | Code::Internal)
 }
 
 async fn within<T>(

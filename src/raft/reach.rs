@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use tonic::{Code, Status};
 
 use crate::ids::{StoreId, Term};
-use crate::raft::network::Network;
+use crate::raft::network::{Network, is_of_a_lost_connection};
 
 /// Questions that wait for their turn; each takes twice [`ANSWER`] at most.
 const WAITING: usize = 4;
@@ -74,7 +74,6 @@ async fn call(network: &Network, peer: &str, address: String) -> Reach {
     let mut began = Instant::now();
     let mut state = network.state(peer, ANSWER).await;
     if matches!(&state, Err(status) if is_of_a_lost_connection(status.code())) {
-        // It may have been lost long ago: a new one tells how things are now.
         began = Instant::now();
         state = network.state(peer, ANSWER).await;
     }
@@ -91,10 +90,6 @@ async fn call(network: &Network, peer: &str, address: String) -> Reach {
         }
     };
     Reach { peer: peer.to_owned(), address, answer }
-}
-
-fn is_of_a_lost_connection(code: Code) -> bool {
-    matches!(code, Code::Unavailable | Code::Unknown | Code::Cancelled | Code::Internal)
 }
 
 /// What a failed call means; `is_refused` if its port takes none. Pure.

@@ -19,6 +19,7 @@ use crate::clock;
 use crate::ids::{EntryIndex, PhysicalOffset};
 use crate::raft::applied::AppliedState;
 use crate::raft::chronicle::{Cause, Chronicle};
+use crate::raft::consumers::{Consumers, GROUPS_MAX};
 use crate::raft::doubt::Doubt;
 use crate::raft::forwarded::Forwarded;
 use crate::raft::heard::Heard;
@@ -68,6 +69,7 @@ pub(super) struct PeerService {
     gone: Arc<Notify>,
     chronicle: Chronicle,
     forwarded: Arc<Forwarded>,
+    consumers: Consumers,
     /// An operator had this member hand leadership over.
     yields: Arc<AtomicBool>,
     /// Refusals that were told lately.
@@ -81,14 +83,14 @@ impl PeerService {
     /// handed leadership over on request; `stored` is how far it is, and what its scrub found whole;
     /// `fitness` whether it may vote, whether entries fit, and whether it offers to serve readers;
     /// `news` hear that there is a leader, or an election, that a leader's stream has ended, and why
-    /// one hands over; `forwarded` takes what others pass on.
+    /// one hands over; `forwarded` takes what others pass on, and `consumers` are connected here.
     pub(super) fn new(
         (own, belonging): (Introduction, Belonging),
         core: (Raft<TypeConfig, StateMachine>, watch::Receiver<Role>, Arc<AtomicBool>),
         stored: (CommitLog, AppliedState, Checked),
         fitness: (Doubt, Arc<Room>, Offers),
         news: (Arc<Heard>, Arc<Notify>, Chronicle),
-        forwarded: Arc<Forwarded>,
+        (forwarded, consumers): (Arc<Forwarded>, Consumers),
     ) -> Self {
         let ((raft, role, yields), (log, applied, checked), own) = (core, stored, Arc::new(own));
         let ((doubt, room, offers), (heard, gone, chronicle)) = (fitness, news);
@@ -109,6 +111,7 @@ impl PeerService {
             gone,
             chronicle,
             forwarded,
+            consumers,
             told,
             turn,
         }
@@ -403,6 +406,20 @@ impl Peer for PeerService {
             None => return Err(Status::invalid_argument("hashes of nothing")),
         };
         Ok(Response::new(proto::HashesResponse { hashes }))
+    }
+
+    async fn consumers(
+        &self,
+        request: Request<proto::ConsumersRequest>,
+    ) -> Result<Response<proto::ConsumersResponse>, Status> {
+        self.introduced(&request)?;
+        let groups = request.into_inner().groups;
+        if groups.len() > GROUPS_MAX {
+            let text =
+                format!("consumers of {} groups asked for, at most {GROUPS_MAX}", groups.len());
+            return Err(Status::invalid_argument(text));
+        }
+        Ok(Response::new(self.consumers.own(&groups)))
     }
 }
 

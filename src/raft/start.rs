@@ -24,6 +24,7 @@ use crate::raft::catch_up::{self, CatchUps};
 use crate::raft::checkpointer::StoreParts;
 use crate::raft::chronicle::Chronicle;
 use crate::raft::commit_news::Eager;
+use crate::raft::consumers::{self, Consumers};
 use crate::raft::contact::Contact;
 use crate::raft::dial::{Link, Tcp};
 use crate::raft::doubt::{Doubt, Resolver};
@@ -105,6 +106,7 @@ pub(super) struct Parts {
     transfers: mpsc::Sender<transfer::Wanted>,
     contact: Contact,
     reaches: mpsc::Sender<reach::Asked>,
+    consumers: Consumers,
     kept: Kept,
     scrub: Scrubbing,
     catch_ups: CatchUps,
@@ -135,6 +137,7 @@ impl Parts {
             transfers: self.transfers,
             contact: self.contact,
             reaches: self.reaches,
+            consumers: self.consumers,
             kept: self.kept,
             scrub: self.scrub,
             catch_ups: self.catch_ups,
@@ -194,6 +197,7 @@ pub(super) struct Member {
     repairs: mpsc::Sender<Wanted>,
     transfers: mpsc::Sender<transfer::Wanted>,
     reaches: mpsc::Sender<reach::Asked>,
+    consumers: Consumers,
     kept: Kept,
     housekeeping: Housekeeping,
     room: Arc<Room>,
@@ -236,22 +240,21 @@ impl Member {
         let moving = transferring(options, core, (&proposer, &desk, &chronicle), fit);
         let (transfers, yields) = move_leadership(moving, beats, &mut tasks);
         let (scrub, repairs) = mend(options.scrub, &parts, (&state, &room), repairs, &mut tasks);
+        let (core, news) = ((&raft, &log, fit), (Arc::clone(&heard), gone, chronicle.clone()));
+        let calls = call_others(&options.member, &network, core, news.clone(), &mut tasks);
+        let (reaches, consumers) = calls;
         if let Some(incoming) = incoming {
-            let desk = (proposer.clone(), desk, state.active().clone());
-            let hear = (eager, machine.duplicates().passers().clone());
-            let forwarded = Forwarded::new(desk, role.clone(), Arc::clone(&room), hear);
+            let forwarded = take_over(&machine, &proposer, (&role, &room), eager);
             let fitness = (doubt.clone(), Arc::clone(&room), offers.clone());
-            let news = (Arc::clone(&heard), Arc::clone(&gone), chronicle.clone());
             let stored = (log.clone(), state.clone(), scrub.checked.clone());
-            let core = (raft.clone(), role.clone(), yields);
+            let (core, serves) =
+                ((raft.clone(), role.clone(), yields), (forwarded, consumers.clone()));
             let caller = (own, network.belonging().clone());
-            let service = PeerService::new(caller, core, stored, fitness, news, forwarded);
+            let service = PeerService::new(caller, core, stored, fitness, news, serves);
             tasks.spawn(serve_peers(incoming, service, ending.clone().cancelled_owned()));
         }
-        let (stamp, name) = ((&store.stamp, &parts.files), options.member.clone());
-        resolve(&doubt, &name, (&network, &raft, &log), stamp, &mut tasks);
-        let news = (gone, Arc::clone(&heard), chronicle.clone());
-        let reaches = call_others(&name, &network, (&raft, &log, fit), news, &mut tasks);
+        let stamp = (&store.stamp, &parts.files);
+        resolve(&doubt, &options.member, (&network, &raft, &log), stamp, &mut tasks);
         let core = (store_id, raft.clone(), network.clone());
         tasks.spawn(keeper(options, core, (&role, heard), (&transfers, &proposer), telling).run());
         let (fitness, core) = ((fit, chronicle.clone()), (raft.clone(), network));
@@ -271,6 +274,7 @@ impl Member {
             repairs,
             transfers,
             reaches,
+            consumers,
             kept,
             housekeeping: house,
             room,
@@ -301,6 +305,7 @@ impl Member {
             transfers: self.transfers.clone(),
             contact: self.contact.clone(),
             reaches: self.reaches.clone(),
+            consumers: self.consumers.clone(),
             kept: self.kept.clone(),
             scrub: self.scrub.clone(),
             catch_ups: self.catch_ups.clone(),
@@ -411,16 +416,19 @@ fn call_others(
     own: &str,
     network: &Network,
     (raft, log, (doubt, _, offers)): (&Core, &CommitLog, (&Doubt, &Arc<Room>, &Offers)),
-    news: (Arc<Notify>, Arc<Heard>, Chronicle),
+    (heard, gone, chronicle): (Arc<Heard>, Arc<Notify>, Chronicle),
     tasks: &mut JoinSet<()>,
-) -> mpsc::Sender<reach::Asked> {
+) -> (mpsc::Sender<reach::Asked>, Consumers) {
     let core = (raft.clone(), log.clone(), doubt.clone());
     let own = (own.to_owned(), offers.clone());
+    let news = (gone, heard, chronicle);
     let succession = Succession::new(own, network.clone(), core, news);
     tasks.spawn(succession.run());
     let (reaches, asked) = reach::requests();
     tasks.spawn(reach::run(network.clone(), asked));
-    reaches
+    let (consumers, asked) = Consumers::new();
+    tasks.spawn(consumers::run(network.clone(), asked));
+    (reaches, consumers)
 }
 
 /// What looks after the group's members.
@@ -567,6 +575,19 @@ fn pass_on(
     tasks.spawn(async move {
         desk.sweep(|| role.borrow().leader(&member).map(str::to_owned)).await;
     });
+}
+
+/// Takes what other members pass on to this one as their leader.
+fn take_over(
+    machine: &StateMachine,
+    proposer: &Proposer,
+    (role, room): (&watch::Receiver<Role>, &Arc<Room>),
+    eager: Eager,
+) -> Arc<Forwarded> {
+    let active = machine.state().active().clone();
+    let desk = (proposer.clone(), machine.desk().clone(), active);
+    let hear = (eager, machine.duplicates().passers().clone());
+    Forwarded::new(desk, role.clone(), Arc::clone(room), hear)
 }
 
 async fn serve_peers<L: Link + Connected + 'static>(

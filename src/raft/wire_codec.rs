@@ -62,6 +62,8 @@ impl Message for proto::TransferResponse {}
 impl Message for proto::RepairRequest {}
 impl Message for proto::HashesRequest {}
 impl Message for proto::HashesResponse {}
+impl Message for proto::ConsumersRequest {}
+impl Message for proto::ConsumersResponse {}
 impl Message for proto::StateRequest {}
 impl Message for proto::StateResponse {}
 

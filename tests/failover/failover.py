@@ -54,7 +54,8 @@ class Run:
 
     async def retries_have_a_place(self):
         """Waits until clients know of a member that takes what the leader does not, as they do in a group that has run for a while:
-        followers say that they do 40 s after their start, and clients ask for routes every 30 s."""
+        followers say so from their start on, 40 s later beside builds that do not tell each other of consumers, and clients ask for
+        routes every 30 s."""
         end = now() + 60
         while now() < end:
             slot, leader = await self.ask.slot(), self.group.members[await self.ask.leader()]

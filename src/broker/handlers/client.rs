@@ -2,7 +2,8 @@
 //! 328), whether a subscription can be served (46).
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::pin::Pin;
+use std::sync::{Arc, Weak};
 
 use crate::clock;
 use crate::net::{Connection, ConnectionId, Handled, ReplyTo};
@@ -18,13 +19,17 @@ use crate::protocol::headers::group::{GetConsumerConnections, GetProducerConnect
 use crate::protocol::names;
 use crate::raft::command::{Command, Topic};
 use crate::raft::tables::Tables;
+use crate::raft::{ConnectedConsumers, Taken};
 
+use crate::broker::acquaintance::Knows;
 use crate::broker::consumers::{Beat, Style};
 use crate::broker::dispatch::{Answer, Request};
 use crate::broker::error::RequestError;
 use crate::broker::members::{Client, Refused};
 use crate::broker::subscription::Subscription;
 use crate::broker::{Broker, groups, topics};
+
+type Answering = Pin<Box<dyn Future<Output = Answer> + Send>>;
 
 /// Longest client id and producer group, bytes: they are kept and shown, not judged.
 const NAME_BYTES_MAX: usize = 1024;
@@ -201,12 +206,25 @@ pub(in crate::broker) fn unregister(broker: &Broker, request: &Request) -> Answe
     Ok(RemotingCommand::response(ResponseCode::SUCCESS).into())
 }
 
-/// GET_CONSUMER_LIST_BY_GROUP.
-pub(in crate::broker) fn consumer_ids(broker: &Broker, request: &Request) -> Answer {
-    let group = GetConsumerList::parse(&request.command)?.consumer_group;
+/// GET_CONSUMER_LIST_BY_GROUP. A member that does not know all consumers asks the others first.
+pub(in crate::broker) fn consumer_ids(broker: Arc<Broker>, request: Request) -> Answering {
+    Box::pin(async move {
+        let group = GetConsumerList::parse(&request.command)?.consumer_group;
+        let elsewhere = match broker.acquaintance.knows(clock::now()) {
+            Knows::Some if group.len() <= NAME_BYTES_MAX => {
+                broker.group.consumers_elsewhere(group.clone()).await
+            }
+            Knows::Some | Knows::All => Arc::default(),
+        };
+        consumer_list(&broker, group, &elsewhere)
+    })
+}
+
+fn consumer_list(broker: &Broker, group: String, elsewhere: &BTreeSet<String>) -> Answer {
+    let mut ids = elsewhere.clone();
     let consumers = broker.consumers.read();
-    let ids: BTreeSet<String> =
-        consumers.members().of(&group).map(|(_, client)| client.id.clone()).collect();
+    ids.extend(consumers.members().of(&group).map(|(_, client)| client.id.clone()));
+    drop(consumers);
     if ids.is_empty() {
         return Err(RequestError::NoConsumers { group });
     }
@@ -288,6 +306,24 @@ fn connection(client: &Client) -> ConnectionBody {
         client_id: client.id.clone(),
         language: client.language.wire_name().to_owned(),
         version: client.version,
+    }
+}
+
+/// What a broker tells the other members of its consumers: not those whose heartbeats have stayed
+/// away for too long and that nobody has forgotten yet.
+pub(in crate::broker) struct Connected(pub(in crate::broker) Weak<Broker>);
+
+impl ConnectedConsumers for Connected {
+    fn each_of(&self, group: &str, take: &mut dyn FnMut(&str) -> Taken) {
+        let Some(broker) = self.0.upgrade() else { return };
+        let (now, limit) = (clock::now(), broker.settings.policy(&broker.tables()).client_expiry);
+        let consumers = broker.consumers.read();
+        for (_, client) in consumers.members().of(group) {
+            let lives = now.saturating_duration_since(client.seen) < limit;
+            if lives && take(&client.id) == Taken::Enough {
+                return;
+            }
+        }
     }
 }
 

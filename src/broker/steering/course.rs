@@ -7,7 +7,7 @@ use crate::ids::{BrokerId, LEADER_BROKER_ID};
 use crate::raft::{PeerStatus, Role, Roster};
 
 /// Entries that a follower may lack: at any load it is a fraction of a second.
-const LAG_MAX: u64 = 1000;
+pub const LAG_MAX: u64 = 1000;
 /// How long a follower that lags, or knows no leader, is taken for one that keeps up: an election
 /// takes less, and so does a moment in which the machine has other things to do.
 const UNSOUND_MAX: Duration = Duration::from_secs(3);

@@ -7,6 +7,7 @@ use std::sync::mpsc;
 use super::*;
 use crate::ids::BrokerId;
 use crate::net::{self, ReplyTo, Server, ServerOptions};
+use crate::protocol::bodies::{self, ConsumerList};
 use crate::protocol::codes::ResponseCode;
 
 struct Yes;
@@ -336,5 +337,54 @@ async fn what_may_have_lain_in_a_connection_takes_no_offset_back_and_is_not_sent
     assert_eq!(leader.send("T", 0, "x", "in time").await, 3, "over another connection");
     assert_eq!(commit("1").await.code, 0);
     assert_eq!(tables().offset("g", "T", 0), Some(1), "a consumer may go back");
+    trio.stop().await;
+}
+
+/// Who is in group `g`, as this member says.
+async fn group_at(member: &Deployed) -> Vec<String> {
+    let of = [("consumerGroup", "g")];
+    let answer = member.ask(RequestCode::GET_CONSUMER_LIST_BY_GROUP, &of).await;
+    if answer.code != 0 {
+        assert_eq!(remark(&answer), "no consumer for this group, g");
+        return Vec::new();
+    }
+    bodies::decode::<ConsumerList>(&answer.body).unwrap().consumer_id_list
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_does_not_know_all_consumers_yet_asks_the_others() {
+    let mut trio = Trio::deploy().await;
+    let (_, leader) = trio.find_leader().unwrap();
+    leader.create_topic("T", 1).await;
+    leader.call(heartbeat("nobody", "T", 0)).await;
+    let goodbye = [("clientID", "nobody"), ("producerGroup", "p"), ("consumerGroup", "g")];
+    assert_eq!(leader.ask(RequestCode::UNREGISTER_CLIENT, &goodbye).await.code, 0);
+    let followers = trio.followers();
+    let ((_, first), (young_id, young)) = (followers[0], followers[1]);
+    let mut consumers = Vec::new();
+    for (member, ids) in [(leader, ["a", "b"]), (first, ["b", "c"])] {
+        until(|| member.running.broker().tables().topic("%RETRY%g").is_some()).await;
+        for id in ids {
+            // Each over a connection of its own, by which it leaves.
+            let client = Client::new(ClientOptions::default());
+            let beat = client.call(&member.address, heartbeat(id, "T", 0), WITHIN).await;
+            assert_eq!(beat.unwrap().code, 0);
+            consumers.push(client);
+        }
+    }
+    assert_eq!(group_at(young).await, Vec::<String>::new(), "it believes that it knows all");
+    let far = crate::clock::now() + Duration::from_secs(3600);
+    young.running.broker().acquaintance.note_gap(far);
+    assert_eq!(group_at(young).await, ["a", "b", "c"]);
+    until(|| young.running.broker().announcer.takes_writes()).await;
+    assert_eq!(group_at(leader).await, ["a", "b"], "who knows all asks nobody");
+    assert_eq!(young.call(heartbeat("d", "T", 0)).await.code, 0);
+    assert_eq!(group_at(young).await, ["a", "b", "c", "d"]);
+    consumers.pop();
+    until(|| first.running.broker().consumers.read().members().of("g").count() == 1).await;
+    assert_eq!(group_at(young).await, ["a", "b", "d"], "who has gone is in no list");
+    trio.stop_leader().await;
+    let (_, young) = trio.running().find(|(id, _)| *id == young_id).unwrap();
+    assert_eq!(group_at(young).await, ["b", "d"], "as far as others are there");
     trio.stop().await;
 }
