@@ -39,6 +39,8 @@ use crate::raft::proposal::Proposal;
 use crate::raft::proposer::Proposer;
 use crate::raft::role::Role;
 use crate::raft::roster;
+#[cfg(test)]
+use crate::raft::simulation::planted::{Bug, is_planted};
 use crate::raft::state_machine::StateMachine;
 use crate::raft::transfer;
 use crate::raft::type_config::TypeConfig;
@@ -201,6 +203,8 @@ impl MemberKeeper {
         let catches_up = self.heard.silence(clock::now()) < SILENCE;
         let removal = removal(own, *membership.log_id(), is_recorded, &answers);
         let removal = removal.filter(|_| is_recorded || !catches_up);
+        #[cfg(test)]
+        let removal = removal.filter(|_| !is_planted(Bug::StaysOn));
         self.telling.removed.send_if_modified(|removed| {
             std::mem::replace(removed, removal.is_some()) != removal.is_some()
         });

@@ -153,6 +153,9 @@ fn bugs_that_are_put_back_are_found() {
         ("purges-too-much", "purge disk", 0),
         ("ignores-barriers", "cut", 0),
         ("appends-late", "pause", 0),
+        ("keeps-first-members", "members stop", 0),
+        ("stays-on", "members", 0),
+        ("admits-at-once", "members", 0),
     ];
     assert_eq!(rows.len(), Bug::ALL.len());
     for (bug, faults, first) in rows {
