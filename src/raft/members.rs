@@ -39,8 +39,6 @@ use crate::raft::proposal::Proposal;
 use crate::raft::proposer::Proposer;
 use crate::raft::role::Role;
 use crate::raft::roster;
-#[cfg(test)]
-use crate::raft::simulation::planted::{Bug, is_planted};
 use crate::raft::state_machine::StateMachine;
 use crate::raft::transfer;
 use crate::raft::type_config::TypeConfig;
@@ -201,10 +199,9 @@ impl MemberKeeper {
         let own = (self.own.0.as_str(), self.own.1);
         // Who catches up gets entries of times before its own.
         let catches_up = self.heard.silence(clock::now()) < SILENCE;
-        let removal = removal(own, *membership.log_id(), is_recorded, &answers);
+        let here = (*membership.log_id(), is_recorded);
+        let removal = removal(own, here, *self.telling.removed.borrow(), &answers);
         let removal = removal.filter(|_| is_recorded || !catches_up);
-        #[cfg(test)]
-        let removal = removal.filter(|_| !is_planted(Bug::StaysOn));
         self.telling.removed.send_if_modified(|removed| {
             std::mem::replace(removed, removal.is_some()) != removal.is_some()
         });

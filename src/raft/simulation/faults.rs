@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::World;
 use super::damage::Lossy;
-use super::machine::{DISK_BYTES, Death, Machine};
+use super::machine::{Death, Machine};
 use super::network::Weather;
 use crate::store::Durability;
 
@@ -179,7 +179,7 @@ impl World {
 
     fn mend_disks(&mut self) {
         for machine in &self.machines {
-            machine.stored.resize(DISK_BYTES);
+            machine.stored.resize(machine.disk_bytes);
             machine.condition.sync_ms_max.store(4, Relaxed);
             machine.condition.fails_next_sync.store(false, Relaxed);
             machine.condition.refuses_runs.store(false, Relaxed);

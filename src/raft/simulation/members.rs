@@ -243,6 +243,7 @@ impl World {
         drop(leader);
         let until = self.now + PEACE_MS;
         while self.now < until {
+            self.switch_on();
             self.step()?;
             if let Some(index) = self.stands_for_election(term.0) {
                 return Err(format!("I19: n{index} was removed, and stands for election"));
@@ -252,6 +253,7 @@ impl World {
             if self.now > until + RECOVERY_MS {
                 return Err("a member falls behind in the end".to_owned());
             }
+            self.switch_on();
             self.step()?;
         }
         Ok(())

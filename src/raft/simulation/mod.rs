@@ -28,7 +28,7 @@ use std::path::Path;
 use damage::Lossy;
 use faults::{Faults, Shift, Temper};
 use history::Producer;
-use machine::{Death, Machine};
+use machine::{DISK_BYTES, Death, Machine};
 use members::Operator;
 use network::Network;
 use openraft::async_runtime::watch::WatchReceiver as _;
@@ -134,6 +134,8 @@ impl World {
         if temper.changes_members() {
             let all = members + SPARE;
             machines.extend((members..all).map(|index| machine(index, all, chance.u64(..))));
+            // Changes take longer than other faults, and clients send meanwhile.
+            machines.iter_mut().for_each(|machine| machine.grow(2 * DISK_BYTES));
         }
         Self {
             plan,

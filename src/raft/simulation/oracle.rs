@@ -8,7 +8,7 @@ use openraft::async_runtime::watch::WatchReceiver as _;
 
 use super::history::QUEUES;
 use super::machine::Machine;
-use super::members;
+use super::{members, name};
 use crate::ids::{EntryIndex, PhysicalOffset, QueueOffset};
 use crate::protocol::message::records;
 use crate::raft::command::{Command, Commands};
@@ -100,6 +100,8 @@ pub(super) struct Oracle {
     memberships: BTreeMap<u64, Membership>,
     /// What an operator asked for that was not refused.
     pub(super) asked: Vec<MemberChange>,
+    /// Members that belonged to the group and did not any more, at some time.
+    left: BTreeSet<String>,
 }
 
 type Checked = Result<(), String>;
@@ -126,6 +128,7 @@ impl Oracle {
             voted: vec![Voters::new(); machines],
             memberships: BTreeMap::new(),
             asked: Vec::new(),
+            left: BTreeSet::new(),
         }
     }
 
@@ -262,6 +265,10 @@ impl Oracle {
         if self.voted[index] != *stored.membership().get_joint_config() {
             self.voted[index].clone_from(stored.membership().get_joint_config());
         }
+        let is_removed = *group.0.kept.removed.borrow();
+        must(!is_removed || self.left.contains(&name(index)), || {
+            format!("I19: n{index} says that it was removed, and never was")
+        })?;
         let compared = self.seen[index].compared;
         let last = self.memberships.range(..compared).next_back().map(|(at, _)| *at);
         must(last <= at, || {
@@ -452,6 +459,11 @@ impl Oracle {
             let membership = membership::decode(&entry.body()).map_err(|e| e.to_string())?;
             if let Some(former) = self.members() {
                 members::check_wished(former, &membership, &self.asked)?;
+                let names = |of: &Membership| -> BTreeSet<String> {
+                    of.nodes().map(|(_, member)| member.name.clone()).collect()
+                };
+                let left = &names(former) - &names(&membership);
+                self.left.extend(left);
             }
             self.memberships.insert(id.index.0, membership);
         }

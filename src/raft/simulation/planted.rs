@@ -37,15 +37,13 @@ pub(in crate::raft) enum Bug {
     AppendsLate,
     /// Comes back as a member of the group as it was first started.
     KeepsFirstMembers,
-    /// Does not notice that it was removed.
-    StaysOn,
     /// Gives a vote to who has nothing yet.
     AdmitsAtOnce,
 }
 
 impl Bug {
     /// All of them, by the name that a plan has for them.
-    pub(super) const ALL: [(&'static str, Self); 18] = [
+    pub(super) const ALL: [(&'static str, Self); 17] = [
         ("acknowledges-unsynced", Self::AcknowledgesUnsynced),
         ("forgets-votes", Self::ForgetsVotes),
         ("counts-what-was-cut", Self::CountsWhatWasCut),
@@ -62,7 +60,6 @@ impl Bug {
         ("ignores-barriers", Self::IgnoresBarriers),
         ("appends-late", Self::AppendsLate),
         ("keeps-first-members", Self::KeepsFirstMembers),
-        ("stays-on", Self::StaysOn),
         ("admits-at-once", Self::AdmitsAtOnce),
     ];
 
