@@ -204,20 +204,22 @@ fn newest(answers: &Answers) -> Option<&Committed> {
     recorded.max_by_key(|recorded| recorded.as_of)
 }
 
-/// Why this member, which has `own` recorded, belongs to the group no more, if others have
-/// committed that since. Pure.
+/// Why this member belongs to the group no more, if others have committed that since what it has
+/// itself, as of `as_of`. Its own log alone does not say so: that of one that is new, and cut off
+/// while it catches up, is of times before it came. As long as nobody answers, `known` stays. Pure.
 pub(super) fn removal(
     own: (&str, StoreId),
-    as_of: Option<RaftLogId>,
-    own_is_recorded: bool,
+    (as_of, own_is_recorded): (Option<RaftLogId>, bool),
+    known: bool,
     answers: &Answers,
 ) -> Option<String> {
     let without = |members: &BTreeMap<u64, String>| {
         !members.contains_key(&own.1.0) && members.values().all(|name| name != own.0)
     };
-    let gone = match newest(answers).filter(|newest| newest.as_of > as_of) {
-        Some(newest) => without(&newest.members),
-        None => !own_is_recorded,
+    let gone = match newest(answers) {
+        Some(newest) if newest.as_of > as_of => without(&newest.members),
+        Some(_) => !own_is_recorded,
+        None => known,
     };
     gone.then(|| {
         format!(
@@ -441,18 +443,20 @@ mod tests {
         let own = ("n0", StoreId(1));
         let id = |index| Some(log_id(EntryId { index: EntryIndex(index), term: Term(1) }));
         let rows = [
-            ("later, without it", id(4), true, committed(5, &[(2, "n1")]), true),
-            ("as its own", id(5), true, committed(5, &[(2, "n1")]), false),
-            ("earlier", id(6), true, committed(5, &[(2, "n1")]), false),
-            ("later, with it", id(4), true, committed(5, &[(1, "n0")]), false),
-            ("its name has another store", id(4), true, committed(5, &[(9, "n0")]), false),
-            ("nobody says", id(4), true, None, false),
-            ("its own log says so", id(4), false, None, true),
-            ("it was taken in again", id(4), false, committed(5, &[(1, "n0")]), false),
+            ("later, without it", (id(4), true), committed(5, &[(2, "n1")]), [true; 2]),
+            ("as its own", (id(5), true), committed(5, &[(2, "n1")]), [false; 2]),
+            ("earlier", (id(6), true), committed(5, &[(2, "n1")]), [false; 2]),
+            ("later, with it", (id(4), true), committed(5, &[(1, "n0")]), [false; 2]),
+            ("its name has another store", (id(4), true), committed(5, &[(9, "n0")]), [false; 2]),
+            ("nobody says", (id(4), true), None, [false, true]),
+            ("new, or gone: nobody says", (id(4), false), None, [false, true]),
+            ("its own log says so, as others", (id(4), false), committed(4, &[]), [true; 2]),
+            ("it was taken in again", (id(4), false), committed(5, &[(1, "n0")]), [false; 2]),
         ];
-        for (what, as_of, own_is_recorded, recorded, want) in rows {
-            let got = removal(own, as_of, own_is_recorded, &says(recorded));
-            assert_eq!(got.is_some(), want, "{what}");
+        for (what, recorded_here, recorded, want) in rows {
+            let answers = says(recorded);
+            let got = [false, true].map(|known| removal(own, recorded_here, known, &answers));
+            assert_eq!(got.map(|why| why.is_some()), want, "{what}");
         }
     }
 

@@ -199,7 +199,8 @@ impl MemberKeeper {
         let own = (self.own.0.as_str(), self.own.1);
         // Who catches up gets entries of times before its own.
         let catches_up = self.heard.silence(clock::now()) < SILENCE;
-        let removal = removal(own, *membership.log_id(), is_recorded, &answers);
+        let here = (*membership.log_id(), is_recorded);
+        let removal = removal(own, here, *self.telling.removed.borrow(), &answers);
         let removal = removal.filter(|_| is_recorded || !catches_up);
         self.telling.removed.send_if_modified(|removed| {
             std::mem::replace(removed, removal.is_some()) != removal.is_some()

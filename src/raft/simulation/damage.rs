@@ -39,14 +39,16 @@ impl Lossy {
 impl World {
     /// Whether this machine's disk may lose something now.
     pub(super) fn may_lose(&self, index: usize) -> bool {
-        self.lossy == Lossy::Nobody || self.lossy.machine() == Some(index)
+        !self.operator.is_thin
+            && (self.lossy == Lossy::Nobody || self.lossy.machine() == Some(index))
     }
 
     /// Notices when the machine that lacked something has all of it. Where others have purged what
     /// a running member finds damaged, its operator empties the store.
     pub(super) fn look_at_losses(&mut self) {
         let is_due = self.now.is_multiple_of(LOOK_MS) && self.lossy != Lossy::Nobody;
-        if !is_due || !self.is_settled() {
+        let runs = |index: usize| self.machines[index].group().is_some();
+        if !is_due || !self.is_settled() || !self.lossy.machine().is_none_or(runs) {
             return;
         }
         match (self.lossy, self.damaged()) {
@@ -71,8 +73,10 @@ impl World {
     }
 
     fn is_purged_elsewhere(&self, index: usize, at: EntryIndex) -> bool {
-        let others = self.machines.iter().filter(|machine| machine.index != index);
-        let mut firsts = others.filter_map(Machine::group).map(|group| group.0.log.first_index());
+        let others = self.insiders().into_iter().filter(|other| *other != index);
+        let mut firsts = others
+            .filter_map(|other| self.machines[other].group())
+            .map(|group| group.0.log.first_index());
         firsts.all(|first| first > at)
     }
 

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::World;
 use super::damage::Lossy;
-use super::machine::{DISK_BYTES, Death, Machine};
+use super::machine::{Death, Machine};
 use super::network::Weather;
 use crate::store::Durability;
 
@@ -42,6 +42,8 @@ pub(super) enum Kind {
     Purge,
     /// An operator has leadership handed to a member, or to whoever is nearest.
     Transfer,
+    /// An operator wants other members.
+    Members,
 }
 
 /// Which faults a simulation has.
@@ -66,7 +68,7 @@ impl Faults {
 
 /// All of them, by the name that a plan has for them, with how often they happen in a group that
 /// has no temper.
-const KINDS: [(&str, Kind, u32); 14] = [
+const KINDS: [(&str, Kind, u32); 15] = [
     ("death", Kind::Death, 3),
     ("all-die", Kind::AllDie, 1),
     ("stop", Kind::Stop, 1),
@@ -81,6 +83,7 @@ const KINDS: [(&str, Kind, u32); 14] = [
     ("rot", Kind::Rot, 1),
     ("purge", Kind::Purge, 2),
     ("transfer", Kind::Transfer, 2),
+    ("members", Kind::Members, 4),
 ];
 
 /// What tends to go wrong in one simulation.
@@ -106,6 +109,12 @@ impl Temper {
     /// How long things go wrong that go wrong for `ms` at the usual pace.
     pub(super) fn lasts(&self, ms: u64) -> u64 {
         ms.max(ms * self.rarity / 250)
+    }
+
+    /// Whether members come and go.
+    pub(super) fn changes_members(&self) -> bool {
+        let mut kinds = KINDS.iter().zip(&self.weights);
+        kinds.any(|((_, kind, _), weight)| *kind == Kind::Members && *weight > 0)
     }
 
     fn kind(&self, chance: &mut fastrand::Rng) -> Option<Kind> {
@@ -137,6 +146,7 @@ impl World {
     pub(super) fn go_wrong(&mut self) {
         self.switch_on();
         self.look_at_losses();
+        self.look_at_voters();
         if self.heals_at.take_if(|at| *at <= self.now).is_some() {
             self.note("the network heals");
             self.network.heal();
@@ -169,7 +179,7 @@ impl World {
 
     fn mend_disks(&mut self) {
         for machine in &self.machines {
-            machine.stored.resize(DISK_BYTES);
+            machine.stored.resize(machine.disk_bytes);
             machine.condition.sync_ms_max.store(4, Relaxed);
             machine.condition.fails_next_sync.store(false, Relaxed);
             machine.condition.refuses_runs.store(false, Relaxed);
@@ -228,6 +238,7 @@ impl World {
             Kind::Loss => self.empty(index),
             Kind::Rot => self.rot(index),
             Kind::Transfer => self.transfer(index),
+            Kind::Members => self.change_members(index),
             Kind::Purge => {
                 self.note("everybody is asked to purge");
                 self.machines.iter().filter_map(Machine::group).for_each(|group| group.purge_now());
@@ -316,7 +327,7 @@ impl World {
         if self.shift.is_some() || self.heals_at.is_some() {
             return;
         }
-        let mut members: Vec<usize> = (0..self.machines.len()).collect();
+        let mut members = self.insiders();
         self.chance.shuffle(&mut members);
         let shared = members.swap_remove(0);
         let latter = members.split_off(members.len() / 2);

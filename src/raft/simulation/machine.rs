@@ -18,7 +18,7 @@ use crate::raft::{Group, GroupOptions, open};
 use crate::store::Files;
 use crate::store::simulated_disk::{NameOrder, SimulatedDisk};
 
-/// Size of a disk with nothing wrong, bytes.
+/// Size of a disk, unless it has to hold more, bytes.
 pub(super) const DISK_BYTES: u64 = 8 << 20;
 /// The wall clock when a simulation starts, ms.
 const WALL_MS: i64 = 1_700_000_000_000;
@@ -37,6 +37,8 @@ pub(super) struct Machine {
     pub(super) index: usize,
     pub(super) options: GroupOptions,
     pub(super) stored: SimulatedDisk,
+    /// Size of its disk with nothing wrong, bytes.
+    pub(super) disk_bytes: u64,
     pub(super) condition: Arc<Condition>,
     /// What its wall clock is ahead of the others', ms.
     pub(super) skew_ms: i64,
@@ -79,6 +81,7 @@ impl Machine {
             index,
             options,
             stored: SimulatedDisk::new(DISK_BYTES),
+            disk_bytes: DISK_BYTES,
             condition: Arc::new(Condition::new(seed)),
             skew_ms: 0,
             paused_until: 0,
@@ -113,6 +116,12 @@ impl Machine {
         self.life = Some(Life { runtime, stop: Some(stop), state });
     }
 
+    /// Has a larger disk from now on.
+    pub(super) fn grow(&mut self, disk_bytes: u64) {
+        self.disk_bytes = disk_bytes;
+        self.stored.resize(disk_bytes);
+    }
+
     /// Asks the member to stop in order.
     pub(super) fn stop(&mut self) {
         self.life.as_mut().map(|life| life.stop.take().map(|stop| stop.send(())));
@@ -144,7 +153,7 @@ impl Machine {
 
     /// Takes the disk out and puts in an empty one.
     pub(super) fn empty(&mut self) {
-        self.stored = SimulatedDisk::new(DISK_BYTES);
+        self.stored = SimulatedDisk::new(self.disk_bytes);
     }
 
     /// Lets it run until `now`. Returns how it ended, if it did.

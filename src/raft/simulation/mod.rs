@@ -17,6 +17,7 @@ mod faults;
 mod history;
 mod kernel;
 mod machine;
+mod members;
 mod network;
 mod oracle;
 pub(in crate::raft) mod planted;
@@ -27,7 +28,8 @@ use std::path::Path;
 use damage::Lossy;
 use faults::{Faults, Shift, Temper};
 use history::Producer;
-use machine::{Death, Machine};
+use machine::{DISK_BYTES, Death, Machine};
+use members::Operator;
 use network::Network;
 use openraft::async_runtime::watch::WatchReceiver as _;
 use oracle::Oracle;
@@ -35,7 +37,7 @@ use planted::Bug;
 
 use crate::clock;
 use crate::raft::group_tests::options;
-use crate::raft::{GroupOptions, PeerAddress, Peers, Role};
+use crate::raft::{Group, GroupOptions, PeerAddress, Peers, Role, Timing, member_change, roster};
 use crate::store::Durability;
 use crate::store::entry::crc32c;
 
@@ -45,6 +47,10 @@ const SEGMENT_BYTES: u64 = 128 << 10;
 const RECOVERY_MS: u64 = 30_000;
 /// Between looks at what is derived, ms.
 const DERIVED_MS: u64 = 100;
+/// Machines without a member of the group, where members come and go.
+const SPARE: usize = 2;
+/// How long nobody may disturb a group in the end, ms.
+const PEACE_MS: u64 = 2000;
 
 /// What is simulated.
 #[derive(Debug, Clone, Copy)]
@@ -88,6 +94,7 @@ struct World {
     machines: Vec<Machine>,
     producers: Vec<Producer>,
     oracle: Oracle,
+    operator: Operator,
     /// When a machine that is off is switched on.
     returns: Vec<u64>,
     heals_at: Option<u64>,
@@ -111,29 +118,37 @@ fn simulate(plan: Plan) -> Result<Outcome, String> {
 impl World {
     fn new(plan: Plan) -> Self {
         let mut chance = fastrand::Rng::with_seed(plan.seed);
-        let network = Network::new(plan.members, chance.u64(..));
+        let network = Network::new(plan.members + SPARE, chance.u64(..));
         let origin = clock::now();
-        let names = (0..plan.members).map(|n| format!("n{n}"));
-        let address = |host: &String| PeerAddress { host: host.clone(), port: 1 };
-        let peers = Peers::new(names.clone().map(|name| (name.clone(), address(&name))));
-        let machines = names.enumerate().map(|(index, name)| {
-            let group = options(Path::new("/store"), &name, peers.clone());
-            let durability = plan.durability;
-            let options = GroupOptions { segment_bytes: SEGMENT_BYTES, durability, ..group };
-            Machine::new(index, options, network.clone(), origin, chance.u64(..))
-        });
-        let machines: Vec<_> = machines.collect();
+        let machine = |index: usize, hosts: usize, seed: u64| {
+            let group = options(Path::new("/store"), &name(index), peers(hosts));
+            let timing = Timing { farewell: members::FAREWELL, ..group.timing };
+            let (segment_bytes, durability) = (SEGMENT_BYTES, plan.durability);
+            let options = GroupOptions { segment_bytes, durability, timing, ..group };
+            Machine::new(index, options, network.clone(), origin, seed)
+        };
+        let members = plan.members;
+        let mut machines: Vec<_> =
+            (0..members).map(|index| machine(index, members, chance.u64(..))).collect();
+        let temper = Temper::draw(plan.faults, &mut chance);
+        if temper.changes_members() {
+            let all = members + SPARE;
+            machines.extend((members..all).map(|index| machine(index, all, chance.u64(..))));
+            // Changes take longer than other faults, and clients send meanwhile.
+            machines.iter_mut().for_each(|machine| machine.grow(2 * DISK_BYTES));
+        }
         Self {
             plan,
             now: 0,
             network,
             producers: (0..3).map(Producer::new).collect(),
             oracle: Oracle::new(machines.len()),
+            operator: Operator::of((0..machines.len()).map(|index| (name(index), index < members))),
             returns: vec![0; machines.len()],
             machines,
             heals_at: None,
             mended_at: None,
-            temper: Temper::draw(plan.faults, &mut chance),
+            temper,
             chance,
             shift: None,
             deaths: 0,
@@ -167,7 +182,8 @@ impl World {
             self.look_at_losses();
             self.step()?;
         }
-        self.oracle.check_served(&self.machines)?;
+        self.keep_peace()?;
+        self.oracle.check_served(&self.machines, &self.insiders())?;
         for producer in &self.producers {
             producer.check(&self.oracle.messages)?;
         }
@@ -208,10 +224,12 @@ impl World {
             let (members, chance) = (self.machines.len(), &mut self.chance);
             if let Some(place) = self.producers[index].listen(self.now, members, chance)? {
                 self.oracle.check_acknowledged(place)?;
+                self.operator.check_acknowledged(index)?;
                 self.mix(&place.physical.0.to_le_bytes());
             }
             self.producers[index].check_offsets(self.oracle.tables())?;
         }
+        self.hear_operator();
         self.trace_step();
         Ok(())
     }
@@ -223,6 +241,7 @@ impl World {
             match self.machines[member].group() {
                 Some(group) => {
                     self.machines[member].set_time(self.now);
+                    self.operator.note_asked(index, &group);
                     group.propose(proposal);
                 }
                 None => (proposal.done)(Err(crate::raft::ProposeError::Stopping)),
@@ -240,6 +259,7 @@ impl World {
         if self.machines[index].is_on() {
             self.note(&format!("n{index} dies: {death:?}"));
             self.deaths += 1;
+            self.operator.hears_nothing_of(index);
             let forgets = self.forgets(index, death);
             if self.lossy == Lossy::Lacks(index) {
                 self.oracle.loses(index, &self.machines[index].stored);
@@ -263,6 +283,9 @@ impl World {
             return Err(format!("n{index} refuses its store: {why}"));
         }
         self.die(index, Death::Kill);
+        if is_damage && !self.insiders().contains(&index) {
+            self.empty(index); // nobody has to have what it lacks
+        }
         Ok(())
     }
 
@@ -280,26 +303,23 @@ impl World {
         }
     }
 
-    /// Whether everybody runs, votes, and has everything.
+    /// Whether all that shall belong to the group do, run, and have everything.
     fn is_settled(&self) -> bool {
         let groups: Vec<_> = self.machines.iter().filter_map(Machine::group).collect();
         let Some(leader) = groups.iter().find(|group| group.role().is_leader()) else {
             return false;
         };
         let Role::Leader { term } = leader.role() else { return false };
-        let status = leader.status();
-        let ids: Vec<u64> = groups.iter().map(|group| group.store_id().0).collect();
-        let voters = {
-            let metrics = leader.0.raft.metrics();
-            let membership = metrics.borrow_watched().membership_config.membership().clone();
-            membership.voter_ids().collect::<Vec<u64>>()
+        let (status, metrics) = (leader.status(), leader.0.raft.metrics().borrow_watched().clone());
+        let recorded = roster::recorded(&metrics, leader.store_id(), |_| false);
+        let has_all = |group: &Group| {
+            let own = group.status();
+            own.term == term && own.stopped.is_none() && own.applied == status.applied
         };
-        groups.len() == self.machines.len()
-            && voters.len() == ids.len()
-            && ids.iter().all(|id| voters.contains(id))
-            && groups.iter().all(|group| {
-                let own = group.status();
-                own.term == term && own.stopped.is_none() && own.applied == status.applied
+        metrics.committed_membership_config == metrics.membership_config
+            && member_change::under_way(&recorded).is_none()
+            && recorded.members.keys().all(|store| {
+                groups.iter().any(|group| group.store_id().0 == *store && has_all(group))
             })
     }
 
@@ -324,4 +344,18 @@ impl World {
         let bytes: Vec<u8> = seen.into_iter().flat_map(u64::to_le_bytes).collect();
         self.mix(&bytes);
     }
+}
+
+/// The name of the member on a machine, which is its host's name as well.
+fn name(index: usize) -> String {
+    format!("n{index}")
+}
+
+fn address(index: usize) -> PeerAddress {
+    PeerAddress { host: name(index), port: 1 }
+}
+
+/// Members on the first `hosts` machines.
+fn peers(hosts: usize) -> Peers {
+    Peers::new((0..hosts).map(|index| (name(index), address(index))))
 }

@@ -8,14 +8,20 @@ use openraft::async_runtime::watch::WatchReceiver as _;
 
 use super::history::QUEUES;
 use super::machine::Machine;
+use super::{members, name};
 use crate::ids::{EntryIndex, PhysicalOffset, QueueOffset};
 use crate::protocol::message::records;
 use crate::raft::command::{Command, Commands};
+use crate::raft::member_steps::NEAR_ENTRIES;
 use crate::raft::tables::Tables;
-use crate::raft::{Group, GroupOptions, Place, codec, snapshot};
+use crate::raft::type_config::Membership;
+use crate::raft::{Group, GroupOptions, MemberChange, Place, codec, membership, snapshot};
 use crate::store::entry::{EntryId, Kind, crc32c};
 use crate::store::simulated_disk::SimulatedDisk;
 use crate::store::{self, Durability, Files, StoredEntry, checkpoint};
+
+/// Entries that a leader may append between a look at its members and a change of them.
+const JUST_APPENDED: u64 = 20;
 
 /// A committed message.
 #[derive(Debug)]
@@ -67,6 +73,9 @@ struct Seen {
     vote: (u64, u64),
 }
 
+/// Who votes: one set of stores, or two while that changes.
+pub(super) type Voters = Vec<BTreeSet<u64>>;
+
 /// All that was seen so far.
 pub(super) struct Oracle {
     leaders: BTreeMap<u64, u64>,
@@ -85,6 +94,14 @@ pub(super) struct Oracle {
     /// them is under way to a member.
     let_go: u64,
     seen: Vec<Seen>,
+    /// Who voted by each machine's log when it was looked at last.
+    voted: Vec<Voters>,
+    /// Committed memberships, by their entries.
+    memberships: BTreeMap<u64, Membership>,
+    /// What an operator asked for that was not refused.
+    pub(super) asked: Vec<MemberChange>,
+    /// Members that belonged to the group and did not any more, at some time.
+    left: BTreeSet<String>,
 }
 
 type Checked = Result<(), String>;
@@ -108,6 +125,10 @@ impl Oracle {
             installed: 0,
             let_go: 0,
             seen,
+            voted: vec![Voters::new(); machines],
+            memberships: BTreeMap::new(),
+            asked: Vec::new(),
+            left: BTreeSet::new(),
         }
     }
 
@@ -228,7 +249,63 @@ impl Oracle {
         })?;
         self.check_start((index, rots), group.0.log.first_index().0)?;
         self.let_go = self.let_go.max(offers);
-        self.compare(machines, (index, rots), &group, committed.max(applied).min(last))
+        if leads {
+            self.check_admission(machines, index, &group)?;
+        }
+        self.compare(machines, (index, rots), &group, committed.max(applied).min(last))?;
+        self.check_members(index, &group)
+    }
+
+    /// I18: who belongs to the group is what the last membership in the log says.
+    fn check_members(&mut self, index: usize, group: &Group) -> Checked {
+        let metrics = group.0.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let stored = &metrics.membership_config;
+        let at = stored.log_id().map(|id| id.index);
+        if self.voted[index] != *stored.membership().get_joint_config() {
+            self.voted[index].clone_from(stored.membership().get_joint_config());
+        }
+        let is_removed = *group.0.kept.removed.borrow();
+        must(!is_removed || self.left.contains(&name(index)), || {
+            format!("I19: n{index} says that it was removed, and never was")
+        })?;
+        let compared = self.seen[index].compared;
+        let last = self.memberships.range(..compared).next_back().map(|(at, _)| *at);
+        must(last <= at, || {
+            format!("I18: n{index} goes by the members of {at:?}, others are committed at {last:?}")
+        })?;
+        let known = at.filter(|at| *at < compared).and_then(|at| self.memberships.get(&at));
+        must(known.is_none_or(|known| known == stored.membership()), || {
+            format!("I18: n{index} has {stored} where {known:?} was committed")
+        })
+    }
+
+    /// I18: who gets a vote has nearly everything. The leader knows that from an answer, and looks
+    /// at it a moment before.
+    fn check_admission(&self, machines: &[Machine], index: usize, group: &Group) -> Checked {
+        let metrics = group.0.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let now = metrics.membership_config.membership().get_joint_config();
+        let former = &self.voted[index];
+        let (Some(former), [_, next]) = (former.first(), &now[..]) else { return Ok(()) };
+        for machine in machines.iter().filter(|machine| machine.index != index) {
+            let store = self.seen[machine.index].store;
+            let Some(comer) = machine.group() else { continue };
+            if former.contains(&store) || !next.contains(&store) {
+                continue;
+            }
+            let next_index = |group: &Group| group.0.log.last().map_or(0, |id| id.index.0 + 1);
+            let behind = next_index(group).saturating_sub(next_index(&comer));
+            must(behind <= NEAR_ENTRIES + JUST_APPENDED, || {
+                format!("I18: n{} is to vote, and lacks {behind} entries", machine.index)
+            })?;
+        }
+        Ok(())
+    }
+
+    /// The members of the group as last committed, if any were.
+    pub(super) fn members(&self) -> Option<&Membership> {
+        self.memberships.last_key_value().map(|(_, membership)| membership)
     }
 
     /// I9: a log starts later than it did because it was purged here, or because who sent a
@@ -297,12 +374,18 @@ impl Oracle {
         must(at == self.committed(), || {
             format!("n{index} starts at {at}, but nothing behind {} is known", self.committed())
         })?;
-        self.check_majority(machines, group, entry)?;
+        self.check_majority(machines, index, group, entry)?;
         self.learn(entry, crc)
     }
 
     /// I1: what is committed is durable on a majority.
-    fn check_majority(&self, machines: &[Machine], group: &Group, entry: &StoredEntry) -> Checked {
+    fn check_majority(
+        &self,
+        machines: &[Machine],
+        index: usize,
+        group: &Group,
+        entry: &StoredEntry,
+    ) -> Checked {
         let metrics = group.0.raft.metrics();
         let membership = metrics.borrow_watched().membership_config.membership().clone();
         let has = |store: u64| {
@@ -312,14 +395,16 @@ impl Oracle {
             machine.is_some_and(|machine| holds(machine, entry))
                 || former.is_some_and(|(_, disk)| has_stored(disk, options, entry) == Some(true))
         };
-        for voters in membership.get_joint_config() {
-            let have = voters.iter().filter(|store| has(**store)).count();
-            must(have * 2 > voters.len() || voters.is_empty(), || {
-                let id = entry.header.id();
-                format!("I1: {id:?} is committed, but durable on {have} of {}", voters.len())
-            })?;
-        }
-        Ok(())
+        let have = |voters: &BTreeSet<u64>| voters.iter().filter(|store| has(**store)).count();
+        let is_enough = |sets: &Voters| sets.iter().all(|set| have(set) * 2 > set.len());
+        let now = membership.get_joint_config();
+        // What was committed in this step may be older than the membership.
+        let before = &self.voted[index];
+        must(is_enough(now) || (!before.is_empty() && is_enough(before)), || {
+            let counts: Vec<_> = now.iter().map(|set| (have(set), set.len())).collect();
+            let id = entry.header.id();
+            format!("I1: {id:?} is committed, but durable on (have, voters) {counts:?}")
+        })
     }
 
     /// Takes a committed entry for what is true.
@@ -369,6 +454,18 @@ impl Oracle {
                 }
                 let _ = tables.apply(command, commands.at_ms); // what it decided, clients know
             }
+        }
+        if entry.header.kind == Kind::Membership {
+            let membership = membership::decode(&entry.body()).map_err(|e| e.to_string())?;
+            if let Some(former) = self.members() {
+                members::check_wished(former, &membership, &self.asked)?;
+                let names = |of: &Membership| -> BTreeSet<String> {
+                    of.nodes().map(|(_, member)| member.name.clone()).collect()
+                };
+                let left = &names(former) - &names(&membership);
+                self.left.extend(left);
+            }
+            self.memberships.insert(id.index.0, membership);
         }
         let (position, bytes) = (entry.header.position, entry.bytes.len());
         self.committed.push(Committed { id, position, bytes, crc, tables, nexts });
@@ -449,9 +546,10 @@ impl Oracle {
         Ok(())
     }
 
-    /// In the end: everybody has everything, and serves it as it was committed.
-    pub(super) fn check_served(&mut self, machines: &[Machine]) -> Checked {
-        for machine in machines {
+    /// In the end: everybody who belongs to the group has everything, and serves it as it was
+    /// committed.
+    pub(super) fn check_served(&mut self, machines: &[Machine], insiders: &[usize]) -> Checked {
+        for machine in insiders.iter().map(|index| &machines[*index]) {
             self.restarted(machine.index);
             self.check(machines, machine.index, false)?;
             self.check_derived(machine, false)?;

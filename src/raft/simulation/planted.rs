@@ -35,11 +35,15 @@ pub(in crate::raft) enum Bug {
     IgnoresBarriers,
     /// Appends what was passed on to it although its client has given up.
     AppendsLate,
+    /// Comes back as a member of the group as it was first started.
+    KeepsFirstMembers,
+    /// Gives a vote to who has nothing yet.
+    AdmitsAtOnce,
 }
 
 impl Bug {
     /// All of them, by the name that a plan has for them.
-    pub(super) const ALL: [(&'static str, Self); 15] = [
+    pub(super) const ALL: [(&'static str, Self); 17] = [
         ("acknowledges-unsynced", Self::AcknowledgesUnsynced),
         ("forgets-votes", Self::ForgetsVotes),
         ("counts-what-was-cut", Self::CountsWhatWasCut),
@@ -55,6 +59,8 @@ impl Bug {
         ("purges-too-much", Self::PurgesTooMuch),
         ("ignores-barriers", Self::IgnoresBarriers),
         ("appends-late", Self::AppendsLate),
+        ("keeps-first-members", Self::KeepsFirstMembers),
+        ("admits-at-once", Self::AdmitsAtOnce),
     ];
 
     /// The bug of this name.

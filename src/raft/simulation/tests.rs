@@ -127,7 +127,11 @@ fn a_seed_run_twice_does_the_same() {
 
 #[test]
 fn a_group_keeps_its_promises_whatever_goes_wrong() {
-    let plans = |n| (n < 10).then(|| plan(n as u64));
+    let with_members = ["10 3 members", "11 3 members death"].map(str::to_owned);
+    let plans = |n: usize| match n {
+        0..10 => Some(plan(n as u64)),
+        n => with_members.get(n - 10).cloned(),
+    };
     for (plan, outcome) in run_all(&plans, &|_, outcome| outcome.is_err()) {
         outcome.unwrap_or_else(|text| panic!("{}", report(&plan, &text)));
     }
@@ -153,6 +157,8 @@ fn bugs_that_are_put_back_are_found() {
         ("purges-too-much", "purge disk", 0),
         ("ignores-barriers", "cut", 0),
         ("appends-late", "pause", 0),
+        ("keeps-first-members", "members stop", 0),
+        ("admits-at-once", "members cut", 2),
     ];
     assert_eq!(rows.len(), Bug::ALL.len());
     for (bug, faults, first) in rows {
