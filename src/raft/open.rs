@@ -67,7 +67,7 @@ pub(super) async fn open(
 ) -> Result<Opened, StartError> {
     let lock = Arc::new(StoreLock::take(&*files, &options.dir)?);
     start_over::finish(&*files, &lock, &options.dir, &options.log_dir)?;
-    let opened = open_store(&files, &lock, Arc::clone(&links), options, ending).await;
+    let opened = open_held(&files, &lock, Arc::clone(&links), options, ending).await;
     let Err(StartError::Outlived { damage }) = opened else { return opened };
     tracing::error!(
         %damage,
@@ -76,10 +76,21 @@ pub(super) async fn open(
     );
     start_over::begin(&*files, &lock, &options.dir)?;
     start_over::finish(&*files, &lock, &options.dir, &options.log_dir)?;
-    open_store(&files, &lock, links, options, ending).await
+    open_held(&files, &lock, links, options, ending).await
 }
 
-async fn open_store(
+/// The same, but a store that only a snapshot could mend is an error, and left as it is.
+pub(super) async fn open_or_leave(
+    files: Arc<dyn Files>,
+    links: Arc<dyn Links>,
+    options: &GroupOptions,
+) -> Result<Opened, StartError> {
+    let lock = Arc::new(StoreLock::take(&*files, &options.dir)?);
+    start_over::finish(&*files, &lock, &options.dir, &options.log_dir)?;
+    open_held(&files, &lock, links, options, &CancellationToken::new()).await
+}
+
+async fn open_held(
     files: &Arc<dyn Files>,
     lock: &Arc<StoreLock>,
     links: Arc<dyn Links>,

@@ -58,6 +58,8 @@ pub(super) struct Seen {
     pub alone: bool,
     /// Name of the leader of the term, when it is another member.
     pub leader: Option<String>,
+    /// Time since a leader was heard.
+    pub silence: Duration,
     /// Why this member takes no part any more, if so.
     pub ended: Option<String>,
 }
@@ -67,13 +69,19 @@ pub(super) struct Seen {
 /// waiting. Long enough that a busy machine's scheduling does not trip it.
 pub(super) const QUORUM_SILENCE: Duration = Duration::from_secs(1);
 
+/// A leader that was not heard for this long is nobody's: without a majority there are no elections,
+/// and consensus would name it for ever. Longer than any election takes, shorter than requests wait
+/// (2.5 s), so that these are told the reason.
+pub(super) const LEADER_FORGOTTEN: Duration = Duration::from_secs(2);
+
 /// The role. Pure.
 pub(super) fn role_of(seen: &Seen) -> Role {
     let answered = seen.alone || seen.quorum_age.is_some_and(|age| age < QUORUM_SILENCE);
     if seen.elected && seen.applied_term == seen.term && answered {
         return Role::Leader { term: seen.term };
     }
-    let leader = if seen.elected { None } else { seen.leader.clone() };
+    let is_heard = seen.silence < LEADER_FORGOTTEN;
+    let leader = seen.leader.clone().filter(|_| !seen.elected && is_heard);
     Role::Follower { term: seen.term, leader }
 }
 
@@ -88,16 +96,19 @@ mod tests {
         let other = Role::Follower { term: Term(3), leader: Some("n1".to_owned()) };
         let soon = Some(Duration::from_millis(40));
         let late = Some(QUORUM_SILENCE);
+        let (heard, forgotten) = (Duration::from_millis(1_999), LEADER_FORGOTTEN);
         let rows = [
-            ("leads", true, 3, soon, false, None, &leader),
-            ("own first entry not applied", true, 2, soon, false, None, &nobody),
-            ("cut off", true, 3, late, false, None, &nobody),
-            ("never answered", true, 3, None, false, None, &nobody),
-            ("alone", true, 3, None, true, None, &leader),
-            ("follows", false, 3, None, false, Some("n1"), &other),
-            ("no leader known", false, 3, None, false, None, &nobody),
+            ("leads", true, 3, soon, false, None, heard, &leader),
+            ("own first entry not applied", true, 2, soon, false, None, heard, &nobody),
+            ("cut off", true, 3, late, false, None, heard, &nobody),
+            ("never answered", true, 3, None, false, None, heard, &nobody),
+            ("alone", true, 3, None, true, None, heard, &leader),
+            ("follows", false, 3, None, false, Some("n1"), heard, &other),
+            ("hears nobody", false, 3, None, false, Some("n1"), forgotten, &nobody),
+            ("leads, and heard nobody else", true, 3, soon, false, None, forgotten, &leader),
+            ("no leader known", false, 3, None, false, None, heard, &nobody),
         ];
-        for (what, elected, applied, quorum_age, alone, leader, want) in rows {
+        for (what, elected, applied, quorum_age, alone, leader, silence, want) in rows {
             let seen = Seen {
                 term: Term(3),
                 elected,
@@ -105,6 +116,7 @@ mod tests {
                 quorum_age,
                 alone,
                 leader: leader.map(str::to_owned),
+                silence,
                 ended: None,
             };
             assert_eq!(&role_of(&seen), want, "{what}");

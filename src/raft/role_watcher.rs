@@ -166,6 +166,7 @@ impl RoleWatcher {
             quorum_age,
             alone: membership.voter_ids().count() == 1,
             leader: leader.and_then(|id| membership.get_node(&id)).map(|m| m.name.clone()),
+            silence: self.heard.silence(clock::now()),
         }
     }
 }

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use tokio_util::sync::CancellationToken;
 
 use super::{Answer, Decision, Facts, Other, Plan, Recovered, decide};
 use crate::clock;
@@ -43,22 +42,27 @@ pub(super) async fn attempt(
     confirmation: &str,
 ) -> Result<Recovered, StartError> {
     let stamp = options.dir.join("store.json");
-    if read(&*files, &stamp)?.is_none() {
-        return Ok(Recovered::Refused(nothing_there(options)));
-    }
-    let opened = open::open(files, links, options, &CancellationToken::new()).await?;
-    let Some(facts) = facts(&opened, options).await? else {
+    let Some(as_it_was) = read(&*files, &stamp)? else {
         return Ok(Recovered::Refused(nothing_there(options)));
     };
-    let recovered = match decide(&facts, confirmation) {
-        Decision::Refuse(why) => Recovered::Refused(why),
-        Decision::Report(text) => Recovered::Unconfirmed(text),
-        Decision::Act(plan) => {
-            let lineage = act(&opened, &plan)?;
-            Recovered::Done(done(&facts, &plan, lineage))
-        }
+    let opened = open::open_or_leave(Arc::clone(&files), links, options).await?;
+    let recovered = match facts(&opened, options).await? {
+        None => Recovered::Refused(nothing_there(options)),
+        Some(facts) => match decide(&facts, confirmation) {
+            Decision::Refuse(why) => Recovered::Refused(why),
+            Decision::Report(text) => Recovered::Unconfirmed(text),
+            Decision::Act(plan) => {
+                let lineage = act(&opened, &plan)?;
+                Recovered::Done(done(&facts, &plan, lineage))
+            }
+        },
     };
     opened.log.close()?;
+    if !matches!(recovered, Recovered::Done(_)) {
+        // To look was no life of the store: one that was left clean may vouch for what it has, also
+        // after its machine was started anew.
+        files.replace(&stamp, &as_it_was).map_err(|e| store::Error::io("write", &stamp, e))?;
+    }
     Ok(recovered)
 }
 

@@ -256,6 +256,23 @@ fn is_finished(disk: &SimulatedDisk, dir: &Path) -> bool {
 }
 
 #[test]
+fn a_store_that_was_only_looked_at_is_left_as_it_was() {
+    let held = tempfile::tempdir().unwrap();
+    let (dir, disk) = (held.path(), survivor(held.path()));
+    let opened = open::open_undamaged(Arc::new(disk.clone()), &options(dir)).unwrap();
+    opened.log.close().unwrap();
+    opened.store.stamp.mark_clean().unwrap();
+    drop(opened);
+    let stamp = || String::from_utf8(disk.read(&dir.join("store.json")).unwrap().unwrap()).unwrap();
+    let before = stamp();
+    assert!(before.contains("\"clean\": true"), "{before}");
+    confirmation(&disk, dir);
+    assert_eq!(stamp(), before);
+    assert!(!matches!(run(&disk, dir, "00000000"), Ok(Recovered::Done(_))));
+    assert_eq!(stamp(), before);
+}
+
+#[test]
 fn whatever_step_is_the_last_the_old_member_is_whole_or_the_same_command_finishes_it() {
     let held = tempfile::tempdir().unwrap();
     let dir = held.path();
