@@ -164,6 +164,7 @@ pub(super) enum Parsed {
 #[derive(Debug)]
 pub(super) struct Invocation {
     pub(super) command: Command,
+    /// Those that were named; none: the default one.
     pub(super) name_servers: Vec<String>,
     pub(super) format: Format,
 }
@@ -264,7 +265,7 @@ fn name_servers(flag: Option<String>, variable: Option<String>) -> Vec<String> {
     };
     let given = [flag, variable].into_iter().flatten().map(addresses);
     let mut given = given.filter(|addresses| !addresses.is_empty());
-    given.next().unwrap_or_else(|| vec![DEFAULT_NAME_SERVER.to_owned()])
+    given.next().unwrap_or_default()
 }
 
 /// A command line whose command has the right spelling.
@@ -395,13 +396,13 @@ mod tests {
     }
 
     #[test]
-    fn name_servers_come_from_the_flag_the_variable_or_the_default() {
+    fn name_servers_come_from_the_flag_or_the_variable() {
         let rows = [
             (Some("a:1;b:2"), Some("c:3"), vec!["a:1", "b:2"]),
             (None, Some("c:3 ; d:4,e:5;"), vec!["c:3", "d:4", "e:5"]),
             (Some(" "), Some("c:3"), vec!["c:3"]),
-            (None, Some(""), vec![DEFAULT_NAME_SERVER]),
-            (None, None, vec![DEFAULT_NAME_SERVER]),
+            (None, Some(""), vec![]),
+            (None, None, vec![]),
         ];
         for (flag, variable, want) in rows {
             let got = name_servers(flag.map(str::to_owned), variable.map(str::to_owned));

@@ -18,7 +18,7 @@ pub(super) use broker::RunningInfo;
 pub(super) use message::{Pulled, PulledMessages, QueueAt, Stored};
 pub(super) use name_server::{ORDER_TOPIC_CONFIG, groups_of, leader_of};
 
-use super::error::Error;
+use super::{cli::DEFAULT_NAME_SERVER, error::Error};
 use crate::{
     net::{CallError, Client, ClientOptions},
     protocol::{
@@ -43,6 +43,8 @@ pub(super) const LEADER: u64 = 0;
 pub struct AdminClient {
     client: Client,
     name_servers: Arc<[String]>,
+    /// Whether somebody named them.
+    are_named: bool,
 }
 
 /// An answer, who gave it, and who was asked before in vain.
@@ -56,16 +58,24 @@ pub(super) struct Answered<T> {
 }
 
 impl AdminClient {
-    /// A client of these name servers, of which there is at least one. Must be called on the
+    /// A client of these name servers; of the default one, if there is none. Must be called on the
     /// runtime that shall run its connections.
     pub fn new(name_servers: Vec<String>) -> Self {
+        let are_named = !name_servers.is_empty();
+        let name_servers =
+            if are_named { name_servers } else { vec![DEFAULT_NAME_SERVER.to_owned()] };
         let options = ClientOptions { connect_time: CONNECT_TIME, ..ClientOptions::default() };
-        Self { client: Client::new(options), name_servers: name_servers.into() }
+        Self { client: Client::new(options), name_servers: name_servers.into(), are_named }
     }
 
     /// The name servers, in the order given.
     pub(super) fn name_servers(&self) -> &[String] {
         &self.name_servers
+    }
+
+    /// The name servers that somebody named. Who knows members need not ask the default one.
+    pub(super) fn named_servers(&self) -> &[String] {
+        if self.are_named { &self.name_servers } else { &[] }
     }
 
     /// Our address, as the first name server sees it if nothing translates addresses between.

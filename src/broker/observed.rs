@@ -185,6 +185,7 @@ impl Observed for Observer {
             None => Health::Waits(
                 status
                     .waits_for
+                    .map(|waits_for| waits_for.why)
                     .unwrap_or_else(|| format!("no leader of {group} is known in term {term}")),
             ),
         }

@@ -7,6 +7,7 @@ use std::fmt;
 use tonic::{Code, Status};
 
 use crate::ids::StoreId;
+use crate::raft::awaited::{Awaited, Awaits};
 use crate::raft::membership::Member;
 use crate::raft::peers::Peers;
 use crate::raft::type_config::{Membership, RaftLogId};
@@ -111,8 +112,8 @@ pub(super) type Answers = BTreeMap<String, Result<Answered, NoAnswer>>;
 pub(super) enum FirstStart {
     /// All members are there, empty and agree: these are they.
     Initialize(BTreeMap<u64, Member>),
-    /// Not this member's turn, or somebody is missing: the text says whom it waits for.
-    Wait(String),
+    /// Not this member's turn, or somebody is missing.
+    Wait(Awaited),
 }
 
 /// Decides a first start from the answers of the other members. Pure.
@@ -131,11 +132,11 @@ pub(super) fn first_start(own: (&str, StoreId), peers: &Peers, answers: &Answers
             Some(Ok(answered))
                 if answered.empty && !answered.peers.is_empty() && answered.peers != here =>
             {
-                return FirstStart::Wait(format!(
+                return FirstStart::Wait(Awaits::Start.because(format!(
                     "dLegerPeers differs: {} (this member) has {here:?}, {name} has {:?}; make \
                      their configuration files agree, or the group is not started",
                     own.0, answered.peers
-                ));
+                )));
             }
             Some(Ok(answered)) if answered.empty => {
                 members.insert(answered.store_id.0, member);
@@ -151,11 +152,15 @@ pub(super) fn first_start(own: (&str, StoreId), peers: &Peers, answers: &Answers
         // Who has not noticed yet takes the store that is lost for the leader.
         let leader = leaders.find(|leader| *leader != own.0);
         if let Some(text) = not_a_member(own.0, peers, answers, leader) {
-            return FirstStart::Wait(text);
+            return FirstStart::Wait(Awaits::Operator.because(text));
         }
-        return FirstStart::Wait(to_be_taken_in(&belong, leader, &missing));
+        let text = to_be_taken_in(&belong, leader, &missing);
+        return FirstStart::Wait(Awaits::Leader.because(text));
     }
-    let wait = |what: String| FirstStart::Wait(format!("the group is not started yet: {what}"));
+    let wait = |what: String| {
+        let text = format!("the group is not started yet: {what}");
+        FirstStart::Wait(Awaits::Start.because(text))
+    };
     if !missing.is_empty() {
         return wait(format!("waiting for {}", missing.join(", ")));
     }
@@ -212,7 +217,7 @@ pub(super) fn removal(
     (as_of, own_is_recorded): (Option<RaftLogId>, bool),
     known: bool,
     answers: &Answers,
-) -> Option<String> {
+) -> Option<Awaited> {
     let without = |members: &BTreeMap<u64, String>| {
         !members.contains_key(&own.1.0) && members.values().all(|name| name != own.0)
     };
@@ -222,11 +227,11 @@ pub(super) fn removal(
         None => known,
     };
     gone.then(|| {
-        format!(
+        Awaits::Removed.because(format!(
             "{} was removed from the group: it serves nothing any more; stop it, or have it taken \
              in again (rmq-admin memberAdd)",
             own.0
-        )
+        ))
     })
 }
 
@@ -237,7 +242,7 @@ pub(super) fn missing_majority(
     own: StoreId,
     address: impl Fn(&str) -> String,
     answers: &Answers,
-) -> Option<String> {
+) -> Option<Awaited> {
     let answer = |id: u64| answers.get(&membership.get_node(&id)?.name);
     let is_of = |id: u64, answered: &Answered| answered.store_id.0 == id;
     let is_there =
@@ -259,7 +264,8 @@ pub(super) fn missing_majority(
         format!("{} at {address} ({why})", member.name)
     });
     let missing: Vec<String> = missing.collect();
-    Some(format!("no leader, a majority is missing: {}", missing.join(", ")))
+    let why = format!("no leader, a majority is missing: {}", missing.join(", "));
+    Some(Awaits::Majority.because(why))
 }
 
 #[cfg(test)]
@@ -303,7 +309,10 @@ mod tests {
         let turn = first_start(("n1", StoreId(2)), &peers(), &others);
         assert_eq!(
             turn,
-            FirstStart::Wait("the group is not started yet: waiting for n0 to start it".to_owned())
+            FirstStart::Wait(
+                Awaits::Start
+                    .because("the group is not started yet: waiting for n0 to start it".to_owned())
+            )
         );
 
         let mut all_but_one = all;
@@ -311,9 +320,9 @@ mod tests {
         let wait = first_start(("n0", StoreId(1)), &peers(), &all_but_one);
         assert_eq!(
             wait,
-            FirstStart::Wait(
+            FirstStart::Wait(Awaits::Start.because(
                 "the group is not started yet: waiting for n2 at n2:1 (no route)".to_owned()
-            )
+            ))
         );
     }
 
@@ -338,7 +347,8 @@ mod tests {
         for (n1, n2, want) in rows {
             let answers = BTreeMap::from([("n1".to_owned(), n1), ("n2".to_owned(), n2)]);
             let wait = first_start(("n0", StoreId(1)), &peers(), &answers);
-            assert_eq!(wait, FirstStart::Wait(format!("{known} {want}")));
+            let want = Awaits::Leader.because(format!("{known} {want}"));
+            assert_eq!(wait, FirstStart::Wait(want));
         }
     }
 
@@ -386,7 +396,8 @@ mod tests {
             let membership = Membership::new(voters, members.clone()).unwrap();
             let answers = BTreeMap::from([("n1".to_owned(), n1), ("n2".to_owned(), n2)]);
             let got = missing_majority(&membership, StoreId(1), address, &answers);
-            assert_eq!(got, want.map(|want| format!("{missing}{want}")));
+            let want = want.map(|want| Awaits::Majority.because(format!("{missing}{want}")));
+            assert_eq!(got, want);
         }
     }
 
@@ -403,7 +414,8 @@ mod tests {
         let answers =
             |n2| BTreeMap::from([("n1".to_owned(), answered(2, true)), ("n2".to_owned(), n2)]);
         let own = ("n0", StoreId(1));
-        let FirstStart::Wait(text) = first_start(own, &peers(), &answers(other("n2-typo:1")))
+        let FirstStart::Wait(Awaited { why: text, .. }) =
+            first_start(own, &peers(), &answers(other("n2-typo:1")))
         else {
             panic!("started")
         };
@@ -421,17 +433,22 @@ mod tests {
         };
         let mut answers = BTreeMap::from([("n1".to_owned(), Ok(n1.clone()))]);
         let wait = |answers: &Answers| match first_start(("n0", StoreId(1)), &peers(), answers) {
-            FirstStart::Wait(text) => text,
+            FirstStart::Wait(awaited) => awaited,
             FirstStart::Initialize(members) => panic!("{members:?}"),
         };
         assert_eq!(
             wait(&answers),
-            "the group has the members n1, n2, and n1 leads it: this member waits to be taken in; \
-             run rmq-admin memberAdd n0 n0:1 -b ADDRESS-OF-A-MEMBER"
+            Awaits::Operator.because(
+                "the group has the members n1, n2, and n1 leads it: this member waits to be taken \
+                 in; run rmq-admin memberAdd n0 n0:1 -b ADDRESS-OF-A-MEMBER"
+                    .to_owned()
+            )
         );
         let known = Answered { recorded: committed(9, &[(7, "n0"), (3, "n2")]), ..n1 };
         answers.insert("n2".to_owned(), Ok(known));
-        assert!(wait(&answers).contains("n1 leads it and will take this member in"));
+        let known = wait(&answers);
+        assert!(known.why.contains("n1 leads it and will take this member in"), "{known:?}");
+        assert_eq!(known.what, Awaits::Leader);
     }
 
     #[test]

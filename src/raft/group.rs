@@ -19,6 +19,7 @@ use tokio::time::Instant;
 
 use crate::ids::{EntryIndex, PhysicalOffset, QueueOffset, StoreId, Term};
 use crate::raft::applied::{AppliedState, QueueListener};
+use crate::raft::awaited::{Awaited, Awaits};
 use crate::raft::catch_up::{CatchUp, CatchUps};
 use crate::raft::chronicle::{Cause, Chronicle, LeaderChanges};
 use crate::raft::command::{Command, Outcome};
@@ -27,6 +28,7 @@ use crate::raft::contact::Contact;
 use crate::raft::doubt::Doubt;
 use crate::raft::forward::{Counts, Desk};
 use crate::raft::handover;
+use crate::raft::lineage::{Belonging, BelongsTo};
 use crate::raft::log_store::LogStore;
 use crate::raft::member_change::MemberChange;
 use crate::raft::members::{self, Kept, Mode};
@@ -39,7 +41,7 @@ use crate::raft::reach::{self, Reach};
 use crate::raft::repair::{READER_PATIENCE, RepairDone, Wanted};
 use crate::raft::role::{QUORUM_SILENCE, Role};
 use crate::raft::room::{DiskPace, Room};
-use crate::raft::roster::{self, MemberStatus, Roster};
+use crate::raft::roster::{self, MemberStatus, Roster, Voting};
 use crate::raft::scrub::{ScrubRules, Scrubbed};
 use crate::raft::scrubber::Scrubbing;
 use crate::raft::start;
@@ -131,7 +133,7 @@ pub struct Status {
     /// Name of the leader, if known. A leader that no quorum answers knows none.
     pub leader: Option<String>,
     /// What a member waits for that cannot serve: others to start, a leader to take it in.
-    pub waits_for: Option<String>,
+    pub waits_for: Option<Awaited>,
     /// Last entry in the log.
     pub last: Option<EntryIndex>,
     /// Last entry known to be committed.
@@ -225,6 +227,7 @@ pub(super) struct Shared {
     pub(super) reaches: mpsc::Sender<reach::Asked>,
     pub(super) consumers: Consumers,
     pub(super) kept: Kept,
+    pub(super) belonging: Belonging,
     pub(super) scrub: Scrubbing,
     pub(super) catch_ups: CatchUps,
     pub(super) stop: Mutex<Option<oneshot::Sender<()>>>,
@@ -448,7 +451,9 @@ impl Group {
             };
             peers.insert(member.name.clone(), peer);
         }
-        let own = membership.get_node(&metrics.id).map_or("", |member| &member.name);
+        let own_node = membership.get_node(&metrics.id);
+        let own = own_node.map_or("", |member| &member.name);
+        let is_taken_in = own_node.is_some() || metrics.current_leader.is_some();
         let role = self.role();
         let applied = progress.last.map(|id| id.index);
         let lag = lag(metrics.cluster_committed.map(|id| id.index), applied);
@@ -457,7 +462,7 @@ impl Group {
             version: self.0.state.active().get().0,
             newest_version: GroupVersion::NEWEST.0,
             leader: role.leader(own).map(str::to_owned),
-            waits_for: self.0.kept.waits_for.borrow().clone().or_else(|| self.0.doubt.waits_for()),
+            waits_for: self.waits_for(is_taken_in),
             last: last.map(EntryIndex),
             committed: metrics.local_committed.map(|id| EntryIndex(id.index)),
             applied,
@@ -472,6 +477,14 @@ impl Group {
             scrubbed: self.0.scrub.counts.get(),
             stopped: metrics.running_state.err().map(|fatal| fatal.to_string()),
         }
+    }
+
+    /// What this member waits for, if it cannot serve.
+    fn waits_for(&self, is_taken_in: bool) -> Option<Awaited> {
+        let told = self.0.kept.waits_for.borrow().clone();
+        // Who was taken in since it asked learns it from its leader first.
+        let told = told.filter(|told| !(is_taken_in && told.what.is_of_outsider()));
+        told.or_else(|| Some(Awaits::Doubt.because(self.0.doubt.waits_for()?)))
     }
 
     /// Begins a transfer, whose outcome nobody waits for.
@@ -565,6 +578,16 @@ impl Group {
         let metrics = self.0.raft.metrics().borrow_watched().clone();
         let membership = metrics.membership_config.membership();
         roster::roster(membership, self.0.store_id, *self.0.kept.removed.borrow())
+    }
+
+    /// Who votes, as this member's log has it; nothing if it has nothing of a group.
+    pub fn voting(&self) -> Option<Voting> {
+        roster::voting(&self.0.raft.metrics().borrow_watched().membership_config)
+    }
+
+    /// Which group of its name this member belongs to.
+    pub fn belongs_to(&self) -> BelongsTo {
+        self.0.belonging.to()
     }
 
     /// All members; how far each is knows the leader only.

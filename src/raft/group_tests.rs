@@ -486,7 +486,7 @@ fn members_that_wait_say_for_whom() {
     cluster.start(lost);
     let emptied = cluster.members[lost].clone().unwrap();
     let says = |group: &Group, texts: &[&str]| {
-        let waits_for = group.status().waits_for?;
+        let waits_for = group.status().waits_for?.why;
         texts.iter().all(|text| waits_for.contains(text)).then_some(())
     };
     let (gone_is, lost_is) = (format!("n{gone} at "), format!("n{lost} at "));
@@ -517,7 +517,7 @@ fn a_member_that_answers_under_another_name_is_not_the_one_that_was_asked() {
     let (_, group) = cluster.running().next().unwrap();
     until("it says who answers there, and starts no group with itself", || {
         assert!(group.status().leader.is_none(), "a group of two with one member");
-        group.status().waits_for.filter(|text| text.contains("n0 answers there"))
+        group.status().waits_for.filter(|waits| waits.why.contains("n0 answers there"))
     });
 }
 

@@ -53,6 +53,17 @@ impl Said {
     }
 }
 
+/// Which group of its name a member belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BelongsTo {
+    /// Any: its store has no entries yet.
+    Any,
+    /// The one as it was first started.
+    TheFirst,
+    /// One that a survivor started anew.
+    Anew(Lineage),
+}
+
 /// Where this member belongs. Cloning shares it.
 #[derive(Clone)]
 pub(super) struct Belonging {
@@ -76,6 +87,15 @@ impl Belonging {
     pub(super) fn said(&self) -> Said {
         let is_new = self.log.get().is_some_and(|log| log.last().is_none());
         Said { lineage: self.stamp.lineage(), is_new }
+    }
+
+    /// The same, for operators.
+    pub(super) fn to(&self) -> BelongsTo {
+        match self.said() {
+            Said { lineage: Some(lineage), .. } => BelongsTo::Anew(lineage),
+            Said { lineage: None, is_new: true } => BelongsTo::Any,
+            Said { lineage: None, is_new: false } => BelongsTo::TheFirst,
+        }
     }
 
     /// Joins the lineage of a caller that it agrees with, if this store is new. Durable when this

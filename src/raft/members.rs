@@ -23,6 +23,7 @@ use tokio::time::Instant;
 
 use crate::clock;
 use crate::ids::StoreId;
+use crate::raft::awaited::Awaited;
 use crate::raft::chronicle::Cause;
 use crate::raft::command::Command;
 use crate::raft::error::MemberError;
@@ -80,7 +81,7 @@ pub(super) struct Kept {
     /// Where changes are asked for.
     pub changes: mpsc::Sender<Wanted>,
     /// What this member waits for, if it does.
-    pub waits_for: watch::Receiver<Option<String>>,
+    pub waits_for: watch::Receiver<Option<Awaited>>,
     /// Whether it was removed from its group.
     pub removed: watch::Receiver<bool>,
     /// Whether other members can call it.
@@ -89,7 +90,7 @@ pub(super) struct Kept {
 
 /// The other ends.
 pub(super) struct Telling {
-    waits_for: watch::Sender<Option<String>>,
+    waits_for: watch::Sender<Option<Awaited>>,
     removed: watch::Sender<bool>,
     asked: mpsc::Receiver<Wanted>,
 }
@@ -213,7 +214,7 @@ impl MemberKeeper {
                 &answers,
             )
         });
-        if let Some(why) = self.says_anew(waits_for) {
+        if let Some(Awaited { why, .. }) = self.says_anew(waits_for) {
             tracing::warn!(why, "takes no writes");
         }
     }
@@ -252,13 +253,13 @@ impl MemberKeeper {
     }
 
     /// Tells what this member waits for; returns it if it was not told before.
-    fn says_anew(&self, text: Option<String>) -> Option<String> {
+    fn says_anew(&self, awaited: Option<Awaited>) -> Option<Awaited> {
         let told = self.telling.waits_for.send_if_modified(|former| {
-            let is_other = *former != text;
-            former.clone_from(&text);
+            let is_other = *former != awaited;
+            former.clone_from(&awaited);
             is_other
         });
-        text.filter(|_| told)
+        awaited.filter(|_| told)
     }
 
     async fn ask(&self, names: impl IntoIterator<Item = String>) -> Answers {
@@ -278,9 +279,9 @@ impl MemberKeeper {
                 Ok(()) => tracing::info!(members = %self.peers, "started the group"),
                 Err(error) => tracing::warn!(%error, "could not start the group"),
             },
-            FirstStart::Wait(text) => {
-                if let Some(text) = self.says_anew(Some(text)) {
-                    tracing::info!("{text}");
+            FirstStart::Wait(awaited) => {
+                if let Some(Awaited { why, .. }) = self.says_anew(Some(awaited)) {
+                    tracing::info!("{why}");
                 }
             }
         }

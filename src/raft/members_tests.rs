@@ -141,7 +141,7 @@ impl Site {
 
     pub(super) fn says(&self, i: usize, text: &str) {
         let group = self.group(i);
-        until(text, || group.status().waits_for.filter(|waits_for| waits_for.contains(text)));
+        until(text, || group.status().waits_for.filter(|waits_for| waits_for.why.contains(text)));
     }
 }
 

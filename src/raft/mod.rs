@@ -12,6 +12,7 @@
 //! Nothing outside this module knows openraft. What others hold is a [`Group`].
 
 mod applied;
+mod awaited;
 mod catch_up;
 #[cfg(test)]
 mod catch_up_tests;
@@ -116,11 +117,13 @@ mod wire;
 mod wire_codec;
 
 pub use applied::{QueueAdvance, QueueListener};
+pub use awaited::{Awaited, Awaits};
 pub use catch_up::CatchUp;
 pub use chronicle::{Cause, Lead, LeaderChange, LeaderChanges};
 pub use consumers::{ConnectedConsumers, Taken};
 pub use error::{MemberError, ProposeError, StartError, TransferError, Unfit};
 pub use group::{Group, GroupOptions, PassedOn, PeerStatus, Status, Timing, Way};
+pub use lineage::BelongsTo;
 pub use member_change::{MemberChange, Part};
 pub use members::Mode;
 pub use peers::{PeerAddress, Peers};
@@ -132,6 +135,6 @@ pub use recover_alone::{Recovered, recover_alone};
 pub use repair::RepairDone;
 pub use role::Role;
 pub use room::{DiskPace, SlowDisk};
-pub use roster::{MemberStatus, Roster};
+pub use roster::{MemberStatus, Roster, Voting};
 pub use scrub::{ScrubRules, Scrubbed};
 pub use transfer::Transferred;

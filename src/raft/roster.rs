@@ -1,17 +1,17 @@
 //! Who belongs to the group, as this member knows: for operators, and for what clients are told.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use openraft::{Instant as _, RaftMetrics};
 
-use crate::ids::{BrokerId, EntryIndex, StoreId};
+use crate::ids::{BrokerId, EntryIndex, StoreId, Term};
 use crate::raft::catch_up::{Behind, CatchUp};
 use crate::raft::member_change::Part;
 use crate::raft::member_steps::{Recorded, Sight};
-use crate::raft::membership::{self, Wish};
+use crate::raft::membership::{self, Member, Wish};
 use crate::raft::role::QUORUM_SILENCE;
-use crate::raft::type_config::{Membership, TypeConfig};
+use crate::raft::type_config::{Membership, StoredMembership, TypeConfig, entry_id};
 
 /// The members by the names and ids that clients know.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -20,6 +20,17 @@ pub struct Roster {
     pub members: Vec<(String, BrokerId)>,
     /// The id of this one, if it belongs to the group and does not leave it.
     pub own: Option<BrokerId>,
+}
+
+/// Who votes, and who only gets the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Voting {
+    /// The entry that says so; a later one counts more.
+    pub as_of: (Term, EntryIndex),
+    /// Names of those that vote, before or after a change that is on its way.
+    pub voters: BTreeSet<String>,
+    /// Names of the others.
+    pub learners: BTreeSet<String>,
 }
 
 /// A member as it is recorded; and as the leader sees it, which alone knows the rest.
@@ -67,6 +78,20 @@ pub(super) fn roster(membership: &Membership, own: StoreId, removed: bool) -> Ro
         ids.into_iter().map(|(name, id)| (name, BrokerId(id))).collect();
     members.sort_unstable_by(|a, b| (a.1.0, &a.0).cmp(&(b.1.0, &b.0)));
     Roster { members, own }
+}
+
+/// Who votes, as the last membership of a log has it; nothing if there is none.
+pub(super) fn voting(recorded: &StoredMembership) -> Option<Voting> {
+    let as_of = entry_id(recorded.log_id().as_ref()?);
+    let membership = recorded.membership();
+    let stores: BTreeSet<u64> = membership.voter_ids().collect();
+    let name = |member: &Member| member.name.clone();
+    let voters = membership.nodes().filter(|(id, _)| stores.contains(id));
+    let voters: BTreeSet<String> = voters.map(|(_, member)| name(member)).collect();
+    // Of one whose lost store is being replaced the lost one votes.
+    let all = membership.nodes().map(|(_, member)| name(member));
+    let learners = all.filter(|name| !voters.contains(name)).collect();
+    Some(Voting { as_of: (as_of.term, as_of.index), voters, learners })
 }
 
 /// Members as recorded and as the leader `own` sees them; `farewell` says whose farewell is over.

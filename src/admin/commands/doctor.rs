@@ -11,7 +11,7 @@ mod page;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use clap::Args;
 
@@ -20,7 +20,7 @@ use super::{
     members::{self, Heard, OfGroup},
 };
 use crate::{
-    admin::error::Error,
+    admin::{client::AdminClient, error::Error},
     clock,
     protocol::bodies::{ClusterInfo, MemberFacts},
 };
@@ -76,56 +76,100 @@ pub(in crate::admin) async fn examine(
     Ok(())
 }
 
-/// Everything there is to know, and addresses that do not answer.
+/// Everything there is to know, and addresses that do not answer. The name servers are those that
+/// were named, else, if members were named, those that these members have.
 async fn ask(session: &Session<'_>, of: &OfGroup) -> Result<(Site, Vec<String>), Error> {
     let admin = &session.admin;
-    let asked = each(admin.name_servers().to_vec(), |address| async move {
-        let info = admin.cluster_info_of(&address).await;
-        (address, info)
-    })
-    .await;
-    let mut addresses = of.named();
-    let (mut views, mut group) = (Vec::new(), String::new());
-    let mut lost: Option<Error> = None;
-    for (address, info) in asked {
-        let knows = match info {
-            Ok(info) => match seen_by(&info, of) {
-                Ok((name, known)) => {
-                    addresses.extend(known.values().cloned());
-                    group = if name.is_empty() { group } else { name };
-                    Ok(known)
-                }
-                Err(error) => keep(&mut lost, error),
-            },
-            Err(error) => keep(&mut lost, error),
-        };
-        views.push(View { address, knows });
-    }
+    let named = of.named();
+    let first = if named.is_empty() { admin.name_servers() } else { admin.named_servers() };
+    let mut seen = Seen::by(admin, first.to_vec(), of).await;
+    let mut addresses = [named, seen.members()].concat();
     addresses.sort_unstable();
     addresses.dedup();
     if addresses.is_empty() {
         let nobody = || Error::Unable("there is nobody to ask: give members with -b".to_owned());
-        return Err(lost.unwrap_or_else(nobody));
+        return Err(seen.lost.unwrap_or_else(nobody));
     }
-    let answers = each(addresses, |address| async move {
-        let shown = |facts: &MemberFacts| (facts.now_us, facts.took_us);
-        let heard = members::ask(admin.member_facts(&address), shown).await;
-        let settings = admin.broker_config(&address).await.ok();
-        (address, heard, settings)
-    })
-    .await;
-    let (mut patients, mut silent) = (Vec::new(), Vec::new());
-    for (address, heard, settings) in answers {
-        match heard {
-            Ok(heard) => patients.push(Patient { heard, settings }),
-            Err(error) => silent.push(format!("{address} ({})", short(&error))),
-        }
+    let (mut patients, mut silent) = examined(admin, addresses.clone()).await;
+    if first.is_empty() {
+        seen = Seen::by(admin, members_name_servers(&patients), of).await;
+        let later = seen.members().into_iter().filter(|at| !addresses.contains(at)).collect();
+        let (others, silent_too) = examined(admin, later).await;
+        patients.extend(others);
+        silent.extend(silent_too);
     }
+    let mut group = seen.group;
     if let Some(first) = patients.first() {
         group.clone_from(&first.heard.answer.group);
     }
     patients.sort_by(|a, b| a.heard.answer.member.cmp(&b.heard.answer.member));
-    Ok((Site { group, members: patients, name_servers: views }, silent))
+    Ok((Site { group, members: patients, name_servers: seen.views }, silent))
+}
+
+/// What name servers know of a group.
+struct Seen {
+    /// Its name, if one knows it.
+    group: String,
+    views: Vec<View>,
+    /// Why the first one knows nothing.
+    lost: Option<Error>,
+}
+
+impl Seen {
+    async fn by(admin: &AdminClient, name_servers: Vec<String>, of: &OfGroup) -> Self {
+        let asked = each(name_servers, |address| async move {
+            let info = admin.cluster_info_of(&address).await;
+            (address, info)
+        })
+        .await;
+        let mut seen = Self { group: String::new(), views: Vec::new(), lost: None };
+        for (address, info) in asked {
+            let knows = match info.and_then(|info| seen_by(&info, of)) {
+                Ok((name, known)) => {
+                    seen.group = if name.is_empty() { seen.group } else { name };
+                    Ok(known)
+                }
+                Err(error) => keep(&mut seen.lost, error),
+            };
+            seen.views.push(View { address, knows });
+        }
+        seen
+    }
+
+    fn members(&self) -> Vec<String> {
+        let known = self.views.iter().filter_map(|view| view.knows.as_ref().ok());
+        known.flat_map(|known| known.values().cloned()).collect()
+    }
+}
+
+/// The name servers that members register with.
+fn members_name_servers(patients: &[Patient]) -> Vec<String> {
+    let all = patients.iter().flat_map(|patient| &patient.heard.answer.name_servers);
+    let all: BTreeSet<&str> = all.map(|server| server.address.as_str()).collect();
+    all.into_iter().map(str::to_owned).collect()
+}
+
+/// What members say, and those that say nothing.
+async fn examined(admin: &AdminClient, addresses: Vec<String>) -> (Vec<Patient>, Vec<String>) {
+    let answers = each(addresses, |address| async move {
+        let shown = |facts: &MemberFacts| (facts.now_us, facts.took_us);
+        match members::ask(admin.member_facts(&address), shown).await {
+            Ok(heard) => {
+                let settings = admin.broker_config(&address).await.ok();
+                Ok(Patient { heard, settings })
+            }
+            Err(error) => Err(format!("{address} ({})", short(&error))),
+        }
+    })
+    .await;
+    let (mut patients, mut silent) = (Vec::new(), Vec::new());
+    for answer in answers {
+        match answer {
+            Ok(patient) => patients.push(patient),
+            Err(why) => silent.push(why),
+        }
+    }
+    (patients, silent)
 }
 
 fn keep<T>(lost: &mut Option<Error>, error: Error) -> Result<T, String> {

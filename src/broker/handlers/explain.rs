@@ -9,12 +9,13 @@ use std::time::{Duration, Instant};
 use crate::clock;
 use crate::config::cli;
 use crate::protocol::bodies::{
-    self, DiskFacts, LeadBody, LeaderChangeBody, LeaderChangesBody, MemberFacts, NameServerFacts,
-    PeerFacts, Reached, RegisteredBody, SlowDiskFacts, SyncFacts,
+    self, Awaiting, DiskFacts, LeadBody, LeaderChangeBody, LeaderChangesBody, LineageFacts,
+    MemberFacts, NameServerFacts, PeerFacts, Reached, RegisteredBody, SlowDiskFacts, SyncFacts,
+    VotingFacts,
 };
 use crate::protocol::codes::ResponseCode;
 use crate::protocol::command::RemotingCommand;
-use crate::raft::{Lead, LeaderChange, Reach, Unreached};
+use crate::raft::{Awaits, BelongsTo, Lead, LeaderChange, Reach, Unreached, Voting};
 use crate::store::flush::SyncStats;
 
 use crate::broker::Broker;
@@ -119,7 +120,10 @@ pub(in crate::broker) fn facts(broker: Arc<Broker>, _: Request) -> Answering {
             term: status.term.0,
             led_since_us: led.filter(|_| status.leader.is_some()).map(|at| now.wall_us_of(at)),
             leader: status.leader,
-            waits_for: status.waits_for,
+            awaiting: status.waits_for.as_ref().map_or(Awaiting::Untold, |told| kind(told.what)),
+            waits_for: status.waits_for.map(|waits_for| waits_for.why),
+            voting: broker.group.voting().map(voting),
+            lineage: lineage(broker.group.belongs_to()),
             stopped: status.stopped,
             lag: status.lag,
             disk: disk.map(|space| DiskFacts {
@@ -138,6 +142,36 @@ pub(in crate::broker) fn facts(broker: Arc<Broker>, _: Request) -> Answering {
         };
         Ok(answer(&body))
     })
+}
+
+fn kind(what: Awaits) -> Awaiting {
+    match what {
+        Awaits::Start => Awaiting::Start,
+        Awaits::Leader => Awaiting::Leader,
+        Awaits::Operator => Awaiting::Operator,
+        Awaits::Majority => Awaiting::Majority,
+        Awaits::Doubt => Awaiting::Doubt,
+        Awaits::Removed => Awaiting::Removed,
+    }
+}
+
+fn voting(voting: Voting) -> VotingFacts {
+    let Voting { as_of: (term, index), voters, learners } = voting;
+    VotingFacts {
+        term: term.0,
+        index: index.0,
+        voters: voters.into_iter().collect(),
+        learners: learners.into_iter().collect(),
+    }
+}
+
+fn lineage(belongs_to: BelongsTo) -> Option<LineageFacts> {
+    let (id, since_ms) = match belongs_to {
+        BelongsTo::Any => return None,
+        BelongsTo::TheFirst => (0, 0),
+        BelongsTo::Anew(lineage) => (lineage.id, lineage.since_ms),
+    };
+    Some(LineageFacts { id: format!("{id:016x}"), since_ms })
 }
 
 /// How long a disk may take to say how full it is.

@@ -26,7 +26,7 @@ pub(in crate::broker) fn list(broker: &Broker, _: &Request) -> Answer {
         group: broker.identity.group.clone(),
         leader: status.leader,
         answering: broker.identity.member.clone(),
-        waits_for: status.waits_for,
+        waits_for: status.waits_for.map(|waits_for| waits_for.why),
         members: broker.group.members().into_iter().map(told).collect(),
     };
     let answer = RemotingCommand::response(ResponseCode::SUCCESS);

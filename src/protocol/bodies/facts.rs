@@ -33,6 +33,16 @@ pub struct MemberFacts {
     /// What it waits for before it can take part.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub waits_for: Option<String>,
+    /// Of which kind that is.
+    #[serde(skip_serializing_if = "Awaiting::is_untold")]
+    pub awaiting: Awaiting,
+    /// Who votes, as its log has it; missing if it has nothing of a group, and of older releases.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub voting: Option<VotingFacts>,
+    /// Which group of its name it belongs to; missing of a store without entries, which may join
+    /// any, and of older releases.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lineage: Option<LineageFacts>,
     /// Why it takes no part any more.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stopped: Option<String>,
@@ -54,6 +64,60 @@ pub struct MemberFacts {
     pub peers: Vec<PeerFacts>,
     /// The name servers, as this one is configured.
     pub name_servers: Vec<NameServerFacts>,
+}
+
+/// What a member waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Awaiting {
+    /// The other members, to start the group.
+    Start,
+    /// A leader, which takes its new store in by itself.
+    Leader,
+    /// An operator: the group does not know it.
+    Operator,
+    /// A majority.
+    Majority,
+    /// What tells whether it lacks what it vouched for.
+    Doubt,
+    /// Nothing: it was removed.
+    Removed,
+    /// Nothing, or a kind that is not told: by older releases, or by newer ones in a new word.
+    #[default]
+    #[serde(other)]
+    Untold,
+}
+
+impl Awaiting {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+    fn is_untold(&self) -> bool {
+        *self == Self::Untold
+    }
+}
+
+/// Who votes, as a log has it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct VotingFacts {
+    /// Term of the entry that says so.
+    pub term: u64,
+    /// Its index.
+    pub index: u64,
+    /// Names of those that vote.
+    pub voters: Vec<String>,
+    /// Names of the others.
+    pub learners: Vec<String>,
+}
+
+/// A group as it was first started, or as a survivor started it anew: they have the same name, and
+/// their members refuse each other.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct LineageFacts {
+    /// Hexadecimal; of zeros only: the first.
+    pub id: String,
+    /// When it was started anew, ms since 1970; 0: the first.
+    pub since_ms: i64,
 }
 
 /// A store's disk.

@@ -33,7 +33,8 @@ pub use consumer::{
     QueueAssignments, SubscriptionOfGroup,
 };
 pub use facts::{
-    DiskFacts, MemberFacts, NameServerFacts, PeerFacts, Reached, SlowDiskFacts, SyncFacts,
+    Awaiting, DiskFacts, LineageFacts, MemberFacts, NameServerFacts, PeerFacts, Reached,
+    SlowDiskFacts, SyncFacts, VotingFacts,
 };
 pub use failover::{LeadBody, LeaderChangeBody, LeaderChangesBody, RegisteredBody};
 pub use group::{

@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use super::{Patient, Site};
-use crate::protocol::bodies::{MemberFacts, PeerFacts, Reached, SlowDiskFacts};
+use crate::protocol::bodies::{
+    Awaiting, LineageFacts, MemberFacts, PeerFacts, Reached, SlowDiskFacts,
+};
 
 /// Clocks that differ by more are told: times of messages and of retention go by them.
 const CLOCKS_US: i64 = 500_000;
@@ -16,15 +18,23 @@ const LAG: u64 = 10_000;
 /// Syncs of which a hundredth takes longer are told, µs.
 const SLOW_SYNC_US: u64 = 100_000;
 /// Settings without which members refuse each other.
-const MUST_AGREE: [&str; 5] =
-    ["brokerClusterName", "brokerName", "dLegerGroup", "dLegerPeers", "mappedFileSizeCommitLog"];
-/// Settings that are a member's own.
-const OWN: [&str; 10] = [
+const MUST_AGREE: [&str; 4] =
+    ["brokerClusterName", "brokerName", "dLegerGroup", "mappedFileSizeCommitLog"];
+/// How a member says no that belongs to another lineage.
+const OF_ANOTHER_LINEAGE: &str = "lineage differs";
+/// What to do when there is no majority.
+const NO_MAJORITY: &str = "with their disks: an empty store in the place of one of them does not \
+                           help. Only if the stores of a majority are lost for good: stop the \
+                           survivors and look at each with rmq-broker -c FILE --recover-alone \
+                           (README, A majority is lost for good)";
+/// Settings that may differ: a member's own, and files lag behind the log that knows the members.
+const OWN: [&str; 11] = [
     "bindAddress",
     "brokerIP1",
     "brokerIP2",
     "brokerId",
     "brokerConfigPath",
+    "dLegerPeers",
     "dLegerSelfId",
     "haListenPort",
     "haMasterAddress",
@@ -78,6 +88,7 @@ pub(super) fn diagnose(site: &Site, silent: &[String]) -> Diagnosis {
              reachable from here?",
         );
     } else {
+        ward.look_at_lineages();
         ward.look_at_members(silent);
         ward.look_at_paths();
         ward.look_at_health();
@@ -111,7 +122,7 @@ fn verdict(
             let others = match others.as_slice() {
                 [] => "alone".to_owned(),
                 [one] => format!("{one} follows"),
-                many => format!("{} follow", many.join(" and ")),
+                many => format!("{} follow", listed(many)),
             };
             format!("{group} is well: {leader} leads in term {term}, {others}")
         }
@@ -123,34 +134,40 @@ fn verdict(
 /// A group under examination.
 struct Ward<'a> {
     site: &'a Site,
-    /// All members that anybody names, and where their peers call them.
+    /// What its members say; of those of the newest lineage, which alone are the group.
+    facts: Vec<&'a MemberFacts>,
+    /// What those say that belong to a former one.
+    former: Vec<&'a MemberFacts>,
+    /// All members, and where their peers call them.
     all: BTreeMap<&'a str, Option<&'a str>>,
+    /// Those of them that vote.
+    voters: BTreeSet<&'a str>,
     leader: Option<(String, u64)>,
     findings: Vec<Finding>,
 }
 
 impl<'a> Ward<'a> {
     fn new(site: &'a Site) -> Self {
-        let mut all: BTreeMap<&str, Option<&str>> = BTreeMap::new();
-        for facts in facts(site) {
-            all.entry(&facts.member).or_default();
-            for peer in &facts.peers {
-                all.insert(&peer.name, Some(&peer.address));
-            }
-        }
+        let told = site.members.iter().map(|patient| &patient.heard.answer);
+        let newest = told.clone().filter_map(|facts| facts.lineage.as_ref()).map(age).max();
+        let is_former = |facts: &&MemberFacts| {
+            facts.lineage.as_ref().is_some_and(|lineage| Some(age(lineage)) != newest)
+        };
+        let (former, facts): (Vec<_>, Vec<&MemberFacts>) = told.partition(is_former);
+        let (all, voters) = members(&facts);
         // Who leads says so itself; of two the later term counts.
-        let leads = facts(site).filter(|facts| facts.leader.as_ref() == Some(&facts.member));
+        let leads = facts.iter().filter(|facts| facts.leader.as_ref() == Some(&facts.member));
         let leader = leads.max_by_key(|facts| facts.term);
         // Or it does not answer us, but who follows it can tell: by more than its name, which is
         // remembered until there is another.
-        let known = facts(site).filter_map(|facts| {
+        let known = facts.iter().filter_map(|facts| {
             let peer = facts.peers.iter().find(|peer| facts.leader.as_ref() == Some(&peer.name))?;
             (peer.reached == Reached::Answered).then(|| (peer.name.clone(), facts.term))
         });
-        let is_absent = |(name, _): &(String, u64)| facts(site).all(|f| f.member != *name);
+        let is_absent = |(name, _): &(String, u64)| facts.iter().all(|f| f.member != *name);
         let known = known.filter(is_absent).max_by_key(|(_, term)| *term);
         let leader = leader.map(|facts| (facts.member.clone(), facts.term)).or(known);
-        Self { site, all, leader, findings: Vec::new() }
+        Self { site, facts, former, all, voters, leader, findings: Vec::new() }
     }
 
     fn add(&mut self, gravity: Gravity, what: String, todo: impl Into<String>) {
@@ -158,11 +175,11 @@ impl<'a> Ward<'a> {
     }
 
     fn majority(&self) -> usize {
-        self.all.len() / 2 + 1
+        self.voters.len() / 2 + 1
     }
 
     fn facts_of(&self, name: &str) -> Option<&'a MemberFacts> {
-        facts(self.site).find(|facts| facts.member == name)
+        self.facts.iter().copied().find(|facts| facts.member == name)
     }
 
     fn call(&self, from: &str, to: &str) -> Option<&'a PeerFacts> {
@@ -173,12 +190,17 @@ impl<'a> Ward<'a> {
     fn present(&self) -> BTreeSet<&'a str> {
         let answers = |name: &str| {
             let is_reached = |facts: &MemberFacts| {
-                let reached = |peer: &PeerFacts| peer.name == name && speaks(peer.reached);
+                let reached = |peer: &PeerFacts| peer.name == name && speaks(peer);
                 facts.peers.iter().any(reached)
             };
-            self.facts_of(name).is_some() || facts(self.site).any(is_reached)
+            self.facts_of(name).is_some() || self.facts.iter().copied().any(is_reached)
         };
         self.all.keys().copied().filter(|name| answers(name)).collect()
+    }
+
+    /// Those of them that vote.
+    fn voters_present(&self) -> BTreeSet<&'a str> {
+        self.present().intersection(&self.voters).copied().collect()
     }
 
     /// Why there is no leader, if there is none; that is the gravest finding.
@@ -189,27 +211,28 @@ impl<'a> Ward<'a> {
         if self.site.members.is_empty() {
             return Some(format!("nobody answers at {}", silent.join(", ")));
         }
-        let (present, majority) = (self.present(), self.majority());
-        let names = |names: &[&str]| names.join(" and ");
+        let (present, majority) = (self.voters_present(), self.majority());
         let there: Vec<&str> = present.iter().copied().collect();
-        let gone: Vec<&str> = self.all.keys().copied().filter(|n| !present.contains(n)).collect();
-        let ended = facts(self.site).find(|facts| facts.stopped.is_some());
-        let waits = facts(self.site).filter_map(|facts| Some((facts, facts.waits_for.as_ref()?)));
-        let waits: Vec<_> = waits.collect();
+        let gone: Vec<&str> = self.voters.difference(&present).copied().collect();
+        let ended = self.facts.iter().find(|facts| facts.stopped.is_some());
+        let waits = self.facts.iter().filter_map(|facts| {
+            let concerns_all = !matches!(facts.awaiting, Awaiting::Operator | Awaiting::Removed);
+            Some((facts, facts.waits_for.as_ref().filter(|_| concerns_all)?))
+        });
+        // A majority is what all wait for first.
+        let waits = waits.min_by_key(|(facts, _)| facts.awaiting != Awaiting::Majority);
         let (why, todo) = if present.len() < majority {
-            let (is, all) = (if gone.len() == 1 { "is" } else { "are" }, self.all.len());
             (
+                self.too_few(&there, &gone),
                 format!(
-                    "of {all} members {majority} are needed, and only {} is there: {} {is} missing",
-                    names(&there),
-                    names(&gone)
+                    "start {}, {NO_MAJORITY}; their logs say why they are not there",
+                    listed(&gone)
                 ),
-                format!("start {}; their logs say why they are not there", names(&gone)),
             )
         } else if !self.is_connected(&present) {
             let pairs = self.broken(&present);
             (
-                format!("{} are there, but cannot reach each other ({pairs})", names(&there)),
+                format!("{} are there, but cannot reach each other ({pairs})", listed(&there)),
                 "see below: who does not reach whom, and why".to_owned(),
             )
         } else if let Some(ended) = ended {
@@ -218,13 +241,13 @@ impl<'a> Ward<'a> {
                 format!("{} takes no part any more: {why}", ended.member),
                 format!("mend the cause and restart {}", ended.member),
             )
-        } else if let Some((facts, why)) = waits.first() {
+        } else if let Some((facts, why)) = waits {
             (format!("{} waits: {why}", facts.member), "see below".to_owned())
         } else {
             (
                 format!(
                     "{} are there and reach each other: an election is going on",
-                    names(&there)
+                    listed(&there)
                 ),
                 "ask again in a second; if it stays so, their logs say who votes for whom"
                     .to_owned(),
@@ -232,6 +255,22 @@ impl<'a> Ward<'a> {
         };
         self.add(Gravity::Down, format!("there is no leader: {why}"), todo);
         Some(why)
+    }
+
+    /// That those who are `there` are no majority.
+    fn too_few(&self, there: &[&str], gone: &[&str]) -> String {
+        let voting = if self.voters.len() < self.all.len() { "voting members" } else { "members" };
+        let only = match there {
+            [] => "none is there".to_owned(),
+            [one] => format!("only {one} is there"),
+            some => format!("only {} are there", listed(some)),
+        };
+        let is = if gone.len() == 1 { "is" } else { "are" };
+        let (all, majority) = (self.voters.len(), self.majority());
+        format!(
+            "of {all} {voting} {majority} are needed, and {only}: {} {is} missing",
+            listed(gone)
+        )
     }
 
     /// Whether some of these, a majority, all reach each other in both directions.
@@ -258,11 +297,32 @@ impl<'a> Ward<'a> {
         broken.join("; ")
     }
 
+    /// Members of a group that this one was before a survivor started it anew.
+    fn look_at_lineages(&mut self) {
+        for facts in self.former.clone() {
+            let name = &facts.member;
+            let leads = match &facts.leader {
+                Some(leader) => format!(", which {leader} leads: clients may find either"),
+                None => String::new(),
+            };
+            self.add(
+                if facts.leader.is_some() { Gravity::Down } else { Gravity::Harmed },
+                format!(
+                    "{name} belongs to the group as it was before a survivor started it anew{leads}"
+                ),
+                format!(
+                    "to take {name} into the new one: stop it, move its store away, start it, and \
+                     run rmq-admin memberAdd"
+                ),
+            );
+        }
+    }
+
     /// Members that are not there.
     fn look_at_members(&mut self, silent: &[String]) {
-        let missing: Vec<&str> =
-            self.all.keys().copied().filter(|name| self.facts_of(name).is_none()).collect();
-        let (present, all) = (self.present(), silent.join(", "));
+        let is_missing = |name: &&str| self.facts_of(name).is_none() && !self.is_of_former(name);
+        let missing: Vec<&str> = self.all.keys().copied().filter(is_missing).collect();
+        let present = self.present();
         for name in &missing {
             let at = self.all.get(name).copied().flatten().unwrap_or_default();
             let asked = if silent.len() == 1 && missing.len() == 1 {
@@ -271,15 +331,20 @@ impl<'a> Ward<'a> {
                 String::new()
             };
             if present.contains(name) {
+                let does_not_answer = match silent.len() {
+                    0 => "was not asked: its address for clients is not known here",
+                    some if some < missing.len() => "does not answer here, or was not asked",
+                    _ => "does not answer here",
+                };
                 self.add(
                     Gravity::Notable,
-                    format!("{name} does not answer here{asked}; its peers reach it at {at}"),
-                    "give its address with -b, or see that its port for clients is reachable from \
-                     here",
+                    format!("{name} {does_not_answer}{asked}; its peers reach it at {at}"),
+                    "add its address for clients to -b, or name servers that know it with -n; its \
+                     port for clients must be reachable from here",
                 );
                 continue;
             }
-            let calls = facts(self.site).filter_map(|facts| self.call(&facts.member, name));
+            let calls = self.facts.iter().filter_map(|facts| self.call(&facts.member, name));
             let calls: BTreeSet<&str> = calls.map(|call| word(call.reached)).collect();
             let todo = if calls.contains(word(Reached::Refused)) {
                 format!("start rmq-broker with {name}'s configuration; its log says why it ended")
@@ -289,10 +354,11 @@ impl<'a> Ward<'a> {
                 )
             };
             let seen = calls.into_iter().collect::<Vec<_>>().join(", ");
-            let last = if present.len() == self.majority() {
-                "; if another one fails, nobody can lead"
-            } else {
-                ""
+            let is_last = self.leader.is_some() && self.voters_present().len() == self.majority();
+            let last = match self.voters.contains(name) {
+                true if is_last => "; if another one fails, nobody can lead",
+                true => "",
+                false => "; it does not vote",
             };
             let what = format!("{name} is missing: calls to {at} are {seen}{asked}{last}");
             self.add(Gravity::Harmed, what, todo);
@@ -300,21 +366,35 @@ impl<'a> Ward<'a> {
         if !silent.is_empty() && (silent.len() > 1 || missing.len() != 1) {
             self.add(
                 Gravity::Notable,
-                format!("no answer from {all}"),
+                format!("no answer from {}", silent.join(", ")),
                 "is that address right, and reachable from here?",
             );
         }
     }
 
+    fn is_of_former(&self, name: &str) -> bool {
+        self.former.iter().any(|facts| facts.member == name)
+    }
+
     /// Calls between members that are both there, and do not get through.
     fn look_at_paths(&mut self) {
         let present = self.present();
-        for facts in facts(self.site) {
-            for peer in facts.peers.iter().filter(|peer| present.contains(peer.name.as_str())) {
+        for facts in self.facts.clone() {
+            for peer in &facts.peers {
+                // Of who answers here and belongs to another group its own words are told.
+                let is_alien = is_of_another_lineage(peer) && !self.is_of_former(&peer.name);
+                if !is_alien && !present.contains(peer.name.as_str()) {
+                    continue;
+                }
                 let (from, to, at) = (&facts.member, &peer.name, &peer.address);
                 let why = peer.why.as_deref().unwrap_or_default();
                 match peer.reached {
                     Reached::Answered => {}
+                    Reached::Declined if is_alien => self.add(
+                        Gravity::Harmed,
+                        format!("{to} and {from} belong to different groups of this name: {why}"),
+                        "only the newer one is the group: never let a member of the other one serve",
+                    ),
                     Reached::Declined => self.add(
                         Gravity::Harmed,
                         format!("{to} will not talk with {from}: {why}"),
@@ -348,7 +428,7 @@ impl<'a> Ward<'a> {
 
     /// What members say of themselves.
     fn look_at_health(&mut self) {
-        for facts in facts(self.site) {
+        for facts in self.facts.clone() {
             let name = &facts.member;
             if let Some(why) = &facts.stopped {
                 self.add(
@@ -358,12 +438,11 @@ impl<'a> Ward<'a> {
                 );
             }
             if let Some(why) = &facts.waits_for {
-                self.add(
-                    Gravity::Harmed,
-                    format!("{name} is there, but waits: {why}"),
-                    "start who it waits for; if that one's store is lost for good, an empty one with \
-                     its name will do",
-                );
+                let (gravity, what) = match facts.awaiting {
+                    Awaiting::Removed => (Gravity::Notable, why.clone()),
+                    _ => (Gravity::Harmed, format!("{name} is there, but waits: {why}")),
+                };
+                self.add(gravity, what, advice(name, facts.awaiting));
             }
             if facts.lag > LAG && facts.stopped.is_none() {
                 self.add(
@@ -374,12 +453,12 @@ impl<'a> Ward<'a> {
             }
             self.look_at_disk(facts);
         }
-        let leads = facts(self.site).filter(|facts| facts.leader.as_ref() == Some(&facts.member));
+        let leads = self.facts.iter().filter(|facts| facts.leader.as_ref() == Some(&facts.member));
         let leads: Vec<&str> = leads.map(|facts| facts.member.as_str()).collect();
         if leads.len() > 1 {
             self.add(
                 Gravity::Harmed,
-                format!("{} all take themselves for the leader", leads.join(" and ")),
+                format!("{} all take themselves for the leader", listed(&leads)),
                 "the one of the latest term is right, the others learn it within a second: ask again",
             );
         }
@@ -452,15 +531,16 @@ impl<'a> Ward<'a> {
 
     /// Slow disks, if there is no majority without them.
     fn look_at_slow_disks(&mut self) {
-        let slow = facts(self.site).filter(|facts| facts.slow_disk.is_some());
-        let slow: BTreeSet<&str> = slow.map(|facts| facts.member.as_str()).collect();
-        if !slow.is_empty() && self.all.len().saturating_sub(slow.len()) < self.majority() {
+        let slow = self.facts.iter().filter(|facts| facts.slow_disk.is_some());
+        let slow = slow.map(|facts| facts.member.as_str());
+        let slow: Vec<&str> = slow.filter(|name| self.voters.contains(name)).collect();
+        if !slow.is_empty() && self.voters.len().saturating_sub(slow.len()) < self.majority() {
             self.add(
                 Gravity::Harmed,
                 format!(
                     "of {} members {} have slow disks: what clients send waits for one of them",
-                    self.all.len(),
-                    slow.into_iter().collect::<Vec<_>>().join(" and ")
+                    self.voters.len(),
+                    listed(&slow)
                 ),
                 "mend one of these disks first",
             );
@@ -525,7 +605,7 @@ impl<'a> Ward<'a> {
             self.add(gravity, what, todo);
         }
         let releases: Vec<_> =
-            facts(self.site).map(|f| (f.member.as_str(), f.version.as_str())).collect();
+            self.facts.iter().map(|f| (f.member.as_str(), f.version.as_str())).collect();
         if let Some(what) = differing("the release", &releases) {
             self.add(Gravity::Notable, what, "finish the upgrade");
         }
@@ -534,16 +614,16 @@ impl<'a> Ward<'a> {
     /// Members that share an address.
     fn look_at_names(&mut self) {
         let mut by_address: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
-        for peer in facts(self.site).flat_map(|facts| &facts.peers) {
+        for peer in self.facts.iter().flat_map(|facts| &facts.peers) {
             by_address.entry(&peer.address).or_default().insert(&peer.name);
         }
         let mut by_client_address: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
-        for facts in facts(self.site) {
+        for facts in &self.facts {
             by_client_address.entry(&facts.address).or_default().insert(&facts.member);
         }
         for (key, shared) in [("dLegerPeers", by_address), ("brokerIP1", by_client_address)] {
             for (address, names) in shared.into_iter().filter(|(_, names)| names.len() > 1) {
-                let names = names.into_iter().collect::<Vec<_>>().join(" and ");
+                let names = listed(&names.into_iter().collect::<Vec<_>>());
                 self.add(
                     Gravity::Harmed,
                     format!("{names} have the same address: {address} ({key})"),
@@ -593,13 +673,70 @@ impl<'a> Ward<'a> {
     }
 }
 
-fn facts(site: &Site) -> impl Iterator<Item = &MemberFacts> {
-    site.members.iter().map(|patient| &patient.heard.answer)
+/// Who belongs to a group, with where their peers call them, and who votes: as the newest log of
+/// these members has it; all that anybody names, if no log is told. Pure.
+fn members<'a>(
+    facts: &[&'a MemberFacts],
+) -> (BTreeMap<&'a str, Option<&'a str>>, BTreeSet<&'a str>) {
+    let mut named: BTreeMap<&str, Option<&str>> = BTreeMap::new();
+    for facts in facts {
+        named.entry(&facts.member).or_default();
+        for peer in &facts.peers {
+            named.insert(&peer.name, Some(&peer.address));
+        }
+    }
+    let told = facts.iter().filter_map(|facts| facts.voting.as_ref());
+    let Some(newest) = told.max_by_key(|voting| (voting.term, voting.index)) else {
+        let all = named.keys().copied().collect();
+        return (named, all);
+    };
+    let voters: BTreeSet<&str> = newest.voters.iter().map(String::as_str).collect();
+    let recorded = newest.voters.iter().chain(&newest.learners).map(String::as_str);
+    let answers = facts.iter().map(|facts| facts.member.as_str());
+    let all = recorded.chain(answers).map(|name| (name, named.get(name).copied().flatten()));
+    (all.collect(), voters)
 }
 
-/// Whether somebody is there, be it to say no.
-fn speaks(reached: Reached) -> bool {
-    matches!(reached, Reached::Answered | Reached::Declined)
+/// Of two lineages the greater one is the newer one.
+fn age(lineage: &LineageFacts) -> (i64, &str) {
+    (lineage.since_ms, &lineage.id)
+}
+
+/// What to do about a member that waits.
+fn advice(name: &str, awaiting: Awaiting) -> String {
+    match awaiting {
+        Awaiting::Start => {
+            "start the members that it waits for: all start the group together".into()
+        }
+        Awaiting::Leader => "nothing: a leader takes it in by itself, once there is one".into(),
+        Awaiting::Operator => format!("do so, or stop {name} if it is not to belong to this group"),
+        Awaiting::Majority => format!("start those that are missing, {NO_MAJORITY}"),
+        Awaiting::Doubt => "start the members that it waits for, with their disks: only they can \
+                            tell what it lacks. One whose store is lost for good counts as asked \
+                            when it runs with an empty one, and what only that store had is lost"
+            .into(),
+        Awaiting::Removed => format!("stop {name}, or take it in again with rmq-admin memberAdd"),
+        Awaiting::Untold => "start who it waits for".into(),
+    }
+}
+
+/// Whether somebody is there, be it to say no; who belongs to another lineage is not.
+fn speaks(peer: &PeerFacts) -> bool {
+    matches!(peer.reached, Reached::Answered | Reached::Declined) && !is_of_another_lineage(peer)
+}
+
+fn is_of_another_lineage(peer: &PeerFacts) -> bool {
+    let why = peer.why.as_deref().unwrap_or_default();
+    peer.reached == Reached::Declined && why.contains(OF_ANOTHER_LINEAGE)
+}
+
+/// `n0, n1 and n2`.
+fn listed(names: &[&str]) -> String {
+    match names {
+        [] => String::new(),
+        [one] => (*one).to_owned(),
+        [some @ .., last] => format!("{} and {last}", some.join(", ")),
+    }
 }
 
 /// What came of a call, in a word.
@@ -619,7 +756,10 @@ fn differing(key: &str, values: &[(&str, &str)]) -> Option<String> {
     for (name, value) in values {
         by_value.entry(value).or_default().push(name);
     }
-    let says = |(value, names): (&str, Vec<&str>)| format!("{} has {value:?}", names.join(" and "));
+    let says = |(value, names): (&str, Vec<&str>)| {
+        let have = if names.len() == 1 { "has" } else { "have" };
+        format!("{} {have} {value:?}", listed(&names))
+    };
     (by_value.len() > 1).then(|| {
         let each: Vec<String> = by_value.into_iter().map(says).collect();
         format!("{key} differs: {}", each.join(", "))

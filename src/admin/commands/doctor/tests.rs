@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use super::{Patient, Site, View, diagnose::diagnose};
 use crate::{
     admin::commands::members::Heard,
-    protocol::bodies::{DiskFacts, MemberFacts, PeerFacts, Reached, SlowDiskFacts, SyncFacts},
+    protocol::bodies::{
+        Awaiting, DiskFacts, LineageFacts, MemberFacts, PeerFacts, Reached, SlowDiskFacts,
+        SyncFacts, VotingFacts,
+    },
 };
 
 const NAMES: [&str; 3] = ["n0", "n1", "n2"];
@@ -75,6 +78,24 @@ impl Site {
         self.facts(name).slow_disk = Some(SlowDiskFacts { why, left_ms: 42_900 });
     }
 
+    /// All have recorded that these vote, and those only get the log.
+    fn votes(&mut self, voters: &[&str], learners: &[&str]) {
+        let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        for patient in &mut self.members {
+            let (voters, learners) = (owned(voters), owned(learners));
+            patient.heard.answer.voting = Some(VotingFacts { term: 4, index: 9, voters, learners });
+        }
+    }
+
+    /// A survivor has started the group anew.
+    fn is_anew(&mut self, survivor: &str) {
+        for patient in &mut self.members {
+            let facts = &mut patient.heard.answer;
+            let (id, since_ms) = if facts.member == survivor { (7, 9) } else { (0, 0) };
+            facts.lineage = Some(LineageFacts { id: format!("{id:016x}"), since_ms });
+        }
+    }
+
     fn settings(&mut self, name: &str) -> &mut BTreeMap<String, String> {
         let of = |patient: &&mut Patient| patient.heard.answer.member == name;
         self.members.iter_mut().find(of).unwrap().settings.as_mut().unwrap()
@@ -84,7 +105,7 @@ impl Site {
 /// A case, and what is said: the verdict, then what of each finding.
 type Case = (&'static str, fn(&mut Site), &'static [&'static str]);
 
-const CASES: [Case; 22] = [
+const CASES: [Case; 30] = [
     ("well", |_| {}, &["G is well: n1 leads in term 4, n0 and n2 follow"]),
     (
         "a follower is down",
@@ -139,23 +160,30 @@ const CASES: [Case; 22] = [
         &["G has a leader", "n0 cannot reach n2 at n2:40911: no such host"],
     ),
     (
-        "different peers",
+        "different clusters",
         |site| {
-            site.call("n2", "n1", Reached::Declined, "dLegerPeers differs: n1 has …");
-            site.settings("n2").insert("dLegerPeers".to_owned(), "y".to_owned());
+            site.call("n2", "n1", Reached::Declined, "brokerClusterName differs: n1 has …");
+            site.settings("n2").insert("brokerClusterName".to_owned(), "y".to_owned());
         },
         &[
             "G has a leader, n1, and 2 things to look at",
-            "n1 will not talk with n2: dLegerPeers differs: n1 has …",
-            "dLegerPeers differs: n0 and n1 has \"x\", n2 has \"y\"",
+            "n1 will not talk with n2: brokerClusterName differs: n1 has …",
+            "brokerClusterName differs: n0 and n1 have \"(not set)\", n2 has \"y\"",
         ],
+    ),
+    (
+        "files that lag behind the log, as in a group that grew",
+        |site| {
+            site.settings("n2").insert("dLegerPeers".to_owned(), "y".to_owned());
+        },
+        &["G is well"],
     ),
     (
         "another way to sync",
         |site| {
             site.settings("n0").insert("flushDiskType".to_owned(), "SYNC_FLUSH".to_owned());
         },
-        &["G has a leader", "flushDiskType differs: n1 and n2 has \"ASYNC_FLUSH\", n0 has"],
+        &["G has a leader", "flushDiskType differs: n1 and n2 have \"ASYNC_FLUSH\", n0 has"],
     ),
     (
         "a full disk, and one that soon will be",
@@ -250,6 +278,97 @@ const CASES: [Case; 22] = [
         &["G has a leader", "n0 is there, but waits: an answer of n9"],
     ),
     (
+        "a learner is down: no majority needs it",
+        |site| {
+            site.votes(&["n0", "n1"], &["n2"]);
+            site.kill("n2");
+        },
+        &[
+            "G has a leader, n1, and something to look at",
+            "n2 is missing: calls to n2:40911 are refused; it does not vote",
+        ],
+    ),
+    (
+        "two of four voters are down, and a learner runs",
+        |site| {
+            site.votes(&["n0", "n1", "n3", "n4"], &["n2"]);
+            site.leaderless();
+        },
+        &[
+            "G has no leader: of 4 voting members 3 are needed, and only n0 and n1 are there: n3 and \
+             n4 are missing",
+            "there is no leader",
+            "n3 is missing: calls to  are ",
+            "n4 is missing: calls to  are ",
+        ],
+    ),
+    (
+        "who is configured and was removed is not missing",
+        |site| {
+            site.votes(&["n0", "n1"], &[]);
+            site.kill("n2");
+        },
+        &["G is well: n1 leads in term 4, n0 follows"],
+    ),
+    (
+        "who was removed runs on",
+        |site| {
+            site.votes(&["n0", "n1"], &[]);
+            let removed = site.facts("n2");
+            removed.voting.as_mut().unwrap().index = 1;
+            removed.voting.as_mut().unwrap().voters.push("n2".to_owned());
+            removed.waits_for = Some("n2 was removed from the group: stop it".to_owned());
+            removed.awaiting = Awaiting::Removed;
+        },
+        &["G has a leader, n1, and something to look at", "n2 was removed from the group: stop it"],
+    ),
+    (
+        "who lost its store answers, and is no part of a majority",
+        |site| {
+            site.kill("n2");
+            site.leaderless();
+            site.facts("n1").waits_for = Some("its store is new".to_owned());
+            site.facts("n1").awaiting = Awaiting::Leader;
+            let missing = "no leader, a majority is missing: n1 (lost its store), n2";
+            site.facts("n0").waits_for = Some(missing.to_owned());
+            site.facts("n0").awaiting = Awaiting::Majority;
+        },
+        &[
+            "G has no leader: n0 waits: no leader, a majority is missing: n1 (lost its store), n2",
+            "there is no leader: n0 waits",
+            "n2 is missing",
+            "n0 is there, but waits: no leader, a majority is missing",
+            "n1 is there, but waits: its store is new",
+        ],
+    ),
+    (
+        "a survivor started the group anew, and one of the others came back",
+        |site| {
+            site.kill("n2");
+            site.votes(&["n1"], &[]);
+            site.is_anew("n1");
+            site.call("n0", "n1", Reached::Declined, "lineage differs: …");
+            site.facts("n0").leader = None;
+            site.facts("n0").waits_for = Some("no leader, a majority is missing".to_owned());
+        },
+        &[
+            "G has a leader, n1, and something to look at",
+            "n0 belongs to the group as it was before a survivor started it anew",
+        ],
+    ),
+    (
+        "a former member that does not answer here, as its peer heard it",
+        |site| {
+            site.members.remove(0);
+            site.call("n1", "n0", Reached::Declined, "lineage differs: …");
+        },
+        &[
+            "G has a leader, n1, and 2 things to look at",
+            "n0 and n1 belong to different groups of this name: lineage differs: …",
+            "n0 was not asked",
+        ],
+    ),
+    (
         "a core that ended",
         |site| site.facts("n0").stopped = Some("the log is damaged".to_owned()),
         &["G has a leader", "n0 takes no part in the group any more: the log is damaged"],
@@ -277,13 +396,13 @@ const CASES: [Case; 22] = [
                 peers.iter_mut().for_each(|peer| peer.address = "n2:40911".to_owned());
             }
         },
-        &["G has a leader", "n0 and n1 and n2 have the same address: n2:40911 (dLegerPeers)"],
+        &["G has a leader", "n0, n1 and n2 have the same address: n2:40911 (dLegerPeers)"],
     ),
     (
         "nobody leads, and nothing is in the way",
         Site::leaderless,
         &[
-            "G has no leader: n0 and n1 and n2 are there and reach each other: an election is going \
+            "G has no leader: n0, n1 and n2 are there and reach each other: an election is going \
              on",
             "there is no leader",
         ],
@@ -326,11 +445,53 @@ fn who_is_only_out_of_our_reach_is_not_missing() {
     site.members.remove(1);
     let found = diagnose(&site, &[]);
     assert_eq!(found.leader, Some(("n1".to_owned(), 4)), "its followers reach it");
-    assert!(found.findings[0].what.starts_with("n1 does not answer here; its peers reach it"));
+    assert!(found.findings[0].what.starts_with("n1 was not asked: its address for clients is not"));
+    let found = diagnose(&site, &["n1:10911 (timed out)".to_owned()]);
+    assert!(found.findings[0].what.starts_with("n1 does not answer here; nor does n1:10911"));
     let mut site = well();
     site.facts("n0").leader = Some("n0".to_owned());
     site.facts("n0").term = 3;
     let two = diagnose(&site, &[]);
     assert_eq!(two.leader, Some(("n1".to_owned(), 4)), "the later term counts");
     assert!(two.findings[0].what.starts_with("n0 and n1 all take themselves for the leader"));
+}
+
+#[test]
+fn what_a_member_waits_for_decides_what_is_to_be_done() {
+    let rows = [
+        (Awaiting::Start, "all start the group together"),
+        (Awaiting::Leader, "a leader takes it in by itself"),
+        (Awaiting::Operator, "stop n0 if it is not to belong"),
+        (Awaiting::Majority, "an empty store in the place of one of them does not help"),
+        (Awaiting::Majority, "rmq-broker -c FILE --recover-alone"),
+        (Awaiting::Doubt, "One whose store is lost for good counts as asked when it runs with an"),
+        (Awaiting::Removed, "stop n0, or take it in again"),
+        (Awaiting::Untold, "start who it waits for"),
+    ];
+    for (awaiting, want) in rows {
+        let mut site = well();
+        site.facts("n0").waits_for = Some("…".to_owned());
+        site.facts("n0").awaiting = awaiting;
+        let todo = &diagnose(&site, &[]).findings[0].todo;
+        assert!(todo.contains(want), "{awaiting:?}: {todo}");
+        let advises_empty = todo.contains("empty one");
+        assert_eq!(advises_empty, awaiting == Awaiting::Doubt, "{awaiting:?}: {todo}");
+    }
+    let mut site = well();
+    site.kill("n0");
+    site.kill("n1");
+    let found = diagnose(&site, &[]);
+    assert!(found.findings[0].todo.starts_with("start n0 and n1, with their disks: an empty"));
+    let nobody_can = |finding: &super::diagnose::Finding| finding.what.contains("nobody can lead");
+    assert!(!found.findings.iter().any(nobody_can), "nobody can already: {found:?}");
+}
+
+#[test]
+fn facts_are_read_from_releases_that_say_less_or_more() {
+    let facts: MemberFacts = serde_json::from_str(r#"{"member":"n0","waitsFor":"n9"}"#).unwrap();
+    assert_eq!((facts.awaiting, facts.voting, facts.lineage), (Awaiting::Untold, None, None));
+    let facts: MemberFacts = serde_json::from_str(r#"{"awaiting":"rain"}"#).unwrap();
+    assert_eq!(facts.awaiting, Awaiting::Untold);
+    let text = serde_json::to_string(&MemberFacts::default()).unwrap();
+    assert!(!text.contains("awaiting") && !text.contains("voting"), "{text}");
 }
