@@ -467,6 +467,11 @@ mod tests {
                 assert!(text.contains(part), "{line}: {part} in {text}");
             }
         }
+        let (text, _) = printed("a help memberAdd");
+        assert!(text.starts_with("usage: rmq-admin memberAdd NAME ADDRESS ["), "{text}");
+        assert!(text.contains("\n NAME ") && text.contains("   its name (dLegerSelfId)"), "{text}");
+        let (text, _) = printed("a help failover");
+        assert!(text.starts_with("usage: rmq-admin failover last|list ["), "{text}");
         let (text, code) = printed("a help nope");
         assert!(text.contains("The sub command nope not exist.") && code == 2, "{text}");
         assert!(printed("a --version").0.starts_with("rmq-admin "));

@@ -90,13 +90,18 @@ impl Error {
         matches!(self, Self::NoAnswer { .. })
     }
 
+    /// Whether nobody was even asked: asking somebody else does nothing twice.
+    pub(super) fn is_unasked(&self) -> bool {
+        matches!(self, Self::NoAnswer { cause, .. } if !cause.may_have_run())
+    }
+
     /// What to do about it, where that is known.
     pub fn advice(&self) -> Option<String> {
         match self {
             Self::NoAnswer { address, cause: CallError::Unreachable { .. }, request } => {
                 Some(unreachable(address, *request))
             }
-            Self::NoAnswer { cause, .. } if cause.may_have_run() => Some(
+            Self::NoAnswer { cause, request, .. } if cause.may_have_run() && !reads(*request) => Some(
                 "it may have been done nevertheless: look before you repeat what changes something"
                     .to_owned(),
             ),
@@ -108,6 +113,14 @@ impl Error {
             | Self::Output(_) => None,
         }
     }
+}
+
+/// Whether a request only looks, as its name says.
+fn reads(request: RequestCode) -> bool {
+    let name = request.to_string();
+    ["GET_", "LIST_", "PULL_", "QUERY_", "SEARCH_", "VIEW_"]
+        .iter()
+        .any(|verb| name.starts_with(verb))
 }
 
 /// Requests that only name servers are asked.
@@ -191,6 +204,8 @@ fn refused(request: RequestCode, code: ResponseCode) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn refused_with(request: RequestCode, code: ResponseCode) -> Error {
@@ -207,6 +222,21 @@ mod tests {
             "ns:9876 refused GET_ROUTEINFO_BY_TOPIC: TOPIC_NOT_EXIST (17) No topic route info: T"
         );
         assert!(error.advice().unwrap().contains("updateTopic"));
+    }
+
+    #[test]
+    fn who_only_looked_is_not_told_to_look_before_it_goes_on() {
+        let late = |request| {
+            let (peer, within) = (([127, 0, 0, 1], 1).into(), Duration::from_secs(5));
+            let cause = CallError::TimedOut { peer, within };
+            Error::NoAnswer { address: "b:1".to_owned(), request, cause }.advice()
+        };
+        for changes in [RequestCode::ADD_MEMBER, RequestCode::DELETE_TOPIC_IN_BROKER] {
+            assert!(late(changes).unwrap().contains("look before you repeat"), "{changes}");
+        }
+        for reads in [RequestCode::LIST_MEMBERS, RequestCode::GET_MEMBER_FACTS] {
+            assert_eq!(late(reads), None, "{reads}");
+        }
     }
 
     #[test]

@@ -74,7 +74,8 @@ pub(super) fn of_command(command: &Command) -> String {
     flags.sort_by_key(|arg| name_of(arg).to_ascii_lowercase());
     let mut text = usage(command, &flags);
     let spelled: Vec<String> = flags.iter().map(|arg| spelling(arg)).collect();
-    let width = spelled.iter().map(String::len).max().unwrap_or(0);
+    let words = command.get_positionals().map(choice);
+    let width = spelled.iter().cloned().chain(words).map(|word| word.len()).max().unwrap_or(0);
     for word in command.get_positionals() {
         let help = word.get_help().map(ToString::to_string).unwrap_or_default();
         let _ = writeln!(text, " {:<width$}   {help}", choice(word));
@@ -107,7 +108,8 @@ fn usage(command: &Command, flags: &[&Arg]) -> String {
         let all = all.join(" | ");
         parts.push(if group.is_required_set() { all } else { format!("[{all}]") });
     }
-    let mut line = format!("usage: mqadmin {}", command.get_name());
+    let program = if is_ours(command) { "rmq-admin" } else { "mqadmin" };
+    let mut line = format!("usage: {program} {}", command.get_name());
     for word in command.get_positionals() {
         let _ = write!(line, " {}", choice(word));
     }
@@ -127,7 +129,12 @@ fn usage(command: &Command, flags: &[&Arg]) -> String {
 fn choice(word: &Arg) -> String {
     let values = word.get_possible_values();
     let names: Vec<&str> = values.iter().map(clap::builder::PossibleValue::get_name).collect();
-    names.join("|")
+    if names.is_empty() { word.get_id().to_string().to_uppercase() } else { names.join("|") }
+}
+
+/// Whether mqadmin has no such command: what is said about it ends so.
+fn is_ours(command: &Command) -> bool {
+    command.get_about().is_some_and(|about| about.to_string().ends_with("(not in mqadmin)"))
 }
 
 fn name_of(arg: &Arg) -> String {

@@ -116,7 +116,8 @@ pub enum Unfit {
 }
 
 fn silence(since: Option<Duration>) -> String {
-    since.map_or_else(String::new, |since| format!(", for {:.1} s", since.as_secs_f64()))
+    let told = since.filter(|since| *since >= Duration::from_millis(100));
+    told.map_or_else(String::new, |since| format!(", for {:.1} s", since.as_secs_f64()))
 }
 
 /// Why leadership was not transferred. Unless it says otherwise, nothing has changed.

@@ -103,6 +103,12 @@ async fn ask(session: &Session<'_>, of: &OfGroup) -> Result<(Site, Vec<String>),
         group.clone_from(&first.heard.answer.group);
     }
     patients.sort_by(|a, b| a.heard.answer.member.cmp(&b.heard.answer.member));
+    // One may have been asked by two of its names.
+    let key = |patient: &Patient| {
+        let facts = &patient.heard.answer;
+        (facts.member.clone(), facts.store_id.clone())
+    };
+    patients.dedup_by_key(|patient| key(patient));
     Ok((Site { group, members: patients, name_servers: seen.views }, silent))
 }
 

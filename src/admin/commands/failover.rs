@@ -45,6 +45,8 @@ pub(super) struct Told {
     pub(super) heard: Vec<Heard<LeaderChangesBody>>,
     /// Members that did not answer, or that nobody knows how to ask.
     pub(super) missing: Vec<String>,
+    /// How many were asked in vain.
+    pub(super) in_vain: usize,
 }
 
 /// Shows the last change, or all.
@@ -78,26 +80,34 @@ pub(super) async fn ask(session: &mut Session<'_>, of: &OfGroup) -> Result<Told,
     let addresses = members::addresses(session, of).await?;
     let admin = &session.admin;
     let asked = each(addresses, |address| async move {
-        members::ask(admin.leader_changes(&address), |body| (body.now_us, 0)).await
+        let answer = members::ask(admin.leader_changes(&address), |body| (body.now_us, 0)).await;
+        (address, answer)
     })
     .await;
     let (mut heard, mut failures) = (Vec::new(), Vec::new());
-    for answer in asked {
+    for (address, answer) in asked {
         match answer {
             Ok(answer) => heard.push(answer),
-            Err(error) => failures.push(error),
+            Err(error) => failures.push((address, error)),
         }
     }
     // One of the failures is the command's own when nobody answered.
     let Some(first) = heard.first() else {
         let nobody = || Error::Unable("there is nobody to ask".to_owned());
-        return Err(failures.pop().unwrap_or_else(nobody));
+        return Err(failures.pop().map_or_else(nobody, |(_, error)| error));
     };
-    failures.iter().for_each(|error| session.out.remark(error));
+    let named = of.named();
+    for (address, error) in &failures {
+        // Who was asked for by name is part of what was to be done.
+        match named.contains(address) {
+            true => session.out.fail(error),
+            false => session.out.remark(error),
+        }
+    }
     let group = first.answer.group.clone();
     let answered: BTreeSet<&str> = heard.iter().map(|told| told.answer.member.as_str()).collect();
     let all: BTreeSet<&str> =
         heard.iter().flat_map(|told| &told.answer.members).map(String::as_str).collect();
     let missing = all.difference(&answered).map(|name| (*name).to_owned()).collect();
-    Ok(Told { group, heard, missing })
+    Ok(Told { group, heard, missing, in_vain: failures.len() })
 }

@@ -6,10 +6,11 @@ use clap::Args;
 use serde_json::json;
 
 use super::Session;
+use super::members::{OfGroup, group_of};
 use crate::{
     admin::{
         cli::trimmed,
-        client::{AdminClient, LEADER, leader_of},
+        client::{AdminClient, LEADER},
         error::Error,
         output::Told,
     },
@@ -27,51 +28,42 @@ pub(in crate::admin) struct LeaderTransfer {
     to: Option<String>,
 }
 
-/// Flags that name a broker group.
-#[derive(Debug, Args)]
-#[command(group = clap::ArgGroup::new("of").required(true).args(["broker", "group"]))]
-pub(super) struct OfGroup {
-    /// any member of the broker group, host:port
-    #[arg(short, long = "brokerAddr", value_parser = trimmed)]
-    broker: Option<String>,
-    /// the broker group, by its name (brokerName)
-    #[arg(short, long = "brokerName", value_parser = trimmed)]
-    group: Option<String>,
-}
-
 impl OfGroup {
-    /// A member of the group: the one that is named, or the one that leads.
-    pub(super) async fn member(&self, admin: &AdminClient) -> Result<String, Error> {
-        match (&self.broker, &self.group) {
-            (Some(broker), _) => Ok(broker.clone()),
-            (None, Some(group)) => leader_by_name(&admin.cluster_info().await?, group),
-            (None, None) => Err(Error::Usage("one of -b and -g is needed".to_owned())),
-        }
-    }
-
     /// Asks the leader, who is found by a member that refuses because it does not lead.
     pub(super) async fn ask_leader<T>(
         &self,
         admin: &AdminClient,
         ask: impl AsyncFn(&str) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        let broker = self.member(admin).await?;
-        match ask(&broker).await {
-            Err(error) if error.code() == Some(ResponseCode::SERVICE_NOT_AVAILABLE) => {
-                // It does not lead. Without name server its refusal is all there is to say.
-                let Some(leader) = leader_of_member(admin, &broker).await else {
-                    return Err(error);
-                };
-                ask(&leader).await
+        let mut lost = None;
+        for broker in self.some(admin).await? {
+            match ask(&broker).await {
+                Err(error) if error.code() == Some(ResponseCode::SERVICE_NOT_AVAILABLE) => {
+                    let Some(leader) = leader_of_member(admin, &broker).await else {
+                        return Err(error);
+                    };
+                    return ask(&leader).await;
+                }
+                // It was never asked: another one of those that were named may be there.
+                Err(error) if error.is_unasked() => lost = lost.or(Some(error)),
+                done => return done,
             }
-            done => done,
         }
+        Err(lost.unwrap_or_else(|| Error::Unable("there is nobody to ask".to_owned())))
     }
 }
 
-/// Who leads the group of a member, if name servers know that it is another one.
+/// Who leads the group of a member, if that is another one: as the name servers know that were
+/// named, else as the member's own do.
 pub(super) async fn leader_of_member(admin: &AdminClient, member: &str) -> Option<String> {
-    leader_beside(&admin.cluster_info().await.ok()?, member)
+    if !admin.named_servers().is_empty()
+        && let Ok(info) = admin.cluster_info().await
+        && let Some(leader) = leader_beside(&info, member)
+    {
+        return Some(leader);
+    }
+    let group = group_of(admin, member).await?;
+    group.broker_addrs.get(&LEADER).filter(|leader| *leader != member).cloned()
 }
 
 /// Hands leadership of a broker group to another member.
@@ -99,16 +91,6 @@ fn told(done: &TransferLeaderAnswer, took: Duration) -> Told<serde_json::Value> 
         "tookUs": u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
     });
     Told::new(text, value)
-}
-
-fn leader_by_name(info: &ClusterInfo, group: &str) -> Result<String, Error> {
-    let Some(found) = info.broker_addr_table.get(group) else {
-        let known: Vec<&str> = info.broker_addr_table.keys().map(String::as_str).collect();
-        let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-        let text = format!("there is no broker group {group}; the name server knows: {known}");
-        return Err(Error::Unable(text));
-    };
-    leader_of(found).map(str::to_owned)
 }
 
 /// Who leads the group that `member` belongs to, if that is somebody else.
@@ -142,10 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn the_leader_is_found_by_the_name_of_its_group_or_beside_a_member() {
-        assert_eq!(leader_by_name(&info(), "RaftNode00").unwrap(), "h:2");
-        let unknown = leader_by_name(&info(), "Raft").unwrap_err().to_string();
-        assert_eq!(unknown, "there is no broker group Raft; the name server knows: RaftNode00");
+    fn the_leader_is_found_beside_a_member() {
         for (member, leader) in [("h:1", Some("h:2")), ("h:2", None), ("h:9", None)] {
             assert_eq!(leader_beside(&info(), member).as_deref(), leader, "{member}");
         }

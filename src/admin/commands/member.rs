@@ -9,7 +9,7 @@ use serde_json::json;
 use tokio::time::{Instant, sleep};
 
 use super::Session;
-use super::leader::{OfGroup, leader_of_member};
+use super::{leader::leader_of_member, members::OfGroup};
 use crate::{
     admin::{cli::trimmed, client::AdminClient, error::Error, output::Told},
     protocol::{
@@ -110,8 +110,7 @@ pub(in crate::admin) async fn list(
     session: &mut Session<'_>,
     args: &MemberList,
 ) -> Result<(), Error> {
-    let member = args.of.member(&session.admin).await?;
-    let listed = look(&session.admin, &member).await?;
+    let listed = look(&session.admin, &args.of.some(&session.admin).await?).await?;
     session.out.show(&Listed(listed))
 }
 
@@ -127,7 +126,8 @@ pub(in crate::admin) async fn add(
         learner: *learner,
         dry_run: change.dry_run,
     };
-    make(session, change, &header.request()).await
+    let goal = Goal::Is(name, if *learner { Role::Learner } else { Role::Voter });
+    make(session, change, &header.request(), goal).await
 }
 
 /// Removes a member.
@@ -136,7 +136,7 @@ pub(in crate::admin) async fn remove(
     args: &MemberRemove,
 ) -> Result<(), Error> {
     let header = RemoveMember { name: args.name.clone(), dry_run: args.change.dry_run };
-    make(session, &args.change, &header.request()).await
+    make(session, &args.change, &header.request(), Goal::IsAbsent(&args.name)).await
 }
 
 /// Puts one member in the place of another.
@@ -150,7 +150,8 @@ pub(in crate::admin) async fn replace(
         address: args.address.clone(),
         dry_run: args.change.dry_run,
     };
-    make(session, &args.change, &header.request()).await
+    let goal = Goal::IsReplaced(&args.old, &args.new);
+    make(session, &args.change, &header.request(), goal).await
 }
 
 /// Gives a member a vote, or takes it.
@@ -163,13 +164,14 @@ pub(in crate::admin) async fn assign(
         learner: args.role == Role::Learner,
         dry_run: args.change.dry_run,
     };
-    make(session, &args.change, &header.request()).await
+    make(session, &args.change, &header.request(), Goal::Is(&args.name, args.role)).await
 }
 
 async fn make(
     session: &mut Session<'_>,
     change: &Change,
     request: &RemotingCommand,
+    goal: Goal<'_>,
 ) -> Result<(), Error> {
     let admin = &session.admin;
     let ask = async |broker: &str| admin.change_members(broker, request.clone()).await;
@@ -182,40 +184,116 @@ async fn make(
     if is_dry || change.wait == 0 {
         return Ok(());
     }
-    let listed = settled(session, change).await?;
+    let listed = settled(session, change, goal).await?;
     session.out.show(&Listed(listed))
 }
 
+/// What a change is for.
+#[derive(Debug, Clone, Copy)]
+enum Goal<'a> {
+    /// A member is this.
+    Is(&'a str, Role),
+    /// There is no such member.
+    IsAbsent(&'a str),
+    /// Not the one, but the other votes.
+    IsReplaced(&'a str, &'a str),
+}
+
+impl Goal<'_> {
+    /// Whether it is reached, when nothing is on its way.
+    fn is_reached(self, listed: &GroupMembers) -> bool {
+        let part = |name: &str| {
+            let member = listed.members.iter().find(|member| member.name == name)?;
+            Some(if member.part == "learner" { Role::Learner } else { Role::Voter })
+        };
+        match self {
+            Self::Is(name, role) => part(name) == Some(role),
+            Self::IsAbsent(name) => part(name).is_none(),
+            Self::IsReplaced(old, new) => part(old).is_none() && part(new) == Some(Role::Voter),
+        }
+    }
+
+    /// What is to be said if it is not.
+    fn taken_back(self, listed: &GroupMembers) -> String {
+        let is = |name: &str| {
+            let part = listed.members.iter().find(|member| member.name == name);
+            part.map_or_else(|| format!("{name} is no member"), |m| format!("{name} is {}", m.part))
+        };
+        let found = match self {
+            Self::Is(name, _) | Self::IsAbsent(name) => is(name),
+            Self::IsReplaced(old, new) => format!("{}, {}", is(old), is(new)),
+        };
+        format!("taken back meanwhile, by another change: {found}")
+    }
+}
+
+/// How a change stands.
+#[derive(Debug, PartialEq, Eq)]
+enum Stand {
+    UnderWay,
+    Done,
+    TakenBack,
+}
+
+/// How a change stands, as a member sees it. Pure.
+fn stand(goal: Goal<'_>, listed: &GroupMembers) -> Stand {
+    let is_settled =
+        listed.leader.is_some() && listed.members.iter().all(|member| member.becomes.is_none());
+    let sees_leader = listed.leader.as_ref() == Some(&listed.answering);
+    match (is_settled, goal.is_reached(listed)) {
+        (true, true) => Stand::Done,
+        // Others may not have heard of it yet.
+        (true, false) if sees_leader => Stand::TakenBack,
+        (true, false) | (false, _) => Stand::UnderWay,
+    }
+}
+
 /// Waits until nothing is on its way.
-async fn settled(session: &Session<'_>, change: &Change) -> Result<GroupMembers, Error> {
+async fn settled(
+    session: &Session<'_>,
+    change: &Change,
+    goal: Goal<'_>,
+) -> Result<GroupMembers, Error> {
     let deadline = Instant::now() + Duration::from_secs(change.wait);
-    let member = change.of.member(&session.admin).await?;
+    let some = change.of.some(&session.admin).await?;
     loop {
-        let listed = look(&session.admin, &member).await;
-        match listed {
-            Ok(listed) if is_settled(&listed) => return Ok(listed),
+        let listed = look(&session.admin, &some).await;
+        match listed.as_ref().map(|listed| stand(goal, listed)) {
+            Ok(Stand::Done) => return listed,
+            Ok(Stand::TakenBack) => {
+                return listed.and_then(|listed| Err(Error::Unable(goal.taken_back(&listed))));
+            }
             // Who was asked may have been the one that leaves.
-            Ok(_) | Err(_) if Instant::now() < deadline => sleep(LOOK_EVERY).await,
-            Ok(listed) => return Err(Error::Unable(unsettled(&listed, change.wait))),
-            Err(error) => return Err(error),
+            Ok(Stand::UnderWay) | Err(_) if Instant::now() < deadline => sleep(LOOK_EVERY).await,
+            Ok(Stand::UnderWay) => {
+                return listed
+                    .and_then(|listed| Err(Error::Unable(unsettled(&listed, change.wait))));
+            }
+            Err(_) => return listed,
         }
     }
 }
 
-/// As the leader sees it, if it can be found; else as `member` does.
-async fn look(admin: &AdminClient, member: &str) -> Result<GroupMembers, Error> {
-    let listed = admin.group_members(member).await?;
-    if listed.leader.as_ref() == Some(&listed.answering) {
-        return Ok(listed);
+/// As the leader sees it, if it can be found; else as the first of `some` members that answers.
+async fn look(admin: &AdminClient, some: &[String]) -> Result<GroupMembers, Error> {
+    let mut lost = None;
+    for member in some {
+        let listed = match admin.group_members(member).await {
+            Ok(listed) => listed,
+            Err(error) => {
+                lost = lost.or(Some(error));
+                continue;
+            }
+        };
+        if listed.leader.as_ref() == Some(&listed.answering) {
+            return Ok(listed);
+        }
+        return match leader_of_member(admin, member).await {
+            Some(leader) => Ok(admin.group_members(&leader).await.unwrap_or(listed)),
+            None => Ok(listed),
+        };
     }
-    match leader_of_member(admin, member).await {
-        Some(leader) => Ok(admin.group_members(&leader).await.unwrap_or(listed)),
-        None => Ok(listed),
-    }
-}
-
-fn is_settled(listed: &GroupMembers) -> bool {
-    listed.leader.is_some() && listed.members.iter().all(|member| member.becomes.is_none())
+    Err(lost.unwrap_or_else(|| Error::Unable("there is nobody to ask".to_owned())))
 }
 
 fn unsettled(listed: &GroupMembers, seconds: u64) -> String {
@@ -354,18 +432,42 @@ mod tests {
     }
 
     #[test]
-    fn a_change_is_done_when_nobody_becomes_anything() {
+    fn a_change_is_done_when_nobody_becomes_anything_and_it_is_what_was_wanted() {
         let mut members = listed();
-        assert!(is_settled(&members));
+        let learner = Goal::Is("n3", Role::Learner);
+        assert_eq!(stand(learner, &members), Stand::Done);
         members.members[1].becomes = Some("votes when it has caught up".to_owned());
         members.members[1].behind = Some(7);
-        assert!(!is_settled(&members));
+        assert_eq!(stand(learner, &members), Stand::UnderWay);
         assert_eq!(
             unsettled(&members, 120),
             "not done within 120 s: n3 votes when it has caught up (lacks 7 entries); it goes on \
              without us, memberList shows how far it is"
         );
         let leaderless = GroupMembers { leader: None, ..listed() };
-        assert!(!is_settled(&leaderless));
+        assert_eq!(stand(learner, &leaderless), Stand::UnderWay);
+    }
+
+    #[test]
+    fn a_change_that_somebody_took_back_is_not_done() {
+        let rows = [
+            (Goal::Is("n0", Role::Voter), None),
+            (Goal::Is("n3", Role::Voter), Some("n3 is learner")),
+            (Goal::Is("n4", Role::Learner), Some("n4 is no member")),
+            (Goal::IsAbsent("n4"), None),
+            (Goal::IsAbsent("n0"), Some("n0 is leader")),
+            (Goal::IsReplaced("n4", "n0"), None),
+            (Goal::IsReplaced("n3", "n4"), Some("n3 is learner, n4 is no member")),
+        ];
+        for (goal, found) in rows {
+            let want = if found.is_some() { Stand::TakenBack } else { Stand::Done };
+            assert_eq!(stand(goal, &listed()), want, "{goal:?}");
+            let follower = GroupMembers { answering: "n3".to_owned(), ..listed() };
+            let want = if found.is_some() { Stand::UnderWay } else { Stand::Done };
+            assert_eq!(stand(goal, &follower), want, "it may not know yet: {goal:?}");
+            if let Some(found) = found {
+                assert!(goal.taken_back(&listed()).ends_with(found), "{goal:?}");
+            }
+        }
     }
 }

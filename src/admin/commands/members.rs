@@ -4,7 +4,11 @@ use clap::Args;
 
 use super::Session;
 use crate::{
-    admin::{cli::trimmed, error::Error},
+    admin::{
+        cli::trimmed,
+        client::{AdminClient, leader_of},
+        error::Error,
+    },
     clock,
     protocol::bodies::{BrokerData, ClusterInfo},
 };
@@ -26,6 +30,18 @@ impl OfGroup {
     pub(super) fn named(&self) -> Vec<String> {
         let named = self.broker.iter().flat_map(|text| text.split([',', ';']));
         named.map(str::trim).filter(|at| !at.is_empty()).map(str::to_owned).collect()
+    }
+
+    /// Some of its members: those that were named, or the one that leads. At least one.
+    pub(super) async fn some(&self, admin: &AdminClient) -> Result<Vec<String>, Error> {
+        let named = self.named();
+        if !named.is_empty() {
+            return Ok(named);
+        }
+        let info = admin.cluster_info().await?;
+        let unknown = || Error::Unable("the name server does not know that group".to_owned());
+        let group = self.find(&info)?.ok_or_else(unknown)?;
+        Ok(vec![leader_of(group)?.to_owned()])
     }
 
     /// The group that is meant, of those that a name server knows. `Ok(None)`: members were named,
@@ -64,13 +80,36 @@ impl OfGroup {
     }
 }
 
-/// Addresses of the members: those that were named, and those that a name server knows. An error
-/// if there is none.
+/// The group of a member, as one of its own name servers knows it.
+pub(super) async fn group_of(admin: &AdminClient, member: &str) -> Option<BrokerData> {
+    let facts = admin.member_facts(member).await.ok()?;
+    for name_server in &facts.name_servers {
+        let info = admin.cluster_info_of(&name_server.address).await;
+        if let Some(group) = info.ok().and_then(|mut i| i.broker_addr_table.remove(&facts.group)) {
+            return Some(group);
+        }
+    }
+    None
+}
+
+/// Addresses of the members: those that were named, and those that a name server knows: one that
+/// was named, else one of the members'. An error if there is none.
 pub(super) async fn addresses(
     session: &mut Session<'_>,
     wanted: &OfGroup,
 ) -> Result<Vec<String>, Error> {
     let mut addresses = wanted.named();
+    if !addresses.is_empty() && session.admin.named_servers().is_empty() {
+        for member in wanted.named() {
+            if let Some(group) = group_of(&session.admin, &member).await {
+                addresses.extend(group.broker_addrs.into_values());
+                break;
+            }
+        }
+        addresses.sort_unstable();
+        addresses.dedup();
+        return Ok(addresses);
+    }
     match session.admin.cluster_info().await {
         Ok(info) => {
             let group = wanted.find(&info)?;

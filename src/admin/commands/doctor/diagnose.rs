@@ -225,7 +225,7 @@ impl<'a> Ward<'a> {
             (
                 self.too_few(&there, &gone),
                 format!(
-                    "start {}, {NO_MAJORITY}; their logs say why they are not there",
+                    "start {} (their logs say why they are not there), {NO_MAJORITY}",
                     listed(&gone)
                 ),
             )

@@ -481,7 +481,7 @@ fn what_a_member_waits_for_decides_what_is_to_be_done() {
     site.kill("n0");
     site.kill("n1");
     let found = diagnose(&site, &[]);
-    assert!(found.findings[0].todo.starts_with("start n0 and n1, with their disks: an empty"));
+    assert!(found.findings[0].todo.contains("not there), with their disks: an empty store"));
     let nobody_can = |finding: &super::diagnose::Finding| finding.what.contains("nobody can lead");
     assert!(!found.findings.iter().any(nobody_can), "nobody can already: {found:?}");
 }

@@ -28,6 +28,8 @@ pub(in crate::admin::commands) struct Last {
     /// Members that did not answer.
     missing: Vec<String>,
     #[serde(skip)]
+    why_missing: &'static str,
+    #[serde(skip)]
     zone: TimeZone,
 }
 
@@ -41,7 +43,9 @@ impl Last {
             takes_writes: answer.takes_writes,
         });
         let (group, missing) = (told.group.clone(), told.missing.clone());
-        Self { group, story, detours: detours.collect(), missing, zone: zone.clone() }
+        let why_missing = why_missing(missing.len(), told.in_vain);
+        let detours = detours.collect();
+        Self { group, story, detours, missing, why_missing, zone: zone.clone() }
     }
 
     fn write_steps(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -122,9 +126,19 @@ impl fmt::Display for Last {
         }
         if !self.missing.is_empty() {
             let missing = self.missing.join(", ");
-            writeln!(f, "  missing    {missing}: no answer, so what it saw is not in here")?;
+            let why = self.why_missing;
+            writeln!(f, "  missing    {missing}: {why}, so what it saw is not in here")?;
         }
         self.write_steps(f)
+    }
+}
+
+/// Why members are missing, of which so many were asked in vain.
+fn why_missing(missing: usize, in_vain: usize) -> &'static str {
+    match in_vain {
+        0 => "not asked, its address for clients is not known here (-b names it)",
+        some if some < missing => "no answer, or not asked (-b names its address for clients)",
+        _ => "no answer",
     }
 }
 
