@@ -141,6 +141,34 @@ async fn the_doctor_names_who_is_missing_with_and_without_name_server() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn one_member_is_enough_to_find_the_others_and_the_leader() {
+    let mut deployed = Deployed::start().await;
+    let leader = deployed.group.leader(&deployed.caller).await;
+    let at = |n: usize| format!("127.0.0.1:{}", deployed.group.listen[n]);
+    let (leads, follower) = (at(leader), at((leader + 1) % 3));
+    let run = |words: &[&str]| deployed.group.site.start(ADMIN, words).end();
+    let well = run(&["doctor", "-b", &follower]);
+    assert_eq!(well.code, Some(0), "{well:?}");
+    assert!(well.out.starts_with("G is well") && well.out.contains(&deployed.name_server));
+    let seen = run(&["failover", "last", "-b", &follower]);
+    assert!(seen.code == Some(0) && !seen.out.contains("missing"), "{seen:?}");
+    let listed = run(&["memberList", "-b", &follower]);
+    assert!(listed.out.starts_with(&format!("G, led by n{leader}, as n{leader} sees it")));
+
+    let moved = run(&["leaderTransfer", "-b", &follower, "-t", &format!("n{}", (leader + 2) % 3)]);
+    assert_eq!(moved.code, Some(0), "{moved:?}");
+    let back = format!("n{leader}");
+    deployed.until(&["leaderTransfer", "-t", &back], |ended| {
+        ended.code == Some(0) || ended.err.join(" ").contains("leads already")
+    });
+
+    deployed.members[leader].take().unwrap().kill();
+    let words = ["failover", "list", "-b", &[leads, follower].join(",")];
+    let ended = deployed.group.site.start(ADMIN, &words).end();
+    assert_eq!(ended.code, Some(1), "one that was named does not answer: {ended:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_drill_changes_the_leader_and_back_loses_nothing_and_leaves_nothing() {
     let deployed = Deployed::start().await;
     // The name server may have yet to hear of the leader's topics.

@@ -201,6 +201,19 @@ async fn an_operator_lets_a_group_of_one_grow() {
         let is_it = |line: &str| line.starts_with(name) && line.contains(part);
         assert!(listed.out.lines().any(is_it), "{listed:?}");
     }
+    let alone = admin(&["doctor"]);
+    assert_eq!(alone.code, Some(1), "{alone:?}");
+    assert!(alone.out.contains("n1 was not asked: its address for clients"), "{alone:?}");
+    // Their files differ, and nobody minds.
+    let all = group.listen.map(|port| format!("127.0.0.1:{port}")).join(",");
+    let deadline = clock::now() + WITHIN;
+    loop {
+        let well = group.site.start(ADMIN, &["doctor", "-b", &all]).end();
+        if well.code == Some(0) && well.out.starts_with("G is well: n0 leads") {
+            break;
+        }
+        assert!(clock::now() < deadline, "{well:#?}");
+    }
     // It is a group like any other: two of three go on.
     members[0].kill();
     group.send(&caller).await;
