@@ -28,7 +28,7 @@ use crate::raft::contact::Contact;
 use crate::raft::doubt::Doubt;
 use crate::raft::forward::{Counts, Desk};
 use crate::raft::handover;
-use crate::raft::lineage::{Belonging, BelongsTo};
+use crate::raft::lineage::BelongsTo;
 use crate::raft::log_store::LogStore;
 use crate::raft::member_change::MemberChange;
 use crate::raft::members::{self, Kept, Mode};
@@ -227,7 +227,6 @@ pub(super) struct Shared {
     pub(super) reaches: mpsc::Sender<reach::Asked>,
     pub(super) consumers: Consumers,
     pub(super) kept: Kept,
-    pub(super) belonging: Belonging,
     pub(super) scrub: Scrubbing,
     pub(super) catch_ups: CatchUps,
     pub(super) stop: Mutex<Option<oneshot::Sender<()>>>,
@@ -587,7 +586,7 @@ impl Group {
 
     /// Which group of its name this member belongs to.
     pub fn belongs_to(&self) -> BelongsTo {
-        self.0.belonging.to()
+        self.0.kept.belonging.to()
     }
 
     /// All members; how far each is knows the leader only.

@@ -31,6 +31,7 @@ use crate::raft::first_start::{
     Answered, Answers, FirstStart, NoAnswer, first_start, missing_majority, removal,
 };
 use crate::raft::heard::Heard;
+use crate::raft::lineage::Belonging;
 use crate::raft::member_change::{Comer, MemberChange, Plan, plan, under_way};
 use crate::raft::member_steps::{Recorded, Step, next_step};
 use crate::raft::membership::{self, Member, Wish};
@@ -86,6 +87,8 @@ pub(super) struct Kept {
     pub removed: watch::Receiver<bool>,
     /// Whether other members can call it.
     pub is_reachable: bool,
+    /// Which group of its name it belongs to.
+    pub belonging: Belonging,
 }
 
 /// The other ends.
@@ -96,12 +99,13 @@ pub(super) struct Telling {
 }
 
 /// What a keeper tells and hears, and what others hold of that.
-pub(super) fn telling(is_reachable: bool) -> (Telling, Kept) {
+pub(super) fn telling(is_reachable: bool, belonging: &Belonging) -> (Telling, Kept) {
+    let belonging = belonging.clone();
     let (changes, asked) = mpsc::channel(WAITING);
     let (tell_waits_for, waits_for) = watch::channel(None);
     let (tell_removed, removed) = watch::channel(false);
     let telling = Telling { waits_for: tell_waits_for, removed: tell_removed, asked };
-    (telling, Kept { changes, waits_for, removed, is_reachable })
+    (telling, Kept { changes, waits_for, removed, is_reachable, belonging })
 }
 
 /// Starts the group if it was never started, and looks after its members while this one leads.

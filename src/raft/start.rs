@@ -36,7 +36,6 @@ use crate::raft::handover;
 use crate::raft::heard::Heard;
 use crate::raft::housekeeping::{self, Housekeeping};
 use crate::raft::incoming::admitted;
-use crate::raft::lineage::Belonging;
 use crate::raft::log_store::LogStore;
 use crate::raft::members::{self, Kept, MemberKeeper, Memory, Telling};
 use crate::raft::network::{Connecting, FRAME_BYTES, MESSAGE_BYTES_MAX, Network, WINDOW_BYTES};
@@ -109,7 +108,6 @@ pub(super) struct Parts {
     reaches: mpsc::Sender<reach::Asked>,
     consumers: Consumers,
     kept: Kept,
-    belonging: Belonging,
     scrub: Scrubbing,
     catch_ups: CatchUps,
 }
@@ -141,7 +139,6 @@ impl Parts {
             reaches: self.reaches,
             consumers: self.consumers,
             kept: self.kept,
-            belonging: self.belonging,
             scrub: self.scrub,
             catch_ups: self.catch_ups,
             stop,
@@ -202,7 +199,6 @@ pub(super) struct Member {
     reaches: mpsc::Sender<reach::Asked>,
     consumers: Consumers,
     kept: Kept,
-    belonging: Belonging,
     housekeeping: Housekeeping,
     room: Arc<Room>,
     contact: Contact,
@@ -233,8 +229,7 @@ impl Member {
         let storage = (store_id, &log_store, &machine);
         let raft = core(options, storage, (&network, &catch_ups), fit, news).await?;
         let (mut tasks, gone, beats) = (JoinSet::new(), Arc::default(), Beats(Instant::now()));
-        let (telling, kept) = members::telling(incoming.is_some());
-        let belonging = network.belonging().clone();
+        let (telling, kept) = members::telling(incoming.is_some(), network.belonging());
         let core = (raft.clone(), state.clone(), network.clone());
         let life = (Arc::clone(&heard), chronicle.clone(), kept.removed.clone());
         let parties = (&machine, (doubt.clone(), catch_ups.clone()));
@@ -254,7 +249,7 @@ impl Member {
             let stored = (log.clone(), state.clone(), scrub.checked.clone());
             let (core, serves) =
                 ((raft.clone(), role.clone(), yields), (forwarded, consumers.clone()));
-            let caller = (own, belonging.clone());
+            let caller = (own, network.belonging().clone());
             let service = PeerService::new(caller, core, stored, fitness, news, serves);
             tasks.spawn(serve_peers(incoming, service, ending.clone().cancelled_owned()));
         }
@@ -281,7 +276,6 @@ impl Member {
             reaches,
             consumers,
             kept,
-            belonging,
             housekeeping: house,
             room,
             contact,
@@ -313,7 +307,6 @@ impl Member {
             reaches: self.reaches.clone(),
             consumers: self.consumers.clone(),
             kept: self.kept.clone(),
-            belonging: self.belonging.clone(),
             scrub: self.scrub.clone(),
             catch_ups: self.catch_ups.clone(),
         }

@@ -81,12 +81,7 @@ async fn a_survivor_of_a_lost_majority_starts_the_group_anew_when_it_is_told_to(
     says(&mut returned, &known);
     says(&mut alone, &known);
     says(&mut alone, &format!("to take n{old} into the newer one"));
-    let both = [survivor, old].map(|n| format!("127.0.0.1:{}", group.listen[n])).join(",");
-    let seen = group.site.start(ADMIN, &["doctor", "-b", &both]).end();
-    let verdict = format!("G has a leader, n{survivor}, and something to look at");
-    assert!(seen.code == Some(1) && seen.out.starts_with(&verdict), "{seen:#?}");
-    let former = format!("n{old} belongs to the group as it was before a survivor started it anew");
-    assert!(seen.out.contains(&former) && seen.out.contains("move its store away"), "{seen:#?}");
+    the_doctor_tells_them_apart(&group, survivor, old);
     end(returned);
 
     let mut new = group.start(emptied, &store(emptied), &[]);
@@ -117,6 +112,16 @@ async fn a_survivor_of_a_lost_majority_starts_the_group_anew_when_it_is_told_to(
     says(&mut new, "term=");
     alone.terminate();
     new.terminate();
+}
+
+/// Both run.
+fn the_doctor_tells_them_apart(group: &Group, survivor: usize, old: usize) {
+    let both = [survivor, old].map(|n| format!("127.0.0.1:{}", group.listen[n])).join(",");
+    let seen = group.site.start(ADMIN, &["doctor", "-b", &both]).end();
+    let verdict = format!("G has a leader, n{survivor}, and something to look at");
+    assert!(seen.code == Some(1) && seen.out.starts_with(&verdict), "{seen:#?}");
+    let former = format!("n{old} belongs to the group as it was before a survivor started it anew");
+    assert!(seen.out.contains(&former) && seen.out.contains("move its store away"), "{seen:#?}");
 }
 
 #[tokio::test]
