@@ -26,13 +26,12 @@ impl OffsetCommits {
     pub fn commit(
         &self,
         group: &Group,
-        tables: &Tables,
         (commit, since): (OffsetCommit, Instant),
         done: impl FnOnce(Result<(), ProposeError>) + Send + 'static,
     ) {
-        // Others may have taken a commit that a follower does not know.
-        let knows = group.role().is_leader();
-        if !self.enter(tables, &commit, knows) {
+        // In this order: what others have passed on meanwhile is in the tables, or is later.
+        let knows = group.knows_commits();
+        if !self.enter(&group.tables(), &commit, knows) {
             return done(Ok(()));
         }
         let under_way = self.clone();
@@ -52,7 +51,7 @@ impl OffsetCommits {
     }
 
     /// Whether the offset has to be proposed; if so it counts as under way. `knows`: nobody else
-    /// takes commits.
+    /// has taken commits that are not in the tables.
     fn enter(&self, tables: &Tables, commit: &OffsetCommit, knows: bool) -> bool {
         let stored = tables.offset(&commit.group, &commit.topic, commit.queue_id);
         let mut under_way = self.0.lock();

@@ -29,7 +29,7 @@ pub const GROUPS_MAX: usize = 10_000;
 pub const MEMBERS_MAX: usize = 64;
 /// (topic, broker group) pairs at once.
 pub const TOPIC_PAIRS_MAX: usize = 2_000_000;
-/// How long the term of a group without any member is remembered. Long enough that a deposed leader
+/// How long the term of a group without a leader is remembered. Long enough that a deposed leader
 /// that reconnects first does not get its place back, short enough for a group that was wiped.
 const TERM_KEPT: Duration = Duration::from_secs(5);
 /// Broker id of the one that takes writes.
@@ -48,7 +48,7 @@ pub struct RouteTable {
 pub(super) struct Group {
     pub(super) cluster: Arc<str>,
     pub(super) members: BTreeMap<u64, Member>,
-    /// Highest `stateVersion` registered under id 0.
+    /// Latest `stateVersion` registered under id 0; the highest one, while there is a leader.
     leader_term: i64,
     /// Since when nobody has id 0.
     pub(super) leaderless_since: Option<Instant>,
@@ -247,7 +247,7 @@ impl RouteTable {
     fn newer_than(&self, registration: &Registration, now: Instant) -> Option<i64> {
         let version = registration.version.state_version;
         let known = match self.groups.get(&registration.group) {
-            Some(group) => group.newest_against(registration),
+            Some(group) => group.newest_against(registration, now),
             None => self
                 .retired
                 .get(&registration.group)
@@ -427,8 +427,10 @@ impl Group {
     }
 
     /// The highest `stateVersion` that the registration has to reach.
-    fn newest_against(&self, registration: &Registration) -> Option<i64> {
-        let leader_term = term_against(self.leader_term, registration);
+    fn newest_against(&self, registration: &Registration, now: Instant) -> Option<i64> {
+        // A leader that is long gone binds nobody: the group may have been wiped.
+        let holds = self.leaderless_since.is_none_or(|since| since + TERM_KEPT > now);
+        let leader_term = term_against(self.leader_term, registration).filter(|_| holds);
         // Its place is held by another one, or by itself with what it said later than this.
         let in_its_way = self.members.iter().filter(|(id, member)| {
             **id == registration.broker_id || member.address == registration.address
@@ -465,7 +467,7 @@ impl Group {
 
     fn note_leader(&mut self, registration: &Registration, now: Instant) {
         if registration.broker_id == LEADER {
-            let term = self.leader_term.max(registration.version.state_version);
+            let term = registration.version.state_version; // no older one comes so far
             self.leader_term = term;
             self.members.retain(|_, member| !is_of_the_past(term, member.version.state_version));
         }

@@ -131,9 +131,21 @@ impl Lines {
     /// Puts it behind all that came before it. Usually that is the end.
     fn add(&mut self, line: Line) {
         self.bytes += line.proposal.bytes();
-        let is_later = |other: &&Line| other.since > line.since;
-        let later = self.waiting.iter().rev().take_while(is_later).count();
-        self.waiting.insert(self.waiting.len() - later, line);
+        let place = self.waiting.partition_point(|other| other.since <= line.since);
+        self.waiting.insert(place, line);
+    }
+
+    /// The same for many. Usually they all came before what waits.
+    fn add_all(&mut self, mut back: Vec<Line>) {
+        back.sort_by_key(|line| line.since);
+        self.bytes += back.iter().map(|line| line.proposal.bytes()).sum::<usize>();
+        let mut rest = std::mem::take(&mut self.waiting).into_iter().peekable();
+        let mut back = back.into_iter().peekable();
+        while let (Some(one), Some(other)) = (back.peek(), rest.peek()) {
+            let next = if other.since <= one.since { rest.next() } else { back.next() };
+            self.waiting.extend(next);
+        }
+        self.waiting.extend(back.chain(rest));
     }
 
     fn forget(&mut self, line: Line) -> Done {
@@ -223,13 +235,11 @@ impl Desk {
     pub(super) fn take_back(&self, back: Vec<Line>) {
         let mut lines = self.0.lines.lock();
         let mut refused = Vec::new();
-        for line in back {
-            if lines.closed {
-                lines.counts.failed += 1;
-                refused.push(line);
-            } else {
-                lines.add(line);
-            }
+        if lines.closed {
+            lines.counts.failed += back.len() as u64;
+            refused = back;
+        } else {
+            lines.add_all(back);
         }
         self.0.direct.store(false, Ordering::Release);
         self.0.given_back.store(true, Ordering::Release);

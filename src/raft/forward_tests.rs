@@ -137,12 +137,14 @@ fn without_a_leader_who_asks_is_told_in_time_that_nothing_was_done() {
 fn a_leader_that_is_dead_for_long_is_not_called_the_leader() {
     let mut cluster = Cluster::new(3);
     let follower = follower(&cluster);
-    let (leader, _) = cluster.leader();
-    let gone: Vec<usize> = cluster.running().map(|(i, _)| i).collect();
-    let gone = gone.into_iter().filter(|i| {
-        cluster.members[*i].as_ref().is_some_and(|g| g.store_id() != follower.store_id())
-    });
-    gone.collect::<Vec<_>>().into_iter().for_each(|i| cluster.stop(i));
+    let (leader, group) = cluster.leader();
+    group.0.proposer.close(); // or the leader hands over when it stops
+    drop(group);
+    let other =
+        cluster.running().find(|(i, g)| *i != leader && g.store_id() != follower.store_id());
+    let other = other.unwrap().0;
+    cluster.stop(other);
+    cluster.stop(leader);
     let nobody = || matches!(follower.role(), crate::raft::Role::Follower { leader: None, .. });
     until("nobody is called the leader", || nobody().then_some(()));
     let asked = propose(&follower, vec![draft("T", 0, "x")], vec![]);

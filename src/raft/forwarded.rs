@@ -29,6 +29,7 @@ use tonic::Status;
 
 use crate::ids::Term;
 use crate::raft::ProposeError;
+use crate::raft::command::Command;
 use crate::raft::commit_news::Eager;
 use crate::raft::filling::PassedOn;
 use crate::raft::forward::Desk;
@@ -95,7 +96,8 @@ type Requests<S> = Result<S, Status>;
 
 impl Forwarded {
     /// Proposes to `proposer` what has `room`, while this member leads, its `desk` holds nothing
-    /// for a successor, and all members read entries that say who proposed what (`active`); `eager` hears whom to tell at once what is committed.
+    /// for a successor, and all members read entries that say who proposed what (`active`); `eager`
+    /// hears whom to tell at once what is committed.
     pub(super) fn new(
         (proposer, desk, active): (Proposer, Desk, Active),
         role: watch::Receiver<Role>,
@@ -207,7 +209,10 @@ impl Forwarded {
     ) {
         let Asked { origin, until_ms, messages, commands } = asked;
         let (refusals, over) = (refusals.clone(), over.clone());
+        let is_commit = |command: &Command| matches!(command, Command::CommitOffsets(_));
+        let commits = commands.iter().any(is_commit).then(|| self.passers.commits());
         let done = move |result: Result<_, ProposeError>| {
+            drop(commits);
             let Err(error) = result else { return };
             let is_refusal = !error.is_in_doubt();
             match forward_wire::refused(origin.number, error) {

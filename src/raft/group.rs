@@ -33,6 +33,7 @@ use crate::raft::log_store::LogStore;
 use crate::raft::member_change::MemberChange;
 use crate::raft::members::{self, Kept, Mode};
 use crate::raft::offers::Offers;
+use crate::raft::passers::Passers;
 use crate::raft::peers::Peers;
 use crate::raft::proposal::Proposal;
 use crate::raft::proposer::{Limits, Proposer};
@@ -214,6 +215,7 @@ pub(super) struct Shared {
     pub(super) desk: Desk,
     pub(super) chronicle: Chronicle,
     pub(super) state: AppliedState,
+    pub(super) passers: Passers,
     pub(super) log: CommitLog,
     pub(super) log_store: LogStore,
     pub(super) role: watch::Receiver<Role>,
@@ -243,6 +245,12 @@ impl Group {
     /// This member's role.
     pub fn role(&self) -> Role {
         self.0.role.borrow().clone()
+    }
+
+    /// Whether what is applied here has all offsets that were committed before: this member leads,
+    /// and none that another one passed on is under way.
+    pub fn knows_commits(&self) -> bool {
+        self.role().is_leader() && !self.0.passers.commit()
     }
 
     /// Changes of the role.

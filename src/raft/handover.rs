@@ -14,6 +14,7 @@ use crate::raft::chronicle::{Cause, Chronicle};
 use crate::raft::doubt::Doubt;
 use crate::raft::error::Unfit;
 use crate::raft::forward::Desk;
+use crate::raft::membership::Wish;
 use crate::raft::offers::Offers;
 use crate::raft::proposer::Proposer;
 use crate::raft::role::QUORUM_SILENCE;
@@ -45,6 +46,8 @@ pub(super) struct Voter {
     pub(super) slowness: Option<String>,
     /// Whether it offers to serve readers: then clients have known it for a while.
     pub(super) is_known: bool,
+    /// Whether it is to vote no more.
+    pub(super) leaves: bool,
 }
 
 /// Why a voter cannot lead, if so: the leader's last entry is `last`, and whoever lacks `near`
@@ -85,8 +88,9 @@ enum Heir {
 }
 
 /// Decides by the leader's last index. Room and a fast disk are not needed to lead, but wanted. Of
-/// several one that clients have not known for long: another one is what they have beside the leader
-/// (`namesrv::slots`: the first by id), and shall stay that. Of these the last by name. Pure.
+/// several one that stays, or it would have to hand over as well; and one that clients have not known
+/// for long: another one is what they have beside the leader (`namesrv::slots`: the first by id), and
+/// shall stay that. Of these the last by name. Pure.
 fn heir(last: Option<u64>, voters: &[Voter]) -> Heir {
     let is_ready = |voter: &&Voter| {
         let able = Voter { shortage: None, slowness: None, ..(*voter).clone() };
@@ -94,8 +98,8 @@ fn heir(last: Option<u64>, voters: &[Voter]) -> Heir {
     };
     let ready = voters.iter().filter(is_ready);
     match ready.max_by_key(|voter| {
-        let Voter { shortage, slowness, is_known, name, .. } = *voter;
-        (shortage.is_none(), slowness.is_none(), !is_known, name)
+        let Voter { shortage, slowness, leaves, is_known, name, .. } = *voter;
+        (shortage.is_none(), slowness.is_none(), !leaves, !is_known, name)
     }) {
         Some(voter) => Heir::Ready(voter.id),
         None if voters.iter().all(|voter| is_gone(unfit(last, voter, 0).as_ref())) => Heir::None,
@@ -228,6 +232,11 @@ fn others(metrics: &RaftMetrics<TypeConfig>) -> impl Iterator<Item = u64> {
     metrics.membership_config.membership().voter_ids().filter(|id| *id != metrics.id)
 }
 
+/// Whether a voter is on its way out, or to be a learner.
+pub(super) fn leaves(wish: &Wish) -> bool {
+    !matches!(wish, Wish::Vote | Wish::Replace(_))
+}
+
 /// All other voters, as this leader sees them.
 pub(super) fn voters(
     metrics: &RaftMetrics<TypeConfig>,
@@ -246,6 +255,7 @@ pub(super) fn voters(
         shortage: room.shortage_of(id),
         slowness: room.slowness_of(id),
         is_known: offers.is_of(id),
+        leaves: membership.get_node(&id).is_some_and(|member| leaves(&member.wish)),
     })
 }
 
@@ -256,9 +266,10 @@ mod tests {
     /// Has nine entries, and answered just now.
     fn fit(id: u64) -> Voter {
         let (matched, silence) = (Some(9), Some(Duration::ZERO));
-        let (shortage, slowness, in_doubt, is_known) = (None, None, false, false);
+        let (shortage, slowness) = (None, None);
+        let (in_doubt, is_known, leaves) = (false, false, false);
         let name = format!("n{id}");
-        Voter { id, name, matched, silence, in_doubt, shortage, slowness, is_known }
+        Voter { id, name, matched, silence, in_doubt, shortage, slowness, is_known, leaves }
     }
 
     #[test]
@@ -317,6 +328,10 @@ mod tests {
         let ms = |ms| Some(Duration::from_millis(ms));
         let full = |id| Voter { shortage: Some("full".to_owned()), ..fit(id) };
         assert_eq!(heir(Some(9), &[full(1), Voter { silence: ms(40), ..fit(2) }]), Heir::Ready(2));
+        let leaves = Voter { leaves: true, ..fit(2) };
+        let known = Voter { is_known: true, ..fit(1) };
+        assert_eq!(heir(Some(9), &[known, leaves.clone()]), Heir::Ready(1), "it stays");
+        assert_eq!(heir(Some(9), &[leaves]), Heir::Ready(2), "rather than nobody");
         assert_eq!(heir(Some(9), &[full(1), Voter { matched: Some(8), ..fit(2) }]), Heir::Ready(1));
         let slow = |id| Voter { slowness: Some("slow".to_owned()), ..fit(id) };
         assert_eq!(heir(Some(9), &[slow(1), Voter { silence: ms(40), ..fit(2) }]), Heir::Ready(2));

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
@@ -14,7 +15,7 @@ const LIVES_MAX: usize = 64;
 
 /// Members that pass on to this one. Cloning shares it.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Passers(Arc<Mutex<Known>>);
+pub(super) struct Passers(Arc<Mutex<Known>>, Arc<AtomicUsize>);
 
 #[derive(Debug, Default)]
 struct Known {
@@ -47,11 +48,31 @@ impl Passers {
         self.0.lock().silent = names;
     }
 
+    /// Committed offsets that were passed on are under way, until the result is dropped.
+    pub(super) fn commits(&self) -> Committing {
+        self.1.fetch_add(1, Ordering::AcqRel);
+        Committing(Arc::clone(&self.1))
+    }
+
+    /// Whether some are.
+    pub(super) fn commit(&self) -> bool {
+        self.1.load(Ordering::Acquire) > 0
+    }
+
     /// Whether a life is there to answer what it passed on.
     pub(super) fn is_there(&self, life: u64) -> bool {
         let known = self.0.lock();
         let passer = known.lives.get(&life);
         passer.is_some_and(|passer| passer.streams > 0 && !known.silent.contains(&passer.name))
+    }
+}
+
+/// Committed offsets of another member's clients, on their way into the log.
+pub(super) struct Committing(Arc<AtomicUsize>);
+
+impl Drop for Committing {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -72,6 +93,16 @@ impl Drop for Stay {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn offsets_that_were_passed_on_are_under_way_until_the_last_is_answered() {
+        let passers = Passers::default();
+        let (first, second) = (passers.commits(), passers.clone().commits());
+        drop(first);
+        assert!(passers.commit());
+        drop(second);
+        assert!(!passers.commit());
+    }
 
     #[test]
     fn who_has_a_stream_and_answers_is_there() {

@@ -42,6 +42,7 @@ use crate::raft::network::{Connecting, FRAME_BYTES, MESSAGE_BYTES_MAX, Network, 
 use crate::raft::offers::Offers;
 use crate::raft::open::{self, Opened};
 use crate::raft::pacemaker;
+use crate::raft::passers::Passers;
 use crate::raft::proposer::{self, Proposer};
 use crate::raft::reach;
 use crate::raft::repair::{self, Repairer, Wanted};
@@ -95,6 +96,7 @@ pub(super) struct Parts {
     desk: Desk,
     chronicle: Chronicle,
     state: AppliedState,
+    passers: Passers,
     log: CommitLog,
     log_store: LogStore,
     role: watch::Receiver<Role>,
@@ -126,6 +128,7 @@ impl Parts {
             desk: self.desk,
             chronicle: self.chronicle,
             state: self.state,
+            passers: self.passers,
             log: self.log,
             log_store: self.log_store,
             role: self.role,
@@ -294,6 +297,7 @@ impl Member {
             desk: self.machine.desk().clone(),
             chronicle: self.chronicle.clone(),
             state: self.machine.state().clone(),
+            passers: self.machine.duplicates().passers().clone(),
             log: self.log.clone(),
             log_store: self.log_store.clone(),
             role: self.role.clone(),

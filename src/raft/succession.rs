@@ -11,6 +11,7 @@
 //! Whoever hears the leader again takes back that it is dead.
 //! The election itself is an ordinary one, marked as a handover because the leader's lease is void.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,6 +26,7 @@ use crate::clock;
 use crate::ids::Term;
 use crate::raft::chronicle::Chronicle;
 use crate::raft::doubt::Doubt;
+use crate::raft::handover;
 use crate::raft::heard::Heard;
 use crate::raft::network::Network;
 use crate::raft::offers::Offers;
@@ -60,14 +62,16 @@ struct Witness {
     last: Option<RaftLogId>,
     /// Whether it offers to serve readers.
     is_known: bool,
+    /// Whether it is to vote no more.
+    leaves: bool,
 }
 
 /// Decides who campaigns: of a majority that found the leader dead, the one with the longest log, of
-/// equals one that clients have not known for long (`handover::heir`), the last by name. `None`
-/// while they are no majority. Pure.
+/// equals one that stays, that clients have not known for long (`handover::heir`), the last by name.
+/// `None` while they are no majority. Pure.
 fn successor(witnesses: &[Witness], voters: usize) -> Option<&str> {
     let agreed = witnesses.len() * 2 > voters;
-    let longest = witnesses.iter().max_by_key(|of| (of.last, !of.is_known, &of.name));
+    let longest = witnesses.iter().max_by_key(|of| (of.last, !of.leaves, !of.is_known, &of.name));
     longest.filter(|_| agreed).map(|witness| witness.name.as_str())
 }
 
@@ -185,6 +189,11 @@ impl Succession {
     /// This member, and those that found out as well.
     async fn witnesses(&self, leader: &Followed) -> Vec<Witness> {
         let term = leader.term();
+        let metrics = self.raft.metrics().borrow_watched().clone();
+        let members = metrics.membership_config.membership().nodes();
+        let staying = members.filter(|(_, member)| !handover::leaves(&member.wish));
+        let staying: BTreeSet<&str> = staying.map(|(_, member)| member.name.as_str()).collect();
+        let leaves = |name: &str| !staying.contains(name);
         let asked = leader.others.iter().map(|name| async move {
             let answer = self.network.state(name, ASK_TIMEOUT).await.ok()?;
             let last = answer.last.map(wire::to_log_id);
@@ -193,11 +202,12 @@ impl Succession {
                 name: name.clone(),
                 last,
                 is_known,
+                leaves: leaves(name),
             })
         });
         let others = join_all(asked).await.into_iter().flatten();
         let (last, is_known) = (self.log.last().map(log_id), self.offers.own());
-        let own = Witness { name: self.own.clone(), last, is_known };
+        let own = Witness { name: self.own.clone(), last, is_known, leaves: leaves(&self.own) };
         others.chain([own]).collect()
     }
 
@@ -222,11 +232,19 @@ mod tests {
     fn a_majority_that_found_the_leader_dead_sends_its_longest_log() {
         let witness = |name: &str, term, index| {
             let last = EntryId { index: EntryIndex(index), term: Term(term) };
-            Witness { name: name.to_owned(), last: Some(log_id(last)), is_known: false }
+            Witness {
+                name: name.to_owned(),
+                last: Some(log_id(last)),
+                is_known: false,
+                leaves: false,
+            }
         };
         let known = |name| Witness { is_known: true, ..witness(name, 2, 9) };
-        let empty = Witness { name: "n0".to_owned(), last: None, is_known: false };
-        let rows: [(&[Witness], usize, Option<&str>); 9] = [
+        let leaves = |name| Witness { leaves: true, ..witness(name, 2, 9) };
+        let empty = Witness { last: None, ..witness("n0", 0, 0) };
+        let rows: [(&[Witness], usize, Option<&str>); 11] = [
+            (&[leaves("n2"), known("n1")], 3, Some("n1")),
+            (&[leaves("n2"), witness("n1", 2, 8)], 3, Some("n2")),
             (&[witness("n1", 2, 9)], 3, None),
             (&[witness("n1", 2, 9), witness("n2", 2, 9)], 3, Some("n2")),
             (&[known("n1"), known("n2")], 3, Some("n2")),

@@ -28,7 +28,6 @@ use crate::raft::doubt::Doubt;
 use crate::raft::error::{TransferError, Unfit};
 use crate::raft::forward::{Desk, Hold};
 use crate::raft::handover::{self, Voter, unfit};
-use crate::raft::membership::Wish;
 use crate::raft::network::Network;
 use crate::raft::offers::Offers;
 use crate::raft::preference::{Preference, Seen};
@@ -232,13 +231,8 @@ impl Transfers {
 
     /// Those that go on voting.
     fn voters(&self, metrics: &RaftMetrics<TypeConfig>) -> Vec<Voter> {
-        let membership = metrics.membership_config.membership();
-        let stays = |voter: &Voter| {
-            let member = membership.get_node(&voter.id);
-            member.is_some_and(|m| matches!(m.wish, Wish::Vote | Wish::Replace(_)))
-        };
         let fitness = (&self.doubt, &*self.room, &self.offers);
-        handover::voters(metrics, fitness).filter(stays).collect()
+        handover::voters(metrics, fitness).filter(|voter| !voter.leaves).collect()
     }
 
     /// The newer store, if two of one member vote.

@@ -15,8 +15,11 @@ pub(in crate::broker) fn transfer(broker: Arc<Broker>, request: Request) -> Answ
     Box::pin(async move {
         let wanted = TransferLeader::parse(&request.command)?;
         let peer = request.connection.peer();
-        tracing::info!(%peer, to = wanted.to, "asked to hand leadership over");
-        let done = broker.group.transfer(wanted.to.as_deref()).await?;
+        let done = broker.group.transfer(wanted.to.as_deref()).await;
+        // Who was named is a member, or what was named is an outsider's text.
+        let to = done.as_ref().ok().map(|done| done.leader.as_str());
+        tracing::info!(%peer, to, "asked to hand leadership over");
+        let done = done?;
         let answer = TransferLeaderAnswer {
             group: broker.identity.group.clone(),
             from: done.from,

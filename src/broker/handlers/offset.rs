@@ -154,7 +154,7 @@ fn commit(broker: &Broker, reply: ReplyTo, command: &RemotingCommand, since: Ins
         }
         Ok(Commit::Store(commit)) => {
             let commits = &broker.offset_commits;
-            commits.commit(&broker.group, &tables, (commit, since), move |result| {
+            commits.commit(&broker.group, (commit, since), move |result| {
                 reply.answer(match result {
                     Ok(()) => RemotingCommand::response(ResponseCode::SUCCESS),
                     Err(error) => RequestError::from(error).answer(),

@@ -141,7 +141,7 @@ fn start(broker: &Arc<Broker>, waiting: WaitingPull, commit: Option<OffsetCommit
     };
     let wakeups = Arc::clone(&broker.wakeups);
     let commit = (commit, tokio::time::Instant::now());
-    broker.offset_commits.commit(&broker.group, &tables, commit, move |result| {
+    broker.offset_commits.commit(&broker.group, commit, move |result| {
         if let Err(error) = result {
             tracing::debug!(%error, "the offset that a pull carried was not stored");
         }

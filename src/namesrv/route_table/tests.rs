@@ -156,6 +156,20 @@ fn the_term_of_a_group_outlives_its_last_member_for_a_moment() {
 }
 
 #[test]
+fn a_group_that_was_wiped_has_its_leader_in_routes_after_a_moment_whoever_came_first() {
+    let mut net = Net::new();
+    net.enter(&raft(0, 1, 5, &["T", "U"]));
+    net.table.disconnect(Channel(1), net.now);
+    net.enter(&raft(2, 2, 1, &["T", "U"])); // a follower, before its leader
+    assert_eq!(net.register(&raft(0, 1, 1, &["T", "U"])), Ok(Registered::Fenced { newer: 5 }));
+    net.pass(TERM_KEPT);
+    net.enter(&raft(0, 1, 1, &["T", "U"]));
+    assert_eq!(net.members("G"), [(0, "h:1"), (2, "h:2")]);
+    net.enter(&raft(0, 2, 2, &["T", "U"]));
+    assert_eq!(net.register(&raft(0, 1, 1, &["T", "U"])), Ok(Registered::Fenced { newer: 2 }));
+}
+
+#[test]
 fn members_of_before_a_survivor_started_the_group_anew_have_no_place_beside_it() {
     let mut net = Net::new();
     net.enter(&raft(0, 1, 7, &["T", "U"]));
