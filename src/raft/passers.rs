@@ -97,7 +97,7 @@ mod tests {
     #[test]
     fn offsets_that_were_passed_on_are_under_way_until_the_last_is_answered() {
         let passers = Passers::default();
-        let (first, second) = (passers.commits(), passers.clone().commits());
+        let (first, second) = (passers.commits(), passers.commits());
         drop(first);
         assert!(passers.commit());
         drop(second);

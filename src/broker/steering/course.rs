@@ -126,7 +126,7 @@ impl Watch {
             }
             Role::Follower { .. } if seen.is_cut_off => {
                 self.sound_at = None;
-                (Course::Spread(vec![LEADER_BROKER_ID]), false)
+                (self.of_who_is_cut_off(seen), false)
             }
             Role::Follower { leader, .. } => {
                 let is_sound = leader.is_some() && seen.lag <= LAG_MAX && !seen.is_slow;
@@ -179,6 +179,16 @@ impl Watch {
         let is_new = since.is_none_or(|since| !self.is_long_ago(since, now));
         let own = seen.roster.own.filter(|_| was_known && is_new);
         Course::Stay(own.unwrap_or(LEADER_BROKER_ID))
+    }
+
+    /// Others serve. Where it led, clients that have not asked for routes since take this member for
+    /// the leader, and know the others by their ids.
+    fn of_who_is_cut_off(&self, seen: &Seen<'_>) -> Course {
+        let led = matches!(self.leader, Some((Leader::Own { .. }, _)));
+        let others = seen.roster.members.iter().map(|(_, id)| *id);
+        let others: Vec<BrokerId> =
+            others.filter(|id| led && Some(*id) != seen.roster.own).collect();
+        Course::Spread(if others.is_empty() { vec![LEADER_BROKER_ID] } else { others })
     }
 
     fn of_follower(&self, own: BrokerId, leader_since: Option<Instant>, now: Instant) -> Course {

@@ -74,6 +74,20 @@ fn a_follower_that_is_cut_off_sends_its_consumers_to_the_leader_at_once() {
 }
 
 #[test]
+fn a_leader_that_is_cut_off_sends_its_consumers_to_the_others() {
+    let mut n0 = Member::new(0);
+    n0.at(0, &leads(), 0);
+    n0.is_cut_off = true;
+    let nobody = Role::Follower { term: Term(3), leader: None };
+    let others = Course::Spread(vec![id(2), id(3)]);
+    assert_eq!(n0.at(1_200, &nobody, 0), (others, false), "its own id is what they had asked");
+    n0.is_cut_off = false;
+    n0.at(9_000, &follows("n1"), 0);
+    n0.is_cut_off = true;
+    assert_eq!(n0.at(9_200, &nobody, 0), (Course::Spread(vec![LEADER_BROKER_ID]), false));
+}
+
+#[test]
 fn a_leader_spreads_consumers_over_followers_that_offer_to_serve_and_keep_up() {
     let rows = [
         ("both serve", [peer("n1", 0, true), peer("n2", LAG_MAX, true)], vec![2, 3]),
