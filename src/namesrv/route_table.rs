@@ -30,7 +30,8 @@ pub const MEMBERS_MAX: usize = 64;
 /// (topic, broker group) pairs at once.
 pub const TOPIC_PAIRS_MAX: usize = 2_000_000;
 /// How long the term of a group without a leader is remembered. Long enough that a deposed leader
-/// that reconnects first does not get its place back, short enough for a group that was wiped.
+/// that reconnects first does not get its place back, short enough for a group that was wiped. The
+/// terms that live members have registered bind a leader for as long as those are there.
 const TERM_KEPT: Duration = Duration::from_secs(5);
 /// Broker id of the one that takes writes.
 pub(super) const LEADER: u64 = 0;
@@ -431,9 +432,11 @@ impl Group {
         // A leader that is long gone binds nobody: the group may have been wiped.
         let holds = self.leaderless_since.is_none_or(|since| since + TERM_KEPT > now);
         let leader_term = term_against(self.leader_term, registration).filter(|_| holds);
-        // Its place is held by another one, or by itself with what it said later than this.
+        // Its place is held by another one, or by itself with what it said later than this. Those
+        // that are there have elected who leads them anew: they have its term, or one before.
+        let leads_anew = registration.broker_id == LEADER && self.leaderless_since.is_some();
         let in_its_way = self.members.iter().filter(|(id, member)| {
-            **id == registration.broker_id || member.address == registration.address
+            leads_anew || **id == registration.broker_id || member.address == registration.address
         });
         in_its_way.map(|(_, member)| member.version.state_version).chain(leader_term).max()
     }

@@ -180,6 +180,23 @@ proptest! {
     }
 
     #[test]
+    fn who_leads_anew_is_of_no_older_term_than_who_is_there(steps in steps()) {
+        let (mut table, mut model, mut now) =
+            (RouteTable::default(), Model::default(), clock::now());
+        let leader = |group: &Group| group.members.get(&LEADER).map(|m| Arc::clone(&m.address));
+        for step in &steps {
+            let had: BTreeSet<_> =
+                table.groups.iter().filter(|(_, g)| leader(g).is_some()).map(|(n, _)| n.clone()).collect();
+            apply(&mut table, &mut model, &mut now, step);
+            for (name, group) in table.groups.iter().filter(|(name, _)| !had.contains(*name)) {
+                let Some(leader) = group.members.get(&LEADER) else { continue };
+                let newest = group.members.values().map(|m| m.version.state_version).max();
+                prop_assert_eq!(newest, Some(leader.version.state_version), "{}", name);
+            }
+        }
+    }
+
+    #[test]
     fn a_term_falls_only_when_nobody_has_led_for_long(steps in steps()) {
         let (mut table, mut model, mut now) =
             (RouteTable::default(), Model::default(), clock::now());

@@ -170,6 +170,24 @@ fn a_group_that_was_wiped_has_its_leader_in_routes_after_a_moment_whoever_came_f
 }
 
 #[test]
+fn a_deposed_leader_has_no_way_back_into_a_living_group_however_long_nobody_leads() {
+    let newer = 1000;
+    // (term that a member of the group has registered, how long nobody has led)
+    for (term, time) in [(6, Duration::ZERO), (6, 9 * TERM_KEPT), (newer, 9 * TERM_KEPT)] {
+        let mut net = Net::new();
+        net.enter(&raft(0, 1, 5, &["T", "U"]));
+        net.enter(&raft(2, 2, 5, &["T", "U"]));
+        net.table.disconnect(Channel(1), net.now);
+        net.enter(&raft(2, 2, term, &["T", "U"])); // its new leader cannot reach this name server
+        net.pass(time);
+        let registered = net.register(&raft(0, 1, 5, &["T", "U"]));
+        assert_eq!(registered, Ok(Registered::Fenced { newer: term }), "after {time:?}");
+        net.enter(&raft(0, 3, term, &["T", "U"]));
+        assert_eq!(net.members("G"), [(0, "h:3"), (2, "h:2")]);
+    }
+}
+
+#[test]
 fn members_of_before_a_survivor_started_the_group_anew_have_no_place_beside_it() {
     let mut net = Net::new();
     net.enter(&raft(0, 1, 7, &["T", "U"]));
