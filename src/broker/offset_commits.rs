@@ -31,7 +31,7 @@ impl OffsetCommits {
     ) {
         // In this order: what others have passed on meanwhile is in the tables, or is later.
         let knows = group.knows_commits();
-        if !self.enter(&group.tables(), &commit, knows) {
+        if !self.enter(|| group.tables(), &commit, knows) {
             return done(Ok(()));
         }
         let under_way = self.clone();
@@ -51,12 +51,20 @@ impl OffsetCommits {
     }
 
     /// Whether the offset has to be proposed; if so it counts as under way. `knows`: nobody else
-    /// has taken commits that are not in the tables.
-    fn enter(&self, tables: &Tables, commit: &OffsetCommit, knows: bool) -> bool {
-        let stored = tables.offset(&commit.group, &commit.topic, commit.queue_id);
+    /// has taken commits that are not in the tables. These are read when nothing is under way: what
+    /// has just ceased to be is in them.
+    fn enter(
+        &self,
+        tables: impl FnOnce() -> Arc<Tables>,
+        commit: &OffsetCommit,
+        knows: bool,
+    ) -> bool {
         let mut under_way = self.0.lock();
         let key = key(commit);
-        if knows && stored == Some(commit.offset) && !under_way.contains_key(&key) {
+        let is_stored = |tables: &Tables| {
+            tables.offset(&commit.group, &commit.topic, commit.queue_id) == Some(commit.offset)
+        };
+        if knows && !under_way.contains_key(&key) && is_stored(&tables()) {
             return false;
         }
         *under_way.entry(key).or_default() += 1;
@@ -86,22 +94,41 @@ mod tests {
         OffsetCommit { group: "g".to_owned(), topic: "T".to_owned(), queue_id: 0, offset }
     }
 
+    fn with(offset: u64) -> Arc<Tables> {
+        let mut tables = Tables::default();
+        tables.apply(Command::CommitOffsets(vec![commit(offset)]), 1);
+        Arc::new(tables)
+    }
+
     #[test]
     fn an_offset_that_is_stored_already_is_not_proposed_unless_another_is_under_way() {
         let commits = OffsetCommits::default();
-        let mut tables = Tables::default();
-        tables.apply(Command::CommitOffsets(vec![commit(3)]), 1);
-        let key = key(&commit(0));
+        let (tables, key) = (with(3), key(&commit(0)));
+        let enter = |offset, knows| commits.enter(|| Arc::clone(&tables), &commit(offset), knows);
         assert!(!commits.is_new(&tables, &commit(3)) && commits.is_new(&tables, &commit(5)));
-        assert!(!commits.enter(&tables, &commit(3), true), "stored");
-        assert!(commits.enter(&tables, &commit(5), true), "new");
-        assert!(commits.enter(&tables, &commit(3), true), "5 is under way: 3 has to come after it");
+        assert!(!enter(3, true), "stored");
+        assert!(enter(5, true), "new");
+        assert!(enter(3, true), "5 is under way: 3 has to come after it");
         commits.leave(&key);
-        assert!(commits.enter(&tables, &commit(3), true), "one is still under way");
+        assert!(enter(3, true), "one is still under way");
         commits.leave(&key);
         commits.leave(&key);
         assert!(commits.0.lock().is_empty());
-        assert!(!commits.enter(&tables, &commit(3), true));
-        assert!(commits.enter(&tables, &commit(3), false), "another member may have taken one");
+        assert!(!enter(3, true));
+        assert!(enter(3, false), "another member may have taken one");
+    }
+
+    #[test]
+    fn what_is_applied_while_another_is_asked_for_is_seen_as_under_way_or_as_stored() {
+        let commits = OffsetCommits::default();
+        let (before, after) = (with(5), with(7));
+        assert!(commits.enter(|| Arc::clone(&before), &commit(7), true));
+        let apply_7 = || commits.leave(&key(&commit(7))); // it is in the tables by then
+        let tables = || {
+            assert!(commits.0.is_locked(), "7 could be applied, and 5 be taken for stored");
+            Arc::clone(&after)
+        };
+        apply_7();
+        assert!(commits.enter(tables, &commit(5), true), "a client that seeks back");
     }
 }

@@ -55,6 +55,27 @@ fn what_a_follower_is_asked_is_done_and_can_be_read_there_when_it_answers() {
 }
 
 #[test]
+fn a_leader_does_not_know_all_commits_while_some_that_were_passed_on_are_under_way() {
+    let cluster = Cluster::patient(3);
+    let follower = follower(&cluster);
+    let (_, leader) = cluster.leader();
+    assert!(leader.knows_commits() && !follower.knows_commits());
+    let commit =
+        |offset| OffsetCommit { group: "g".into(), topic: "T".into(), queue_id: 3, offset };
+    let asked: Vec<Waiting> = (1..=2_000)
+        .map(|n| propose(&follower, vec![], vec![Command::CommitOffsets(vec![commit(n)])]))
+        .collect();
+    until("one of them is seen under way", || {
+        let stored = leader.tables().offset("g", "T", 3);
+        assert_ne!(stored, Some(2_000), "all were applied, and none was seen");
+        (!leader.knows_commits()).then_some(())
+    });
+    asked.iter().for_each(|waiting| drop(answer(waiting)));
+    until("none is under way", || leader.knows_commits().then_some(()));
+    assert_eq!(leader.tables().offset("g", "T", 3), Some(2_000));
+}
+
+#[test]
 fn all_members_are_asked_at_once_and_each_message_is_stored_once_where_its_sender_was_told() {
     let cluster = Cluster::patient(3);
     follower(&cluster);
