@@ -191,8 +191,10 @@ fn peer(part: &str) -> Result<(&str, Endpoint), AddressError> {
 pub fn member_name_error(name: &str) -> Option<String> {
     let legal = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
     if name.is_empty() || name.len() > 64 || !name.bytes().all(legal) {
+        let long = if name.chars().count() > 64 { "…" } else { "" };
+        let name: String = name.chars().take(64).collect();
         return Some(format!(
-            "`{name}` is not a member name: 1–64 letters, digits or `_` (n0, n1, …)"
+            "`{name}{long}` is not a member name: 1–64 letters, digits or `_` (n0, n1, …)"
         ));
     }
     None

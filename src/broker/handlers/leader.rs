@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::protocol::headers::admin::{TransferLeader, TransferLeaderAnswer};
 
+use super::member::checked_name;
 use crate::broker::Broker;
 use crate::broker::dispatch::{Answer, Request};
 
@@ -13,13 +14,10 @@ type Answering = Pin<Box<dyn Future<Output = Answer> + Send>>;
 /// The handler. Only the leader can; others say who it is.
 pub(in crate::broker) fn transfer(broker: Arc<Broker>, request: Request) -> Answering {
     Box::pin(async move {
-        let wanted = TransferLeader::parse(&request.command)?;
+        let to = TransferLeader::parse(&request.command)?.to.map(checked_name).transpose()?;
         let peer = request.connection.peer();
-        let done = broker.group.transfer(wanted.to.as_deref()).await;
-        // Who was named is a member, or what was named is an outsider's text.
-        let to = done.as_ref().ok().map(|done| done.leader.as_str());
         tracing::info!(%peer, to, "asked to hand leadership over");
-        let done = done?;
+        let done = broker.group.transfer(to.as_deref()).await?;
         let answer = TransferLeaderAnswer {
             group: broker.identity.group.clone(),
             from: done.from,

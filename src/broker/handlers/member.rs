@@ -72,6 +72,7 @@ pub(in crate::broker) fn add(broker: Arc<Broker>, request: Request) -> Answering
 pub(in crate::broker) fn remove(broker: Arc<Broker>, request: Request) -> Answering {
     Box::pin(async move {
         let RemoveMember { name, dry_run } = RemoveMember::parse(&request.command)?;
+        let name = checked_name(name)?;
         make(&broker, &request.connection, MemberChange::Remove { name }, dry_run).await
     })
 }
@@ -80,7 +81,7 @@ pub(in crate::broker) fn remove(broker: Arc<Broker>, request: Request) -> Answer
 pub(in crate::broker) fn replace(broker: Arc<Broker>, request: Request) -> Answering {
     Box::pin(async move {
         let ReplaceMember { old, new, address, dry_run } = ReplaceMember::parse(&request.command)?;
-        let (new, address) = newcomer(new, &address)?;
+        let (old, (new, address)) = (checked_name(old)?, newcomer(new, &address)?);
         let change = MemberChange::Replace { old, new, address };
         make(&broker, &request.connection, change, dry_run).await
     })
@@ -90,7 +91,7 @@ pub(in crate::broker) fn replace(broker: Arc<Broker>, request: Request) -> Answe
 pub(in crate::broker) fn assign(broker: Arc<Broker>, request: Request) -> Answering {
     Box::pin(async move {
         let AssignMember { name, learner, dry_run } = AssignMember::parse(&request.command)?;
-        let change = MemberChange::Assign { name, part: part(learner) };
+        let change = MemberChange::Assign { name: checked_name(name)?, part: part(learner) };
         make(&broker, &request.connection, change, dry_run).await
     })
 }
@@ -99,11 +100,17 @@ fn part(learner: bool) -> Part {
     if learner { Part::Learner } else { Part::Voter }
 }
 
+/// A member's name, before anybody logs it or looks for it.
+pub(super) fn checked_name(name: String) -> Result<String, RequestError> {
+    match member_name_error(&name) {
+        Some(error) => Err(RequestError::Parameter(error)),
+        None => Ok(name),
+    }
+}
+
 /// A name and an address as in `dLegerPeers`.
 fn newcomer(name: String, address: &str) -> Result<(String, PeerAddress), RequestError> {
-    if let Some(error) = member_name_error(&name) {
-        return Err(RequestError::Parameter(error));
-    }
+    let name = checked_name(name)?;
     let endpoint = address.parse::<Endpoint>();
     let Endpoint { host, port } =
         endpoint.map_err(|error| RequestError::Parameter(format!("member {name}: {error}")))?;

@@ -215,3 +215,30 @@ async fn the_vip_port_does_not_serve_pulls() {
     assert_eq!((unknown.code, remark(&unknown)), (3, " request type 29999 not supported"));
     broker.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn members_are_named_by_names_or_nobody_looks_for_them() {
+    let broker = deploy().await;
+    let long = "n".repeat(70_000);
+    for name in ["a b", &long] {
+        for (code, field) in [
+            (RequestCode::TRANSFER_LEADER, "to"),
+            (RequestCode::REMOVE_MEMBER, "name"),
+            (RequestCode::ASSIGN_MEMBER, "name"),
+            (RequestCode::REPLACE_MEMBER, "old"),
+        ] {
+            let more = [
+                (field, name),
+                ("new", "n1"),
+                ("address", "127.0.0.1:9"),
+                ("dryRun", "true"),
+                ("learner", "false"),
+            ];
+            let refused = broker.ask(code, &more).await;
+            let remark = refused.remark.unwrap();
+            assert!(remark.contains("is not a member name"), "{field}: {remark}");
+            assert!(remark.len() < 200, "{field}: {}", remark.len());
+        }
+    }
+    broker.stop().await;
+}
