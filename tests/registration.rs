@@ -119,8 +119,8 @@ async fn every_name_server_follows_roles_and_topics_and_hears_the_goodbye() {
     let client = Client::new(ClientOptions::default());
     let (n0, announced_by_n0) = watch::channel(leads(3, 1, &["T"]));
     let (n1, announced_by_n1) = watch::channel(is(2, 3, 1, &["T"]));
-    let registration_0 = register(&addresses, 1, &announced_by_n0);
-    let registration_1 = register(&addresses, 3, &announced_by_n1);
+    let mut registration_0 = register(&addresses, 1, &announced_by_n0);
+    let mut registration_1 = register(&addresses, 3, &announced_by_n1);
     for address in &addresses {
         route_until(&client, address, "T", has(&[(0, 1), (2, 3)])).await;
     }
@@ -173,7 +173,7 @@ async fn a_follower_that_takes_writes_stands_behind_its_groups_slot_at_once() {
     let (_n0, by_n0) = watch::channel(leads(3, 1, &["T"]));
     let (n1, by_n1) = watch::channel(is(2, 3, 1, &["T"]));
     let _leader = register(std::slice::from_ref(&address), 1, &by_n0);
-    let follower = register(std::slice::from_ref(&address), 3, &by_n1);
+    let mut follower = register(std::slice::from_ref(&address), 3, &by_n1);
     let none = [(0, 1), (2, 3)];
     route_until(&client, &address, "T", has(&none)).await;
     let open = |announcement: Option<Arc<Announcement>>| {
@@ -219,7 +219,7 @@ async fn a_dead_and_a_silent_name_server_delay_nobody() {
         [dead.to_string(), silent.local_addr().unwrap().to_string(), good_address.clone()];
     let client = Client::new(ClientOptions::default());
     let (n0, announced) = watch::channel(leads(3, 1, &["T"]));
-    let registration = register(&addresses, 1, &announced);
+    let mut registration = register(&addresses, 1, &announced);
     route_until(&client, &good_address, "T", has(&[(0, 1)])).await;
     n0.send_replace(is(1, 4, 1, &["T"]));
     route_until(&client, &good_address, "T", has(&[(1, 1)])).await;

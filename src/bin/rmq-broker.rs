@@ -89,13 +89,20 @@ async fn serve(config: BrokerConfig, notices: &[String]) -> anyhow::Result<()> {
         error!("{why}: ending the process, so that clients and members go elsewhere");
         std::process::exit(EXIT_HUNG)
     };
-    let running = start::start(config, Box::new(end)).await?;
+    let mut running = start::start(config, Box::new(end)).await?;
     // After what may fail: whoever's server does not start has one line to read.
     notices.iter().for_each(|line| info!("{line}"));
-    // Both are cancel-safe: a signal is kept until somebody receives it.
+    // All branches are cancel-safe: a signal is kept until somebody receives it.
     tokio::select! {
-        _ = terminate.recv() => info!("stopping, as SIGTERM asks"),
         _ = interrupt.recv() => info!("stopping, as SIGINT asks"),
+        _ = terminate.recv() => {
+            info!("stopping, as SIGTERM asks");
+            tokio::select! {
+                () = running.leave() => {}
+                _ = terminate.recv() => info!("stopping at once, as another SIGTERM asks"),
+                _ = interrupt.recv() => info!("stopping at once, as SIGINT asks"),
+            }
+        }
     }
     running.stop().await;
     Ok(())

@@ -23,6 +23,7 @@ pub mod groups;
 pub mod handlers;
 pub mod hold;
 pub mod ingress;
+mod leaving;
 pub mod members;
 mod observed;
 pub mod offset_commits;

@@ -154,8 +154,9 @@ impl Registration {
         self.progress.clone()
     }
 
-    /// Says goodbye to every name server that can be reached, within a second.
-    pub async fn stop(mut self) {
+    /// Says goodbye to every name server that can be reached, within a second; does nothing the
+    /// second time. Cancel-safe.
+    pub async fn stop(&mut self) {
         self.stop.cancel();
         while let Some(ended) = self.tasks.join_next().await {
             if let Err(error) = ended {

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  start: ports ─► store and raft group ─► handlers ─► listening ─► registration
+//!  leave: out of the routes, and serving on ([`Running::leave`])
 //!  stop:  consumers sent elsewhere ─► no new proposals, leadership handed over ─► held pulls
 //!         answered, unregistered ─► no new requests, answers go out ─► checkpoint ─► end
 //! ```
@@ -35,6 +36,7 @@ use super::consumers::Consumers;
 use super::detours::Detours;
 use super::dispatch::Dispatcher;
 use super::handlers::{Reading, client, pull};
+use super::leaving;
 use super::members::Members;
 use super::observed::Observer;
 use super::offset_commits::OffsetCommits;
@@ -106,6 +108,7 @@ pub struct Running {
     tasks: JoinSet<()>,
     registration: Registration,
     watchdog: Watchdog,
+    /// As configured: how long clients may take to go elsewhere.
     grace: Duration,
 }
 
@@ -176,7 +179,7 @@ pub(super) async fn start_in(
         address_from = config.settings.get("brokerIP1").source.to_string(),
         "broker started"
     );
-    let grace = config.connections.stop_grace.min(GRACE_MAX);
+    let grace = config.connections.stop_grace;
     tasks.spawn(sending_away::run(Arc::clone(&broker), Arc::downgrade(&server)));
     let pulse = Pulse::default();
     tasks.spawn(pulse.clone().beat(tokio::time::interval(PULSE)));
@@ -197,6 +200,13 @@ impl Running {
         self.server.addresses()
     }
 
+    /// Takes this member out of the routes and serves on until its clients have gone elsewhere, for
+    /// `shutdownWaitTimeSeconds` and a second at most; at once if nobody sends here, or nobody else
+    /// could take it. To be followed by [`Self::stop`]. Cancel-safe.
+    pub async fn leave(&mut self) {
+        leaving::leave(&self.broker, &mut self.registration, self.grace).await;
+    }
+
     /// Hands leadership over, answers what is under way, writes a checkpoint.
     pub async fn stop(mut self) {
         // An end that takes its time is no hang.
@@ -211,7 +221,7 @@ impl Running {
         if self.broker.group.roster().members.len() > 1 {
             tokio::time::sleep(LAST_PULLS).await;
         }
-        self.server.stop(self.grace).await;
+        self.server.stop(self.grace.min(GRACE_MAX)).await;
         self.broker.readers.close();
         self.tasks.abort_all();
         while self.tasks.join_next().await.is_some() {}

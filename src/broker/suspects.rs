@@ -48,11 +48,15 @@ impl Suspects {
 /// Every Java client registers this group, whether or not it sends.
 const INNER_PRODUCER: &str = "CLIENT_INNER_PRODUCER";
 
+/// Connections of clients that send.
+pub fn senders(producers: &Members) -> BTreeSet<ConnectionId> {
+    let sends = producers.iter().filter(|(group, _)| *group != INNER_PRODUCER);
+    sends.flat_map(|(_, clients)| clients.keys().copied()).collect()
+}
+
 /// Connections of clients that consume and do not send.
 pub fn only_consume(producers: &Members, consumers: &Members) -> BTreeSet<ConnectionId> {
-    let sends = producers.iter().filter(|(group, _)| *group != INNER_PRODUCER);
-    let sends: BTreeSet<ConnectionId> =
-        sends.flat_map(|(_, clients)| clients.keys().copied()).collect();
+    let sends = senders(producers);
     let consume = consumers.iter().flat_map(|(_, clients)| clients.keys().copied());
     consume.filter(|id| !sends.contains(id)).collect()
 }

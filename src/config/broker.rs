@@ -89,7 +89,8 @@ pub struct ConnectionLimits {
     pub idle: Duration,
     /// `connectionsMax`: more connections are refused.
     pub connections_max: u32,
-    /// `shutdownWaitTimeSeconds`: how long a stop waits for answers under way.
+    /// `shutdownWaitTimeSeconds`: how long a stop waits for clients that still send here, and for
+    /// answers under way.
     pub stop_grace: Duration,
 }
 

@@ -507,9 +507,22 @@ impl Group {
     /// and is passed on to the new leader: nothing fails. Takes some ten milliseconds, and at most
     /// a few seconds; goes on to its end when its caller does not.
     pub async fn transfer(&self, to: Option<&str>) -> Result<Transferred, TransferError> {
+        self.hand_over(to, Cause::Transferred).await
+    }
+
+    /// Hands leadership over if this member leads, as [`Self::transfer`] does, and asks for none:
+    /// it is about to stop. Until then it passes on what it is asked.
+    pub async fn leave(&self) -> Result<Transferred, TransferError> {
+        self.hand_over(None, Cause::Stopped).await
+    }
+
+    async fn hand_over(
+        &self,
+        to: Option<&str>,
+        cause: Cause,
+    ) -> Result<Transferred, TransferError> {
         let (done, outcome) = oneshot::channel();
-        let wanted =
-            transfer::Wanted { to: to.map(str::to_owned), cause: Cause::Transferred, done };
+        let wanted = transfer::Wanted { to: to.map(str::to_owned), cause, done };
         match self.0.transfers.try_send(wanted) {
             Ok(()) => outcome.await.unwrap_or(Err(TransferError::Stopping)),
             Err(TrySendError::Full(_)) => Err(TransferError::Busy),

@@ -108,7 +108,7 @@ pub(super) struct Transfers {
     pub offers: Offers,
     /// Who leads.
     pub role: watch::Receiver<Role>,
-    /// Told to others: an operator had this member hand over.
+    /// Told to others: an operator had this member hand over, or it is about to stop.
     pub yields: Arc<AtomicBool>,
 }
 
@@ -122,7 +122,8 @@ impl Transfers {
                 asked = wanted.recv() => match asked {
                     Some(Wanted { to, cause, done }) => {
                         let outcome = self.transfer(to.as_deref(), cause).await;
-                        self.yields.fetch_or(outcome.is_ok(), Ordering::Relaxed);
+                        let yields = outcome.is_ok() || cause == Cause::Stopped;
+                        self.yields.fetch_or(yields, Ordering::Relaxed);
                         // Whoever asked may have gone.
                         let _ = done.send(outcome);
                     }
@@ -241,7 +242,8 @@ impl Transfers {
         voters.max_by_key(|voter| voter.matched)
     }
 
-    /// Who takes over: near enough, and there. Waits a moment for one.
+    /// Who takes over: near enough, and there; of several rather one that may as well keep it. Waits
+    /// a moment for one.
     async fn candidate(&self, to: Option<&str>) -> Result<Voter, TransferError> {
         let began = Instant::now();
         loop {
@@ -257,8 +259,12 @@ impl Transfers {
                 .collect();
             // Who clients have beside this leader shall stay that, if there is another one.
             judged.sort_by_key(|(voter, _)| (voter.is_known, Reverse(voter.name.clone())));
+            let mut yielding = None;
             for (voter, why) in judged.iter_mut().filter(|(_, why)| why.is_none()) {
                 match self.network.state(&voter.name, ANSWER).await {
+                    Ok(state) if state.store_id == voter.id && state.yields && to.is_none() => {
+                        yielding.get_or_insert(voter.clone());
+                    }
                     Ok(state) if state.store_id == voter.id => return Ok(voter.clone()),
                     // It lost the store that votes, and its new one will.
                     Ok(_) if to.is_some() => {
@@ -266,6 +272,9 @@ impl Transfers {
                     }
                     Ok(_) | Err(_) => *why = Some(Unfit::Silent { since: voter.silence }),
                 }
+            }
+            if let Some(voter) = yielding {
+                return Ok(voter);
             }
             let may_change =
                 judged.iter().any(|(_, why)| why.is_some() && !handover::is_gone(why.as_ref()));

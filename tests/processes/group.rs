@@ -242,6 +242,38 @@ async fn a_leader_that_is_told_to_stop_hands_over() {
 }
 
 #[tokio::test]
+async fn a_member_that_is_told_to_stop_serves_those_who_do_not_know_yet() {
+    let (group, caller) = (Group::new(), Caller::new());
+    let mut members = group.start_all().map(Some);
+    group.send(&caller).await;
+    let leader = group.leader(&caller).await;
+    let port = group.listen[leader];
+    let mut leaving = members[leader].take().unwrap();
+    caller.register_producer(port).await;
+    leaving.terminate();
+    says(&mut leaving, "serving on until clients have asked for routes");
+    let next = group.leader(&caller).await;
+    assert_ne!(next, leader, "leadership was handed over");
+    for _ in 0..10 {
+        assert_eq!(caller.try_send(port, "T").await.unwrap().code, 0, "it passes on");
+    }
+    caller.unregister_producer(port).await;
+    let ended = leaving.end();
+    ended.assert_in_peace();
+    assert!(ended.err.iter().any(|line| line.contains("served on over=Quiet")), "{ended:#?}");
+    // Who cannot wait says so again.
+    let mut leaving = members[next].take().unwrap();
+    caller.register_producer(group.listen[next]).await;
+    leaving.terminate();
+    says(&mut leaving, "serving on until clients have asked for routes");
+    leaving.terminate();
+    let ended = leaving.end();
+    ended.assert_in_peace();
+    assert!(ended.err.iter().any(|line| line.contains("another SIGTERM")), "{ended:#?}");
+    members.into_iter().flatten().for_each(end);
+}
+
+#[tokio::test]
 async fn a_member_that_is_cut_off_refuses_clients_not_tools_until_somebody_is_heard() {
     let (group, caller) = (Group::new(), Caller::new());
     let mut members = group.start_all();

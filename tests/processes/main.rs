@@ -288,6 +288,20 @@ impl Caller {
         }
     }
 
+    /// Says that it is a producer, as stock clients do each 30 s.
+    async fn register_producer(&self, port: u16) {
+        let body = r#"{"clientID":"c","producerDataSet":[{"groupName":"p"}]}"#;
+        let request = RemotingCommand::request(RequestCode::HEART_BEAT).with_body(body);
+        assert_eq!(self.ask(port, request).await.code, 0);
+    }
+
+    async fn unregister_producer(&self, port: u16) {
+        let request = RemotingCommand::request(RequestCode::UNREGISTER_CLIENT)
+            .with_field("clientID", "c")
+            .with_field("producerGroup", "p");
+        assert_eq!(self.ask(port, request).await.code, 0);
+    }
+
     async fn end_of_queue(&self, port: u16, topic: &str) -> i64 {
         let request = RemotingCommand::request(RequestCode::GET_MAX_OFFSET)
             .with_field("topic", topic)

@@ -192,7 +192,9 @@ const SHARED: &[Key] = &[
         int(0, 600),
         "30",
         "s",
-        "how long a stop waits for requests under way",
+        "how long a stop waits for requests under way (5 s at most); after SIGTERM a member of a \
+         group first serves on for so long while clients send to it, which have yet to learn \
+         that it goes: they ask for routes each 30 s",
     ),
     key(
         "logLevel",
