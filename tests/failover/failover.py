@@ -3,7 +3,7 @@ import argparse, asyncio, random, shutil, signal, sys, tempfile
 
 from account import Account, figures, now, table
 from clients import GO, JAVA, Running
-from group import NAMES, SPACES, Asker, InNamespaces, OnLoopback
+from group import NAMES, PLANNED, SPACES, Asker, InNamespaces, OnLoopback
 
 FAULTS = {
     "kill": "kill -9 of the leader", "term": "SIGTERM to the leader", "pause": "SIGSTOP of the leader for 5 s",
@@ -11,6 +11,7 @@ FAULTS = {
     "cut": "leader cut from peers, clients and the name server",
     "names": "kill -9 of the only name server, which is started again 5 s later",
     "name": "kill -9 of one of three name servers",
+    "transfer": "leadership of the leader given to another member", "roll": "every member restarted, the leader last",
 }
 HOLD_S = {"pause": 5, "isolate": 10, "cut": 10, "names": 5}   # how long it lasts; one that ended is started again once all is steady
 PROGRAMS = {"java": JAVA, "go": GO}
@@ -88,7 +89,7 @@ class Run:
         else:
             self.tell(f"round {number}: {await self.ask.leader()} leads")
         first = await self.steady(start)
-        if self.fault not in HOLD_S:
+        if self.fault not in {*HOLD_S, *PLANNED}:
             await self.group.mend(self.fault, victim)
             self.tell(f"round {number}: {victim} started again")
             await asyncio.sleep(3)

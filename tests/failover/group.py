@@ -9,6 +9,7 @@ from faultkit import cluster, wire  # noqa: E402
 now = time.monotonic
 SPACES = {"isolate", "cut", "name"}   # these need namespaces: of their own, or for ports of more name servers
 NAMES = {"names", "name"}              # these hit a name server, not the leader
+PLANNED = {"transfer", "roll"}         # what an operator does, and there is nothing to mend
 QUEUES = 4
 NET_ERRORS = (OSError, ValueError, EOFError)
 
@@ -16,14 +17,16 @@ class OnLoopback:
     def __init__(self, work):
         self.env = {**os.environ, "RMQ_CLUSTER_DIR": work + "/cluster"}
 
-    async def script(self, *args):
+    async def run(self, program, *args):
         p = await asyncio.create_subprocess_exec(
-            root + "/scripts/cluster", *args, env=self.env, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE)
+            program, *args, env=self.env, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE)
         out, err = await p.communicate()
         if p.returncode:
-            raise RuntimeError(f"scripts/cluster {' '.join(args)}: {err.decode().strip()[-1000:]}")
+            raise RuntimeError(f"{os.path.basename(program)} {' '.join(args)}: {err.decode().strip()[-1000:]}")
         return out.decode()
+
+    async def script(self, *args):
+        return await self.run(root + "/scripts/cluster", *args)
 
     async def up(self):
         status = await self.script("up", "--size", "3")
@@ -34,7 +37,12 @@ class OnLoopback:
         return "namesrv"
 
     async def hit(self, fault, name):
-        await self.script("kill" if fault in NAMES else fault, name)
+        if fault == "transfer":
+            await self.run(os.environ["RMQ_BIN"] + "/rmq-admin", "leaderTransfer", "-b", self.members[name], "-n", self.names)
+        elif fault == "roll":
+            await self.script("roll")
+        else:
+            await self.script("kill" if fault in NAMES else fault, name)
 
     async def mend(self, fault, name):
         await self.script("resume" if fault == "pause" else "start", name)

@@ -7,7 +7,7 @@ from group import NET_ERRORS, Asker, cluster, root, wire
 from ours import rss_mib
 
 WATCHDOG = 70      # the documented exit code of a member whose watchdog ended it
-STOP_S = 30        # a process that is asked to stop has stopped by then
+STOP_S = 45        # a process that is asked to stop has stopped by then
 LAG = 16           # entries that a member may lack while more come
 SETTLE_S = 20      # a process has its working size after that
 CHUNK = 1 << 20
