@@ -20,6 +20,8 @@ use crate::raft::TransferError;
 
 /// Between looks: nobody sends if nothing came for so long, and no producer is registered here.
 const LOOK: Duration = Duration::from_secs(1);
+/// Who has not sent for so long does not send here.
+const LATELY: Duration = Duration::from_secs(30);
 /// Looks without a leader after which there is nobody to pass on to: as long as requests wait.
 const LEADERLESS_MAX: u32 = 3;
 /// What a client takes longer than its 30 s to ask for routes.
@@ -77,7 +79,8 @@ impl Leaving {
 pub(super) async fn leave(broker: &Broker, registration: &mut Registration, at_most: Duration) {
     let is_alone = broker.group.roster().members.len() < 2;
     let first = see(broker);
-    let is_idle = first.producers == 0 && broker.stats.totals().put_rates[0] == 0.0;
+    let lately = broker.stats.stored_within(LATELY, clock::now());
+    let is_idle = first.producers == 0 && lately == 0;
     if is_alone || at_most.is_zero() || is_idle {
         return;
     }

@@ -128,6 +128,13 @@ impl Default for Stats {
 }
 
 impl Stats {
+    /// Messages stored in the last `within`, or since the start.
+    pub fn stored_within(&self, within: Duration, now: Instant) -> u64 {
+        let before = now.checked_sub(within);
+        let before = before.map_or(0, |before| self.put.window.lock().sum_at(before));
+        self.put.sum() - before
+    }
+
     /// Counts stored messages of one send.
     pub fn stored(&self, topic: &Arc<str>, system: bool, messages: u64, bytes: u64) {
         self.put.add(messages);

@@ -225,13 +225,13 @@ async fn an_operator_lets_a_group_of_one_grow() {
 }
 
 #[tokio::test]
-async fn a_leader_that_is_told_to_stop_hands_over() {
+async fn a_leader_that_is_interrupted_hands_over() {
     let (group, caller) = (Group::new(), Caller::new());
     let mut members = group.start_all().map(Some);
     group.send(&caller).await;
     let leader = group.leader(&caller).await;
     let stopping = members[leader].take().unwrap();
-    stopping.terminate();
+    stopping.signal(Signal::INT);
     let ended = stopping.end();
     ended.assert_in_peace();
     group.send(&caller).await;

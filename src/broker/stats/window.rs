@@ -69,6 +69,12 @@ impl Window {
         }
     }
 
+    /// The sum at `before`, by the newest sample that is not younger; zero before the first.
+    pub fn sum_at(&self, before: Instant) -> u64 {
+        let sample = self.samples.iter().rev().find(|(at, _)| *at <= before);
+        sample.map_or(0, |(_, count)| count.sum)
+    }
+
     /// Growth over the last `within`; zero until there are samples that old.
     pub fn growth_within(&self, within: Duration) -> Growth {
         let Some((to, last)) = self.samples.back() else { return Growth::default() };
@@ -114,6 +120,7 @@ mod tests {
         let growth = window.growth(); // 40 s to 100 s
         assert_eq!((growth.sum, growth.per_second, growth.per_call), (360, 6.0, 2.0));
         assert_eq!(window.growth_within(Duration::from_secs(20)).sum, 120);
+        assert_eq!([39, 40, 49, 50].map(|s| window.sum_at(at(s))), [0, 240, 240, 300]);
         assert_eq!(window.growth_within(Duration::from_secs(600)), Growth::default());
     }
 }
