@@ -263,7 +263,7 @@ impl Transfers {
             for (voter, why) in judged.iter_mut().filter(|(_, why)| why.is_none()) {
                 match self.network.state(&voter.name, ANSWER).await {
                     Ok(state) if state.store_id == voter.id && state.yields && to.is_none() => {
-                        yielding.get_or_insert(voter.clone());
+                        yielding.get_or_insert_with(|| voter.clone());
                     }
                     Ok(state) if state.store_id == voter.id => return Ok(voter.clone()),
                     // It lost the store that votes, and its new one will.
@@ -273,13 +273,10 @@ impl Transfers {
                     Ok(_) | Err(_) => *why = Some(Unfit::Silent { since: voter.silence }),
                 }
             }
-            if let Some(voter) = yielding {
-                return Ok(voter);
-            }
             let may_change =
                 judged.iter().any(|(_, why)| why.is_some() && !handover::is_gone(why.as_ref()));
             if !may_change || began.elapsed() >= CATCH_UP {
-                return Err(self.nobody(to, judged));
+                return yielding.ok_or_else(|| self.nobody(to, judged));
             }
             sleep(POLL).await;
         }

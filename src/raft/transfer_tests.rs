@@ -17,6 +17,11 @@ fn transfer(group: &Group, to: Option<&str>) -> Result<Transferred, TransferErro
     runtime.block_on(group.transfer(to))
 }
 
+fn leave(group: &Group) -> Result<Transferred, TransferError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(group.leave())
+}
+
 /// Transfers to `to`, again while it is not near enough yet.
 fn transfer_when_it_can(cluster: &Cluster, to: &str) -> Transferred {
     until("it leads", || match transfer(&cluster.leader().1, Some(to)) {
@@ -184,4 +189,26 @@ fn the_preferred_member_leads_until_an_operator_wants_another_one_and_again_when
     cluster.stop(1);
     cluster.start(1);
     leads(&cluster, 1);
+}
+
+#[test]
+fn who_is_about_to_stop_is_heir_only_if_nobody_else_is() {
+    let cluster = Cluster::patient(3);
+    let (leads, first) = cluster.leader();
+    send(&first, "T", 0, "before");
+    let others = || (0..3).filter(|n| *n != leads);
+    // The last by name would be it otherwise.
+    let (stays, leaves) = (others().next().unwrap(), others().next_back().unwrap());
+    let leaving = cluster.members[leaves].as_ref().unwrap();
+    until("it knows who leads", || match leave(leaving) {
+        Err(TransferError::NotLeader { leader: Some(_) }) => Some(()),
+        _ => None,
+    });
+    let went_to = until("somebody is near", || leave(&first).ok()).leader;
+    assert_eq!(went_to, format!("n{stays}"));
+    // Who leads does not leave any more, as far as others know; both others do.
+    let (leads, leader) = cluster.leader();
+    assert_eq!(leads, stays);
+    let went_to = until("one of them, rather than nobody", || leave(&leader).ok()).leader;
+    assert_ne!(went_to, format!("n{leads}"));
 }
