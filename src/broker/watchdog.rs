@@ -6,6 +6,9 @@
 //!                          2 s ──► the process ends, if it led others; if not, after 30 s
 //! ```
 //!
+//! A leader that hands over because its disk is slow votes for its heir, and waits for the disk to
+//! keep that: it may take 4 s.
+//!
 //! Time is counted in the watchdog's own turns: while a process is stopped, or a machine too busy to
 //! run its threads, the watchdog stands still as well, and finds nothing.
 
@@ -24,6 +27,8 @@ use super::acquaintance::Acquaintance;
 const HANGS: u32 = 5;
 /// After which a member is dead that led others when it began to hang: 2 s.
 const LEADER_DEAD: u32 = 10;
+/// And one that stood still for a vote, by which it leads no more: 4 s, two syncs of a slow disk.
+const VOTER_DEAD: u32 = 20;
 /// And any other one, which is in nobody's way: 30 s.
 const DEAD: u32 = 150;
 
@@ -57,6 +62,8 @@ struct Seen {
     beats: [u64; 2],
     /// Whether this member leads a group that has others.
     leads_others: bool,
+    /// Whether the raft thread waits for the disk to keep a vote.
+    votes: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,6 +80,8 @@ struct Judge {
     still: [u32; 2],
     /// Whether this member led others when all loops turned last.
     led: bool,
+    /// Whether it was seen to vote since.
+    voted: bool,
 }
 
 impl Judge {
@@ -82,13 +91,19 @@ impl Judge {
             self.still[i] = if turned { 0 } else { self.still[i] + 1 };
         }
         self.beats = seen.beats;
-        if self.still == [0; 2] {
+        let all_turn = self.still == [0; 2];
+        if all_turn {
             self.led = seen.leads_others;
         }
+        self.voted = seen.votes || (self.voted && !all_turn);
         let [raft, clients] = self.still;
         let (still, which) =
             if raft >= clients { (raft, Loop::Raft) } else { (clients, Loop::Clients) };
-        let dead = if self.led { LEADER_DEAD } else { DEAD };
+        let dead = match (self.led, self.voted && which == Loop::Raft) {
+            (true, false) => LEADER_DEAD,
+            (true, true) => VOTER_DEAD,
+            (false, _) => DEAD,
+        };
         match still {
             _ if still >= dead => Verdict::Dead(which),
             _ if still >= HANGS => Verdict::Hangs(which),
@@ -148,6 +163,7 @@ impl Watched {
             let verdict = judge.look(Seen {
                 beats: [self.group.pulse().beats(), self.clients.beats()],
                 leads_others: !self.is_alone() && self.group.role().is_leader(),
+                votes: self.group.is_voting(),
             });
             if over.load(Ordering::Relaxed) {
                 return;
@@ -199,7 +215,7 @@ mod tests {
     fn turns(judge: &mut Judge, n: u32, beating: [bool; 2], leads_others: bool) -> Vec<Verdict> {
         let turn = |_| {
             let beats = [0, 1].map(|i| judge.beats[i] + u64::from(beating[i]));
-            judge.look(Seen { beats, leads_others })
+            judge.look(Seen { beats, leads_others, votes: false })
         };
         (0..n).map(turn).collect()
     }
@@ -236,6 +252,32 @@ mod tests {
         turns(&mut judge, 1, [true; 2], true);
         let verdicts = turns(&mut judge, LEADER_DEAD, [true, false], false);
         assert_eq!(verdicts.last(), Some(&Verdict::Dead(Loop::Clients)));
+    }
+
+    #[test]
+    fn a_leader_whose_vote_takes_the_disk_long_may_take_twice_as_long() {
+        let still = |judge: &mut Judge, votes| {
+            let beats = [judge.beats[0], judge.beats[1] + 1];
+            judge.look(Seen { beats, leads_others: true, votes })
+        };
+        // The vote may be kept at the last look before the thread turns: it counts all the same.
+        let voting: [fn(u32) -> bool; 2] = [|_| true, |turn| turn < 7];
+        for votes in voting {
+            let mut judge = well();
+            turns(&mut judge, 1, [true; 2], true);
+            for turn in 1..VOTER_DEAD {
+                let verdict = still(&mut judge, votes(turn));
+                assert_ne!(verdict, Verdict::Dead(Loop::Raft), "{turn}");
+            }
+            assert_eq!(still(&mut judge, votes(VOTER_DEAD)), Verdict::Dead(Loop::Raft));
+        }
+        // The next time it did not vote.
+        let mut judge = well();
+        turns(&mut judge, 1, [true; 2], true);
+        still(&mut judge, true);
+        turns(&mut judge, 1, [true; 2], true);
+        let verdicts = turns(&mut judge, LEADER_DEAD, [false, true], true);
+        assert_eq!(verdicts.last(), Some(&Verdict::Dead(Loop::Raft)));
     }
 
     #[test]

@@ -548,6 +548,12 @@ impl Group {
         self.0.contact.pulse()
     }
 
+    /// Whether the raft thread stands still for a vote that the disk takes long to keep: whoever was
+    /// leader leads no more when that is over.
+    pub fn is_voting(&self) -> bool {
+        self.0.log_store.is_voting()
+    }
+
     /// The changes of the leader that this member saw.
     pub fn leader_changes(&self) -> LeaderChanges {
         self.0.chronicle.read()

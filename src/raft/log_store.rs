@@ -98,6 +98,11 @@ impl LogStore {
         if is_valid { assigned.next.next(topic, queue_id) } else { QueueOffset::default() }
     }
 
+    /// Whether the raft thread waits for the disk to keep a vote.
+    pub(super) fn is_voting(&self) -> bool {
+        self.0.votes.is_saving()
+    }
+
     /// What a command says about when it was proposed, if this member proposes it now as the leader
     /// of `term`; `None` before its first entries.
     pub(super) fn commands_ms(&self, term: Term) -> Option<i64> {

@@ -121,6 +121,12 @@ impl VoteFile {
         })
     }
 
+    /// Whether a vote is being written at the moment, which takes as long as the disk does.
+    pub fn is_saving(&self) -> bool {
+        // Nothing else takes longer than a look.
+        self.state.is_locked()
+    }
+
     /// Saves a vote. It is on disk when this returns; after an error nobody may be told of it, and
     /// no other one can be saved.
     pub fn save_vote(&self, vote: Vote) -> Result<(), Error> {
