@@ -11,6 +11,15 @@ pub struct PhysicalOffset(pub u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct QueueOffset(pub u64);
 
+/// Where what one send stored lies: message behind message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StoredSend {
+    /// The first message.
+    pub first: PhysicalOffset,
+    /// How many there are.
+    pub messages: u32,
+}
+
 /// Raft term.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Term(pub u64);

@@ -1,8 +1,10 @@
 //! Which handler takes which request.
 
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use crate::ids::StoredSend;
 use crate::net::{self, Connection, Handled, Handler, ReplyTo};
 use crate::protocol::codes::RequestCode;
 use crate::protocol::command::RemotingCommand;
@@ -167,6 +169,10 @@ impl Handler for Dispatcher {
             }
             Route::Own(handler) => handler(broker, reply, command),
         }
+    }
+
+    fn unheard(&self, sends: VecDeque<StoredSend>) {
+        self.0.group.unanswered(sends);
     }
 
     fn closed(&self, connection: &Arc<Connection>) {

@@ -207,6 +207,12 @@ impl Running {
         leaving::leave(&self.broker, &mut self.registration, self.grace).await;
     }
 
+    /// How many connections clients have.
+    #[cfg(test)]
+    pub(super) fn connections(&self) -> usize {
+        self.server.connections()
+    }
+
     /// Hands leadership over, answers what is under way, writes a checkpoint.
     pub async fn stop(mut self) {
         // An end that takes its time is no hang.

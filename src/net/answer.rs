@@ -1,6 +1,7 @@
 //! What goes out on a connection, and the one place a request's answer goes through.
 
 use super::connection::{Connection, ConnectionId};
+use crate::ids::StoredSend;
 use crate::protocol::{command::RemotingCommand, headers::send::SendResponse};
 use bytes::Bytes;
 use std::{fmt, sync::Arc};
@@ -52,6 +53,12 @@ impl Answer {
                 self.cost() - records.iter().map(Bytes::len).sum::<usize>()
             }
         }
+    }
+
+    /// What it says is stored, if it answers a send.
+    pub(super) fn stored(&self) -> Option<StoredSend> {
+        let Self::Sent { response, .. } = self else { return None };
+        response.stored()
     }
 
     /// The same answer, marked as the response to the request `opaque`.
@@ -120,6 +127,23 @@ impl ReplyTo {
         if !self.oneway {
             self.connection.answer_now(answer.into().answering(self.opaque));
         }
+    }
+
+    /// Answers a send: by this thread if the answer comes `alone` ([`Self::answer_now`]). Gives back
+    /// what was stored if the connection has ended: the producer is not told, and sends it again.
+    #[must_use]
+    pub fn answer_send(mut self, response: SendResponse, alone: bool) -> Option<StoredSend> {
+        self.answered = true;
+        if self.oneway {
+            return None;
+        }
+        let stored = response.stored();
+        let answer = Answer::from(response).answering(self.opaque);
+        let is_taken = match alone {
+            true => self.connection.answer_now(answer),
+            false => self.connection.answer(answer),
+        };
+        stored.filter(|_| !is_taken)
     }
 
     /// The connection that the request came over.

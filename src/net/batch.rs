@@ -5,6 +5,7 @@
 //! call, and a pulled message is never copied by us.
 
 use super::{answer::Answer, outbox::Cost};
+use crate::ids::StoredSend;
 use crate::protocol::command::RemotingCommand;
 use bytes::{Buf, Bytes, BytesMut};
 use smallvec::SmallVec;
@@ -16,6 +17,11 @@ const COPY_BELOW: usize = 1024;
 const IO_SLICES_MAX: usize = 1024;
 /// What an idle connection may keep of the head buffer.
 const RESTING_BYTES: usize = 4 * 1024;
+/// Sends that are remembered when their answers are written, 2 KiB for a connection of a producer:
+/// some more than a client has answers on their way to it.
+const LAST_SENDS: usize = 128;
+/// How long they are of interest, ms: no client tries again so late.
+const LAST_SENDS_MS: u64 = 30_000;
 /// Head of a typical answer, to size the buffer in one step.
 const HEAD_ESTIMATE: usize = 320;
 
@@ -33,6 +39,11 @@ pub(super) struct Batch {
     pieces: VecDeque<Piece>,
     /// Of everything in here.
     cost: Cost,
+    /// The sends that are answered in here, and the last ones before: that an answer is written
+    /// does not say that it is read.
+    last_sends: VecDeque<StoredSend>,
+    /// When the last one was answered, ms of the coarse clock.
+    last_send_at: u64,
 }
 
 #[derive(Debug)]
@@ -49,8 +60,8 @@ impl Batch {
         &mut self.answers
     }
 
-    /// Encodes the queued answers. Says how many frames they are.
-    pub(super) fn encode(&mut self) -> usize {
+    /// Encodes the queued answers, at `now_ms`. Says how many frames they are.
+    pub(super) fn encode(&mut self, now_ms: u64) -> usize {
         let frames = self.answers.len();
         self.heads.reserve(frames * HEAD_ESTIMATE);
         let mut run_at = self.heads.len();
@@ -58,6 +69,8 @@ impl Batch {
             self.cost.add(&answer);
             match answer {
                 Answer::Sent { opaque, response } => {
+                    self.last_sends.extend(response.stored());
+                    self.last_send_at = now_ms;
                     response.encode_answer(opaque, &mut self.heads)
                 }
                 Answer::Command(command) => {
@@ -144,7 +157,15 @@ impl Batch {
         debug_assert!(self.is_written(), "bytes would be lost");
         self.heads.clear();
         self.heads_at = 0;
+        self.last_sends.drain(..self.last_sends.len().saturating_sub(LAST_SENDS));
         std::mem::take(&mut self.cost)
+    }
+
+    /// The sends that were answered last before `now_ms`, in order: all whose answers are not
+    /// written among them.
+    pub(super) fn into_last_sends(self, now_ms: u64) -> VecDeque<StoredSend> {
+        let is_over = now_ms.saturating_sub(self.last_send_at) > LAST_SENDS_MS;
+        if is_over { VecDeque::new() } else { self.last_sends }
     }
 
     /// Gives back what a burst has grown. Called before a wait that may be long.
@@ -154,6 +175,9 @@ impl Batch {
         }
         if self.pieces.capacity() > RESTING_BYTES / size_of::<Piece>() {
             self.pieces = VecDeque::new();
+        }
+        if self.last_sends.capacity() > 2 * LAST_SENDS {
+            self.last_sends.shrink_to(LAST_SENDS);
         }
     }
 }
@@ -220,7 +244,7 @@ mod tests {
             batch.queue().extend(answers());
             let mut cost = Cost::default();
             answers().iter().for_each(|answer| cost.add(answer));
-            assert_eq!(batch.encode(), 6);
+            assert_eq!(batch.encode(0), 6);
             let mut written = Vec::new();
             while !batch.is_written() {
                 let bytes: Vec<u8> =
@@ -238,7 +262,7 @@ mod tests {
     fn small_answers_are_one_slice_and_large_bodies_are_not_copied() {
         let mut batch = Batch::default();
         batch.queue().extend((0..500).map(|opaque| Answer::Command(response(opaque))));
-        batch.encode();
+        batch.encode(0);
         assert_eq!(batch.slices().len(), 1);
         batch.advance(usize::MAX);
         batch.finish();
@@ -246,7 +270,7 @@ mod tests {
         let body = Bytes::from(vec![1; 4096]);
         let head = response(1);
         batch.queue().push_back(Answer::Records { head, records: vec![body.clone()] });
-        batch.encode();
+        batch.encode(0);
         let slices = batch.slices();
         assert_eq!(slices.len(), 2);
         assert_eq!(slices[1].as_ptr(), body.as_ptr());
@@ -257,7 +281,7 @@ mod tests {
         let mut batch = Batch::default();
         let records = vec![Bytes::from(vec![0; COPY_BELOW]); 3 * IO_SLICES_MAX];
         batch.queue().push_back(Answer::Records { head: response(1), records });
-        batch.encode();
+        batch.encode(0);
         let mut calls = 0;
         while !batch.is_written() {
             let bytes = batch.slices().iter().map(|s| s.len()).sum();
@@ -272,7 +296,24 @@ mod tests {
     fn a_burst_leaves_no_memory_behind() {
         let mut batch = Batch::default();
         batch.queue().extend((0..5000).map(|opaque| Answer::Command(response(opaque))));
-        batch.encode();
+        batch.encode(0);
+        batch.advance(usize::MAX);
+        batch.finish();
+        batch.queue().extend((0..5000).map(|opaque| Answer::Sent { opaque, response: sent() }));
+        batch.encode(0);
+        assert_eq!(batch.last_sends.len(), 5000, "none of them is written");
+        batch.advance(usize::MAX);
+        batch.finish();
+        batch.rest();
+        assert!(batch.last_sends.capacity() <= 2 * LAST_SENDS);
+        assert_eq!(batch.into_last_sends(LAST_SENDS_MS).len(), LAST_SENDS);
+        let mut batch = Batch::default();
+        batch.queue().push_back(Answer::Sent { opaque: 1, response: sent() });
+        batch.encode(5);
+        assert!(batch.into_last_sends(6 + LAST_SENDS_MS).is_empty(), "nobody sends it again");
+        let mut batch = Batch::default();
+        batch.queue().extend((0..5000).map(|opaque| Answer::Command(response(opaque))));
+        batch.encode(0);
         batch.advance(usize::MAX);
         batch.finish();
         batch.rest();

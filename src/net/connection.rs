@@ -11,9 +11,11 @@ use super::{
     watchdog::{Activity, CoarseClock, Fullness},
     writer::Writer,
 };
+use crate::ids::StoredSend;
 use crate::protocol::command::RemotingCommand;
 use parking_lot::Mutex;
 use std::{
+    collections::VecDeque,
     fmt, io,
     net::SocketAddr,
     sync::{
@@ -205,17 +207,15 @@ impl Connection {
     }
 
     /// Queues an answer for the write half. Callable from any thread, never blocks; after the end
-    /// of the connection the answer is dropped. Prefer [`super::ReplyTo`], which knows the opaque
-    /// and keeps quiet for oneway requests.
-    pub fn answer(&self, answer: Answer) {
-        self.outbox.push(answer);
+    /// of the connection the answer is dropped, and this is false. Prefer [`super::ReplyTo`], which
+    /// knows the opaque and keeps quiet for oneway requests.
+    pub fn answer(&self, answer: Answer) -> bool {
+        self.outbox.push(answer)
     }
 
     /// The same, written at once if nobody else writes and the socket takes it.
-    pub(super) fn answer_now(&self, answer: Answer) {
-        if let Some(answer) = self.writer.write_now(self, answer) {
-            self.outbox.push(answer);
-        }
+    pub(super) fn answer_now(&self, answer: Answer) -> bool {
+        self.writer.write_now(self, answer).is_none_or(|answer| self.outbox.push(answer))
     }
 
     /// Sends a request that nobody answers. Refused when the connection has ended, or when the
@@ -289,11 +289,14 @@ impl Connection {
         self.end.get()
     }
 
-    /// Tells everybody who waits that nothing more will come. Called once, by the task's end.
-    pub(super) fn settle(&self) {
+    /// Tells everybody who waits that nothing more will come; gives back the sends whose answers
+    /// the peer may not have got, in order. Called once, by the task's end.
+    pub(super) fn settle(&self) -> VecDeque<StoredSend> {
         self.pending.lock().close();
-        self.writer.close();
-        self.outbox.close();
+        // What is answered meanwhile is in one of the two, or is refused.
+        let mut unheard = self.writer.close(self.now_ms());
+        unheard.extend(self.outbox.close().iter().filter_map(Answer::stored));
+        unheard
     }
 
     /// Takes no more requests; ends when all that were taken are answered and written.

@@ -84,10 +84,13 @@ impl Entered {
 
 impl Drop for Entered {
     fn drop(&mut self) {
+        self.connection.end_with(End::ByUs); // if it was cut off: whoever asks finds it closed
+        let unheard = self.connection.settle();
+        if !unheard.is_empty() {
+            self.shared.handler.unheard(unheard); // first: the peer may be sending again
+        }
         self.shared.watchdog.remove(self.connection.id());
         minus_one(&self.connection.counters().open);
-        self.connection.end_with(End::ByUs); // if it was cut off: whoever asks finds it closed
-        self.connection.settle();
         if self.spoken {
             self.shared.handler.closed(&self.connection);
         }

@@ -40,6 +40,9 @@
 //!   (the task is then polled once more, in vain). Answers from other threads wake the
 //!   connection's task once per batch: only a push to an empty outbox notifies. A lone answer may
 //!   be written by the thread that has it ([`ReplyTo::answer_now`]).
+//! - **The last answers to sends**: a ring of 2 KiB for a connection over which sends are answered,
+//!   written and read with the batch: who hears of the connection's end hears whose answers may not
+//!   have been read ([`Handler::unheard`]).
 //! - **Locks**: the outbox's, once per answer and twice per batch, and the writer's once per
 //!   batch; no lock is held across an await.
 
@@ -70,14 +73,19 @@ pub use http::{HttpHandler, HttpResponse};
 pub use listen::{BindError, Holder, listen};
 pub use server::{Server, ServerOptions};
 
+use crate::ids::StoredSend;
 use crate::protocol::command::RemotingCommand;
-use std::{pin::Pin, sync::Arc};
+use std::{collections::VecDeque, pin::Pin, sync::Arc};
 
 /// Takes the requests of connections.
 pub trait Handler: Send + Sync + 'static {
     /// Takes one request. Must not block: it runs on the connection's task. The answer goes
     /// through a [`ReplyTo`] made from the request, now or at any time later.
     fn handle(&self, connection: &Arc<Connection>, request: RemotingCommand) -> Handled;
+
+    /// A connection has ended, and the answers to these sends were not written, or were the last
+    /// that were: whether its peer has got them nobody knows. In order. Must not block.
+    fn unheard(&self, _sends: VecDeque<StoredSend>) {}
 
     /// The connection has ended. Called once, after its last request; answers are dropped from
     /// now on. Must not block.

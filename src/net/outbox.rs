@@ -72,15 +72,15 @@ impl Outbox {
         }
     }
 
-    /// Queues an answer; after the end of the connection it is dropped. The writer is woken only
-    /// when the queue was empty: it takes everything when it runs.
-    pub(super) fn push(&self, answer: Answer) {
+    /// Queues an answer; after the end of the connection it is dropped, and this is false. The
+    /// writer is woken only when the queue was empty: it takes everything when it runs.
+    pub(super) fn push(&self, answer: Answer) -> bool {
         let mut cost = Cost::default();
         cost.add(&answer);
         let was_empty = {
             let mut queue = self.queue.lock();
             if queue.closed {
-                return;
+                return false;
             }
             self.unwritten(cost);
             queue.answers.push_back(answer);
@@ -89,6 +89,7 @@ impl Outbox {
         if was_empty {
             self.wake.notify_one();
         }
+        true
     }
 
     /// Moves everything queued into `into`, which must be empty; its memory becomes the queue's.
@@ -153,17 +154,14 @@ impl Outbox {
         }
     }
 
-    /// Drops what is queued and what will be pushed: the connection has ended, and its writer with
-    /// it.
-    pub(super) fn close(&self) {
-        let dropped = {
-            let mut queue = self.queue.lock();
-            queue.closed = true;
-            // Nothing is pushed or written from here on: what is counted goes now.
-            self.together.changed(self.memory.swap(0, Ordering::Relaxed), 0);
-            std::mem::take(&mut queue.answers)
-        };
-        drop(dropped); // outside the lock: an answer may hold the last reference to much
+    /// Drops what will be pushed, and gives back what is queued: the connection has ended, and its
+    /// writer with it.
+    pub(super) fn close(&self) -> VecDeque<Answer> {
+        let mut queue = self.queue.lock();
+        queue.closed = true;
+        // Nothing is pushed or written from here on: what is counted goes now.
+        self.together.changed(self.memory.swap(0, Ordering::Relaxed), 0);
+        std::mem::take(&mut queue.answers)
     }
 }
 
@@ -192,7 +190,7 @@ mod tests {
     fn the_writer_is_woken_once_for_all_that_is_queued() {
         let outbox = outbox(1 << 20);
         assert!(outbox.woken().now_or_never().is_none());
-        (0..3).for_each(|_| outbox.push(answer(10)));
+        assert!((0..3).all(|_| outbox.push(answer(10))));
         assert!(outbox.woken().now_or_never().is_some());
         assert!(outbox.woken().now_or_never().is_none(), "one wake-up for three answers");
         let mut taken = VecDeque::new();
@@ -220,9 +218,9 @@ mod tests {
     #[test]
     fn after_the_end_nothing_is_kept() {
         let outbox = outbox(100);
-        outbox.push(answer(1));
-        outbox.close();
-        outbox.push(answer(1));
+        assert!(outbox.push(answer(1)));
+        assert_eq!(outbox.close().len(), 1);
+        assert!(!outbox.push(answer(1)));
         let mut taken = VecDeque::new();
         outbox.take_all(&mut taken);
         assert!(taken.is_empty());
@@ -254,7 +252,7 @@ mod tests {
     fn a_burst_leaves_no_memory_behind() {
         let outbox = outbox(100);
         let mut spare = VecDeque::with_capacity(1000);
-        (0..1000).for_each(|_| outbox.push(answer(0)));
+        assert!((0..1000).all(|_| outbox.push(answer(0))));
         outbox.take_all(&mut spare);
         spare.clear();
         outbox.rest(&mut spare);

@@ -448,7 +448,7 @@ async fn speak(mut stream: TcpStream, entered: &mut Entered, gate: &Gate) -> End
             let stream = Arc::new(stream);
             let end = entered.drive(&stream, intake).await;
             if matches!(end, End::Drained) {
-                connection.writer().close(); // nobody else has the stream then
+                connection.writer().let_go(); // nobody else has the stream then
                 part(Arc::into_inner(stream)).await;
             }
             end

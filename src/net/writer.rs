@@ -2,8 +2,9 @@
 //! another thread may write it at once instead: waking the task costs more than writing.
 
 use super::{answer::Answer, batch::Batch, connection::Connection, counters::add, outbox::Cost};
+use crate::ids::StoredSend;
 use parking_lot::Mutex;
-use std::{io, sync::Arc};
+use std::{collections::VecDeque, io, sync::Arc};
 use tokio::net::TcpStream;
 
 /// The socket, while answers may be written, and what is half written.
@@ -31,9 +32,15 @@ impl Writer {
         self.0.lock().socket = Some(Arc::clone(socket));
     }
 
-    /// Nothing is written any more; the socket is let go.
-    pub(super) fn close(&self) {
-        *self.0.lock() = State::default();
+    /// Lets the socket go: everything is written.
+    pub(super) fn let_go(&self) {
+        self.0.lock().socket = None;
+    }
+
+    /// Nothing is written any more from `now_ms` on; the socket is let go. Which sends were answered
+    /// last.
+    pub(super) fn close(&self, now_ms: u64) -> VecDeque<StoredSend> {
+        std::mem::take(&mut *self.0.lock()).batch.into_last_sends(now_ms)
     }
 
     /// Writes what is queued on `connection`, until the socket is full or there is nothing more;
@@ -78,7 +85,7 @@ impl State {
     fn write(&mut self, connection: &Connection) -> io::Result<Written> {
         let Self { socket: Some(socket), batch } = self else { return Ok(Written::Blocked) };
         if batch.is_written() {
-            let frames = batch.encode();
+            let frames = batch.encode(connection.now_ms());
             add(&connection.counters().frames_out, frames);
         }
         while !batch.is_written() {

@@ -4,12 +4,21 @@
 //! whichever queue, member or broker name comes next. What is stored by then is answered with the
 //! place of the first try and not stored again.
 //!
-//! That is for what another member led, or passed on before it went. What a leader stored itself, it
-//! has answered: the same message once more is an application's wish, and is stored again, as in Java.
+//! That is for what another member led, or passed on before it went, and for answers that may not
+//! have got to their client. What else a leader stored itself, it has answered: the same message once
+//! more is an application's wish, and is stored again, as in Java.
 //!
 //! ```text
 //!  apply ── hash, place ──► window ──► candidates ── read in the log, compared ──► first try
+//!                              ▲
+//!  connection ended ── place, hash of what lies there
 //! ```
+//!
+//! An answer may not have got to its client if it could not be written, if it was one of the last
+//! over a connection that has ended, whoever ended it (what is written, or taken by a proxy, is not
+//! read by that), or if it said that nobody knew. Who sends again over the connection that brought
+//! the answer wishes it. A message that is under way is noted, if it must be, before its entry is
+//! settled ([`crate::raft::under_way`]): its retry, which waits for that, finds it.
 //!
 //! The window is derived from what is applied, on every member, and nothing of it is replicated or
 //! stored. It decides nothing at apply: only a leader that forms an entry asks it, on the thread
@@ -19,7 +28,9 @@
 //!
 //! Cost: one entry of 32 bytes for each message with a unique key, in a ring of 4 MiB with heads of
 //! 0.5 MiB that fill as messages come; at apply a write to each of the two, when an entry is formed
-//! a look at a head, and at the ring where that has something. Nothing is allocated.
+//! a look at a head, and at the ring where that has something. Nothing is allocated. What was not
+//! answered costs when it is noted: each message is read, parsed and summed once, at most 4,096 and
+//! 16 MiB of a connection or an entry.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -30,9 +41,9 @@ use parking_lot::{Mutex, MutexGuard};
 use smallvec::SmallVec;
 
 use crate::clock;
-use crate::ids::{PhysicalOffset, Term};
+use crate::ids::{PhysicalOffset, StoredSend, Term};
 use crate::protocol::message::sys_flag::{BORN_HOST_V6, STORE_HOST_V6};
-use crate::protocol::message::{Draft, Record, properties};
+use crate::protocol::message::{Draft, RECORD_BYTES_MIN, Record, key_hash, properties};
 use crate::raft::command::FirstTry;
 use crate::raft::passers::Passers;
 use crate::store::entry::crc32c;
@@ -49,6 +60,11 @@ const LIVES: usize = 4;
 const STEPS_MAX: usize = 32;
 /// Records that a look reads at most: a producer may have one key for all its messages.
 const CANDIDATES_MAX: usize = 4;
+/// Messages of a connection, or of an entry, that are read at most when they are noted as not
+/// answered: the last ones.
+const UNANSWERED_MAX: usize = 4096;
+/// Bytes of them that are read at most: 2 ms.
+const UNANSWERED_BYTES: usize = 16 << 20;
 /// How far the wall clocks of two leaders may be apart. Age is counted by this member's steady
 /// clock since it applied a message; only what it applied late, after a start or a pause, is older
 /// by more than this.
@@ -132,6 +148,14 @@ impl Window {
     fn forget(&mut self) {
         *self = Self::new(self.messages);
     }
+
+    /// Gives all back when the last message is older than `age_ms`: then nobody looks in vain.
+    fn forget_old(&mut self, now_ms: u32, age_ms: u32) {
+        let last = self.slots.get(self.index(self.next.wrapping_sub(1)));
+        if last.is_some_and(|last| now_ms.wrapping_sub(last.at_ms) > age_ms) {
+            self.forget();
+        }
+    }
 }
 
 /// Reads a record of the log.
@@ -157,6 +181,8 @@ struct Lately {
     window: Window,
     /// Of what this one led, and a life of another member passed on.
     passed: Vec<(u64, Window)>,
+    /// Of what this one led, and a client may have got no answer to: as if applied when noted.
+    unanswered: Window,
 }
 
 impl Duplicates {
@@ -168,7 +194,8 @@ impl Duplicates {
         read: impl Fn(PhysicalOffset, u32) -> Option<Bytes> + Send + Sync + 'static,
     ) -> Self {
         let (window, passed) = (Window::new(MESSAGES), Vec::new());
-        let lately = Mutex::new(Lately { term, window, passed });
+        let unanswered = Window::new(MESSAGES_OF_LIFE);
+        let lately = Mutex::new(Lately { term, window, passed, unanswered });
         let (read, passers, since) = (Box::new(read), Passers::default(), clock::now());
         Self(Arc::new(Shared { lately, read, passers, age, since }))
     }
@@ -205,6 +232,28 @@ impl Duplicates {
         }
     }
 
+    /// The answers to these sends may not have got to their client, whose connection has ended: the
+    /// same messages once more are retries, if they were stored within the age of a first try by
+    /// now. `sends` are in order. Callable from any thread.
+    pub(super) fn unanswered(&self, sends: impl DoubleEndedIterator<Item = StoredSend>) {
+        self.note(sends, self.0.age_ms().into());
+    }
+
+    /// The clients of these messages were told that nobody knew, and they are applied now.
+    pub(super) fn nobody_knew(&self, messages: impl DoubleEndedIterator<Item = PhysicalOffset>) {
+        self.note(messages.map(|first| StoredSend { first, messages: 1 }), i64::MAX);
+    }
+
+    fn note(&self, sends: impl DoubleEndedIterator<Item = StoredSend>, age_ms: i64) {
+        if self.0.age.is_zero() {
+            return;
+        }
+        let messages = self.0.read_last(sends.rev(), age_ms);
+        let mut lately = self.0.lately.lock();
+        let now_ms = self.0.now_ms();
+        messages.iter().for_each(|(hash, unit)| lately.unanswered.add(*hash, unit, now_ms));
+    }
+
     /// What is there is void: a topic is gone, and its messages with it.
     pub(super) fn forget(&self) {
         self.0.lately.lock().forget();
@@ -219,13 +268,14 @@ impl Duplicates {
 
     /// For the time in which an entry is formed.
     pub(super) fn look(&self) -> Looking<'_> {
-        let lately = self.0.lately.lock();
+        let (mut lately, now_ms) = (self.0.lately.lock(), self.0.now_ms());
+        lately.unanswered.forget_old(now_ms, self.0.age_ms());
         let is_gone = |(life, _): &(u64, Window)| !self.0.passers.is_there(*life);
         Looking {
             gone: lately.passed.iter().map(is_gone).collect(),
             lately,
             shared: &self.0,
-            now_ms: self.0.now_ms(),
+            now_ms,
             wall_ms: clock::wall_ms(),
         }
     }
@@ -235,6 +285,7 @@ impl Lately {
     fn forget(&mut self) {
         self.window.forget();
         self.passed.clear();
+        self.unanswered.forget();
     }
 
     /// Of what this life passed on; in the place of one that is not there any more, or of the oldest.
@@ -260,6 +311,42 @@ impl Shared {
 
     fn age_ms(&self) -> u32 {
         u32::try_from(self.age.as_millis()).unwrap_or(u32::MAX)
+    }
+
+    /// What lies there, until a message is older than `age_ms`: hashes of unique keys, and where.
+    fn read_last(&self, sends: impl Iterator<Item = StoredSend>, age_ms: i64) -> Vec<(u64, Unit)> {
+        let wall_ms = clock::wall_ms();
+        let (mut keyed, mut messages, mut bytes) = (Vec::new(), 0, 0);
+        for send in sends {
+            let mut at = send.first;
+            for _ in 0..send.messages {
+                let Some(stored) = self.record_at(at) else { break };
+                let record = Record::parse(&stored).ok();
+                let Some(record) = record.filter(|record| record.physical() == at.0) else { break };
+                (messages, bytes) = (messages + 1, bytes + stored.len());
+                let is_enough = messages > UNANSWERED_MAX || bytes > UNANSWERED_BYTES;
+                if is_enough || wall_ms.saturating_sub(record.store_timestamp()) > age_ms {
+                    return keyed;
+                }
+                let unit = Unit {
+                    physical: at,
+                    bytes: stored.len() as u32,
+                    crc: crc32c(&stored),
+                    ..Unit::default()
+                };
+                let key = record.indexed().uniq_key.filter(|key| !key.is_empty());
+                keyed.extend(key.map(|key| (key_hash(record.topic(), key), unit)));
+                at = PhysicalOffset(at.0 + u64::from(unit.bytes));
+            }
+        }
+        keyed
+    }
+
+    /// The record that begins there.
+    fn record_at(&self, at: PhysicalOffset) -> Option<Bytes> {
+        let head = (self.read)(at, RECORD_BYTES_MIN as u32)?;
+        let bytes = u32::from_be_bytes(*head.first_chunk()?);
+        (self.read)(at, bytes)
     }
 }
 
@@ -287,9 +374,10 @@ impl Looking<'_> {
 
     /// Where these messages were stored together before.
     pub(super) fn first_try(&self, drafts: &[Draft]) -> Option<FirstTry> {
-        let Lately { window, passed, .. } = &*self.lately;
+        let Lately { window, passed, unanswered, .. } = &*self.lately;
         let hash = drafts.first()?.unique_hash?;
-        self.first_in(window, hash, drafts).or_else(|| {
+        let found = self.first_in(window, hash, drafts);
+        found.or_else(|| self.first_in(unanswered, hash, drafts)).or_else(|| {
             let gone = passed.iter().zip(&self.gone).filter(|(_, is_gone)| **is_gone);
             gone.filter_map(|((_, window), _)| self.first_in(window, hash, drafts)).next()
         })
@@ -397,7 +485,7 @@ pub(super) fn is_same(one: &Draft, other: &Draft) -> bool {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::protocol::message::{RecordPlace, key_hash};
+    use crate::protocol::message::RecordPlace;
     use crate::raft::group_tests;
     use proptest::prelude::*;
     use std::collections::BTreeMap as Map;
@@ -456,6 +544,11 @@ pub(super) mod tests {
             }
             self.next.0 += 64;
             first
+        }
+
+        /// As if this member had led so far.
+        pub(in crate::raft) fn led(&self) {
+            self.duplicates.0.lately.lock().window.forget();
         }
 
         /// What lies there was passed on by a life.
@@ -541,7 +634,7 @@ pub(super) mod tests {
         let first = log.store(&own);
         log.pass_again(7, &own, first);
         let passers = log.duplicates.passers().clone();
-        log.duplicates.0.lately.lock().window.forget(); // this member led
+        log.led();
         let stays = passers.came(7, "n1");
         assert_eq!(log.first_try(&own), None, "it is there: its client wants it twice");
         drop(stays);
@@ -551,6 +644,69 @@ pub(super) mod tests {
         }
         assert_eq!(log.duplicates.0.lately.lock().passed.len(), LIVES, "bounded");
         assert_eq!(log.first_try(&own), None, "of the oldest");
+    }
+
+    #[test]
+    fn what_may_not_have_been_answered_is_found_as_long_as_it_is_young() {
+        let mut log = Log::new();
+        let of = |key: &str| vec![keyed(0, key, "x")];
+        let batch = [of("b"), of("c")].concat();
+        let old = log.store_at(&of("o"), clock::wall_ms() - 11_000);
+        let [a, b] = [log.store(&of("a")), log.store(&batch)];
+        let later = log.store(&[group_tests::draft("T", 0, "no key"), keyed(0, "d", "x")]);
+        log.led();
+        let none = |log: &Log| {
+            [of("o"), of("a"), batch.clone()].iter().all(|d| log.first_try(d).is_none())
+        };
+        assert!(none(&log));
+        let send = |(at, _), messages| StoredSend { first: PhysicalOffset(at), messages };
+        let nowhere = StoredSend { first: PhysicalOffset(1), messages: 3 };
+        let sends = [send(old, 1), nowhere, send(a, 1), send(b, 2), send(later, 2)];
+        log.duplicates.unanswered(sends.into_iter());
+        assert_eq!([log.first_try(&of("a")), log.first_try(&batch)], [Some(a), Some(b)]);
+        assert!(log.first_try(&of("d")).is_some(), "behind one that has no key");
+        assert_eq!(log.first_try(&of("o")), None, "nobody tries so late");
+        assert_eq!(log.first_try(&[keyed(0, "a", "y")]), None, "another message");
+        let aged = |log: &Log, age_ms| {
+            let mut lately = log.duplicates.0.lately.lock();
+            let now_ms = log.duplicates.0.now_ms().wrapping_add(age_ms);
+            lately.unanswered.forget_old(now_ms, 10_000);
+            lately.unanswered.slots.len()
+        };
+        assert_eq!((aged(&log, 5_000), aged(&log, 11_000)), (4, 0));
+        assert!(none(&log));
+        log.duplicates.unanswered([send(a, 1)].into_iter());
+        assert!(log.first_try(&of("a")).is_some());
+        log.duplicates.forget();
+        assert!(none(&log));
+    }
+
+    #[test]
+    fn the_end_of_a_connection_costs_a_bounded_time() {
+        let mut log = Log::new();
+        let sends = (0..2 * UNANSWERED_MAX).map(|n| {
+            let (at, _) = log.store(&[keyed(0, &n.to_string(), "x")]);
+            StoredSend { first: PhysicalOffset(at), messages: 1 }
+        });
+        let sends: Vec<_> = sends.collect();
+        let noted = |log: &Log| log.duplicates.0.lately.lock().unanswered.slots.len();
+        log.duplicates.unanswered(sends.iter().copied());
+        assert_eq!(noted(&log), UNANSWERED_MAX);
+        let last = format!("{}", 2 * UNANSWERED_MAX - 1);
+        log.led();
+        assert!(log.first_try(&[keyed(0, &last, "x")]).is_some(), "the last ones");
+        let large = "x".repeat(UNANSWERED_BYTES / 4);
+        let sends = (0..6).map(|n| {
+            let (at, _) = log.store(&[keyed(0, &n.to_string(), &large)]);
+            StoredSend { first: PhysicalOffset(at), messages: 1 }
+        });
+        let sends: Vec<_> = sends.collect();
+        log.duplicates.unanswered(sends.into_iter());
+        assert_eq!(noted(&log), UNANSWERED_MAX + 3);
+        let off = Log::of_age(Duration::ZERO);
+        off.duplicates
+            .unanswered([StoredSend { first: PhysicalOffset(64), messages: 1 }].into_iter());
+        assert_eq!(noted(&off), 0);
     }
 
     #[test]

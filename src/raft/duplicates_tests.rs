@@ -4,11 +4,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use openraft::errors::{ClientWriteError, Fatal, ForwardReason, ForwardToLeader};
 use openraft::raft::responder::Responder as _;
 use openraft::raft::{ClientWriteResponse, ClientWriteResult};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use super::command::{Command, Origin};
 use super::duplicates::tests::{Log, keyed};
@@ -19,7 +21,7 @@ use super::group_tests::{Cluster, bodies, propose, until};
 use super::proposer::{Core, Limits, Proposer, run};
 use super::type_config::{Answer, Applied, Batch, TypeConfig, log_id};
 use super::{Place, Proposal, ProposeError, Receipt};
-use crate::ids::{EntryIndex, PhysicalOffset, QueueOffset, Term};
+use crate::ids::{EntryIndex, PhysicalOffset, QueueOffset, StoredSend, Term};
 use crate::protocol::message::Draft;
 use crate::store::entry::EntryId;
 
@@ -57,7 +59,11 @@ fn proposal(draft: Draft) -> (Proposal, Told1) {
 
 impl Leader {
     fn new() -> Self {
-        let limits = Limits { patience: Duration::from_secs(3600), ..Limits::default() };
+        Self::patient(Duration::from_secs(3600))
+    }
+
+    fn patient(patience: Duration) -> Self {
+        let limits = Limits { patience, ..Limits::default() };
         let (log, desk) = (Log::new(), Desk::new(1, limits));
         let (proposer, inbox) = Proposer::new(limits, desk.clone());
         let (core, calls) = mpsc::channel(8);
@@ -91,13 +97,30 @@ impl Leader {
         assert!(self.calls.try_recv().is_err());
     }
 
-    /// Applies an entry and answers for it; the place of its first message.
+    /// Applies an entry that another member led, as if, and answers for it; the place of its first
+    /// message.
     fn apply(&mut self, (batch, answer): Call) -> (u64, u64) {
-        let (physical, queue_offset) = self.log.store(&batch.messages);
-        let place = |draft: &Draft| Place {
-            physical: PhysicalOffset(physical),
-            queue_id: draft.queue_id,
-            queue_offset: QueueOffset(queue_offset),
+        let at = self.log.store(&batch.messages);
+        Self::answer((batch, answer), at)
+    }
+
+    /// The same of one that this member led.
+    fn apply_own(&mut self, (batch, answer): Call) -> (u64, u64) {
+        let at = self.log.store(&batch.messages);
+        self.log.led();
+        Self::answer((batch, answer), at)
+    }
+
+    fn answer((batch, answer): Call, (physical, queue_offset): (u64, u64)) -> (u64, u64) {
+        let mut at = (physical, queue_offset);
+        let place = |draft: &Draft| {
+            let (physical, queue_offset) = at;
+            at = (physical + draft.stored_bytes() as u64, queue_offset + 1);
+            Place {
+                physical: PhysicalOffset(physical),
+                queue_id: draft.queue_id,
+                queue_offset: QueueOffset(queue_offset),
+            }
         };
         let places = batch.messages.iter().map(place).collect();
         let outcomes = batch.commands.iter().map(|_| super::command::Outcome::Done).collect();
@@ -160,6 +183,70 @@ async fn what_is_under_way_is_waited_for_and_answered_from_one_entry() {
         assert_eq!(place(&told.await.unwrap().unwrap()), (0, at, offset));
     }
     leader.proposes_nothing().await;
+}
+
+#[tokio::test]
+async fn a_retry_that_waits_for_what_cannot_be_answered_gets_its_place() {
+    let mut leader = Leader::new();
+    // The connection of its client has ended by the time it is stored.
+    let duplicates = leader.log.duplicates.clone();
+    let (mut gone, told) = proposal(keyed(3, "a", "x"));
+    let done = gone.done;
+    gone.done = Box::new(move |result| {
+        let first = result.as_ref().unwrap().places[0].physical;
+        duplicates.unanswered([StoredSend { first, messages: 1 }].into_iter());
+        done(result);
+    });
+    leader.proposer.propose(gone);
+    let answered = leader.send(keyed(3, "b", "x"));
+    let entry = leader.entry().await;
+    let mut retries = [leader.send(keyed(1, "a", "x")), leader.pass(keyed(1, "a", "x"), 1, 1)];
+    let wish = leader.send(keyed(1, "b", "x"));
+    leader.proposes_nothing().await;
+    assert!(retries[0].try_recv().is_err(), "nobody knows yet");
+    let (at, offset) = leader.apply_own(entry);
+    assert!(!told.await.unwrap().unwrap().repeats && answered.await.unwrap().is_ok());
+    let [retry, passed] = retries;
+    let retry = retry.await.unwrap().unwrap();
+    assert_eq!((place(&retry), retry.repeats), ((3, at, offset), true));
+    // One entry for what was answered, and names what was passed on.
+    let entry = leader.entry().await;
+    assert_eq!(entry.0.messages.len(), 1);
+    let [Command::Passed(named)] = &entry.0.commands[..] else { panic!("{:?}", entry.0.commands) };
+    assert_eq!(named[0].first_try.as_ref().unwrap().positions, [at]);
+    leader.apply_own(entry);
+    assert!(!wish.await.unwrap().unwrap().repeats && passed.await.unwrap().is_ok());
+    leader.proposes_nothing().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_of_what_nobody_knew_and_was_stored_gets_its_place() {
+    let mut leader = Leader::patient(Duration::from_secs(3));
+    for (key, beside) in [("a", false), ("b", true)] {
+        let first = leader.send(keyed(0, key, "x"));
+        let young = beside.then(|| {
+            let (proposal, told) = proposal(keyed(0, "y", "x"));
+            let since = Instant::now() + Duration::from_secs(60);
+            leader.proposer.propose_since(proposal, since);
+            told
+        });
+        let entry = leader.entry().await;
+        assert_eq!(entry.0.messages.len(), 1 + usize::from(beside));
+        let first = first.await.unwrap();
+        assert!(matches!(first, Err(ProposeError::NoQuorum { .. })), "{first:?}");
+        let retry = leader.send(keyed(1, key, "x"));
+        leader.proposes_nothing().await;
+        let (at, offset) = leader.apply_own(entry);
+        let retry = retry.await.unwrap().unwrap();
+        assert_eq!((place(&retry), retry.repeats), ((0, at, offset), true));
+        if let Some(young) = young {
+            assert!(!young.await.unwrap().unwrap().repeats);
+            let wish = leader.send(keyed(0, "y", "x"));
+            let entry = leader.entry().await;
+            leader.apply_own(entry);
+            assert!(!wish.await.unwrap().unwrap().repeats, "who was answered beside it");
+        }
+    }
 }
 
 #[tokio::test]
@@ -234,6 +321,19 @@ async fn who_waits_for_a_first_try_is_told_at_the_end_that_nobody_knows() {
     }
 }
 
+#[tokio::test]
+async fn what_waits_for_a_leader_to_be_told_is_bounded_and_no_work_of_a_leader() {
+    let desk = Desk::new(1, Limits::default());
+    let send = |first| StoredSend { first: PhysicalOffset(first), messages: 1 };
+    (0..10).for_each(|n| desk.unanswered((1000 * n..1000 * (n + 1)).map(send).collect()));
+    desk.work().await;
+    let waiting = desk.take_unanswered();
+    assert!(waiting.len() < 5000 && waiting.back() == Some(&send(9999)), "the last ones");
+    assert!(desk.work().now_or_never().is_none());
+    desk.unanswered([send(1)].into());
+    assert!(desk.empty().is_empty() && desk.work().now_or_never().is_none());
+}
+
 #[test]
 fn a_try_after_the_death_of_the_leader_gets_what_that_one_stored() {
     let mut cluster = Cluster::patient(3);
@@ -289,4 +389,29 @@ fn a_try_after_the_end_of_who_passed_the_first_one_on_gets_what_the_same_leader_
     assert!(again.repeats);
     assert_eq!(again.places, first.places);
     assert_eq!(bodies(&leader, "T", 0), ["x", "x"]);
+}
+
+#[test]
+fn a_try_after_an_answer_that_a_follower_lost_gets_what_the_same_leader_stored() {
+    let cluster = Cluster::patient(3);
+    let (_, leader) = cluster.leader();
+    let follower = follower(&cluster);
+    let of = |keys: [&str; 2]| keys.map(|key| keyed(0, key, "x")).to_vec();
+    let first = answer(&propose(&follower, of(["a", "b"]), vec![]));
+    let other = answer(&propose(&follower, of(["c", "d"]), vec![]));
+    let send = StoredSend { first: first.places[0].physical, messages: 2 };
+    follower.unanswered([send].into());
+    // What comes to the leader over the same stream comes behind that.
+    let again = answer(&propose(&follower, of(["a", "b"]), vec![]));
+    assert_eq!((again.repeats, again.places), (true, first.places.clone()));
+    let again = answer(&propose(&leader, of(["a", "b"]), vec![]));
+    assert_eq!((again.repeats, again.places), (true, first.places));
+    let wish = answer(&propose(&follower, of(["c", "d"]), vec![]));
+    assert!(!wish.repeats && wish.places != other.places, "that one was answered");
+    let direct = answer(&propose(&leader, of(["e", "f"]), vec![]));
+    let send = StoredSend { first: direct.places[0].physical, messages: 2 };
+    leader.unanswered([send].into());
+    let again = answer(&propose(&follower, of(["e", "f"]), vec![]));
+    assert_eq!((again.repeats, again.places), (true, direct.places));
+    assert_eq!(bodies(&leader, "T", 0).len(), 8);
 }

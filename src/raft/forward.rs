@@ -38,6 +38,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::ids::StoredSend;
 use crate::raft::ProposeError;
 use crate::raft::command::Origin;
 use crate::raft::proposal::{Done, Proposal, Receipt};
@@ -47,6 +48,9 @@ use crate::raft::simulation::planted::{Bug, is_planted};
 
 /// Proposals that may wait here, sent or not; bytes are bounded by [`Limits::waiting_bytes`].
 const LINES_MAX: usize = 64 * 1024;
+/// Sends that wait here for a leader to be told that their clients may not have been answered; the
+/// oldest are forgotten.
+const UNANSWERED_MAX: usize = 4096;
 
 /// What a leader's clock showed, and when this member heard it: not before that moment.
 #[derive(Debug, Clone, Copy)]
@@ -117,6 +121,8 @@ struct Lines {
     /// Until this one is read in the log nothing is sent.
     barrier: Option<u64>,
     last_number: u64,
+    /// In order; told before anything else is sent.
+    unanswered: VecDeque<StoredSend>,
     bytes: usize,
     closed: bool,
     counts: Counts,
@@ -291,6 +297,22 @@ impl Desk {
         self.0.lines.lock().bytes
     }
 
+    /// What was passed on, and is stored, may not have got to its client: the leader is told, for
+    /// the client turns to it, or to another member.
+    pub(super) fn unanswered(&self, sends: VecDeque<StoredSend>) {
+        let mut lines = self.0.lines.lock();
+        lines.unanswered.extend(sends);
+        let too_many = lines.unanswered.len().saturating_sub(UNANSWERED_MAX);
+        lines.unanswered.drain(..too_many);
+        drop(lines);
+        self.0.work.notify_one();
+    }
+
+    /// What the leader is told of that now, each once.
+    pub(super) fn take_unanswered(&self) -> VecDeque<StoredSend> {
+        std::mem::take(&mut self.0.lines.lock().unanswered)
+    }
+
     /// Whether it is not known what became of something that was sent, or of a barrier: only another
     /// stream tells, even if nobody waits for what was sent any more.
     pub(super) fn is_in_doubt(&self) -> bool {
@@ -304,7 +326,8 @@ impl Desk {
             {
                 let lines = self.0.lines.lock();
                 let keeps = self.is_holding() && !lines.closed;
-                if !keeps && lines.barrier.is_none() && !lines.waiting.is_empty() {
+                let is_empty = lines.waiting.is_empty() && lines.unanswered.is_empty();
+                if !keeps && lines.barrier.is_none() && !is_empty {
                     return;
                 }
             }
@@ -348,20 +371,23 @@ impl Desk {
         }
     }
 
-    /// A proposal of this life is applied, here; `receipt` makes what its proposer gets.
-    pub(super) fn told(&self, origin: Origin, receipt: impl FnOnce() -> Receipt) {
+    /// A proposal of this life is applied, here; `receipt` makes what its proposer gets. False if
+    /// that one was told before that nobody knew.
+    pub(super) fn told(&self, origin: Origin, receipt: impl FnOnce() -> Receipt) -> bool {
         let mut lines = self.0.lines.lock();
         if lines.barrier == Some(origin.number) {
             lines.barrier = None;
             lines.send_again(origin.number);
             drop(lines);
-            return self.tell();
+            self.tell();
+            return true;
         }
-        let Some(line) = lines.sent.remove(&origin.number) else { return };
+        let Some(line) = lines.sent.remove(&origin.number) else { return false };
         let done = lines.forget(line);
         drop(lines);
         done(Ok(receipt()));
         self.0.answered.notify_one();
+        true
     }
 
     /// The leader refused one of this life. False if that one was a barrier.
@@ -392,6 +418,7 @@ impl Desk {
             return VecDeque::new();
         }
         self.0.direct.store(lines.waiting.is_empty(), Ordering::Release);
+        lines.unanswered.clear(); // others led that: it is known here
         let waiting = std::mem::take(&mut lines.waiting);
         let bytes: usize = waiting.iter().map(|line| line.proposal.bytes()).sum();
         lines.bytes -= bytes;
@@ -538,7 +565,7 @@ mod tests {
         sent
     }
 
-    fn read_in_log(desk: &Desk, number: u64) {
+    fn read_in_log(desk: &Desk, number: u64) -> bool {
         let receipt = || Receipt {
             store_timestamp: 0,
             places: smallvec::SmallVec::new(),
@@ -546,7 +573,7 @@ mod tests {
             few: true,
             repeats: false,
         };
-        desk.told(Origin { life: 7, number }, receipt);
+        desk.told(Origin { life: 7, number }, receipt)
     }
 
     fn own(pairs: &[(u64, &str)]) -> Vec<(u64, String)> {
@@ -723,6 +750,7 @@ mod tests {
         assert!(matches!(a.recv().unwrap(), Err(ProposeError::NoQuorum { .. })));
         let Err(ProposeError::NotLeader { leader }) = b.recv().unwrap() else { panic!() };
         assert_eq!(leader.as_deref(), Some("n2"));
+        assert!(!read_in_log(&desk, 1), "it was told that nobody knows");
         swept.abort();
     }
 

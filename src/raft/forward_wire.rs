@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::{BufMut as _, Bytes, BytesMut};
 use smallvec::SmallVec;
 
+use crate::ids::{PhysicalOffset, StoredSend};
 use crate::protocol::message::properties::Indexed;
 use crate::protocol::message::{self, Draft, key_hash};
 use crate::raft::ProposeError;
@@ -66,6 +67,25 @@ pub(super) fn add(
     let proposed = proto::Proposed { number, messages: messages_sent, commands, until_ms };
     request.proposals.push(proposed);
     request.bodies.extend(messages.iter().map(|draft| draft.body.clone()));
+}
+
+/// Adds sends whose clients may not have been answered.
+pub(super) fn add_unanswered(
+    request: &mut proto::ProposeRequest,
+    sends: impl IntoIterator<Item = StoredSend>,
+) {
+    let unanswered =
+        |send: StoredSend| proto::Unanswered { first: send.first.0, messages: send.messages };
+    request.unanswered.extend(sends.into_iter().map(unanswered));
+}
+
+/// The same, as they came.
+pub(super) fn take_unanswered(
+    request: &mut proto::ProposeRequest,
+) -> impl DoubleEndedIterator<Item = StoredSend> + use<> {
+    let first = |of: &proto::Unanswered| PhysicalOffset(of.first);
+    let unanswered = std::mem::take(&mut request.unanswered).into_iter();
+    unanswered.map(move |of| StoredSend { first: first(&of), messages: of.messages })
 }
 
 /// The proposals in a request, each whole.
@@ -205,6 +225,7 @@ pub(super) fn to_refused(refused: proto::Refused) -> (u64, ProposeError) {
 mod tests {
     use super::*;
     use crate::raft::group_tests;
+    use prost::Message as _;
 
     fn request() -> proto::ProposeRequest {
         let mut request = proto::ProposeRequest { life: 7, ..Default::default() };
@@ -236,6 +257,17 @@ mod tests {
         assert_eq!(asked[0].messages[1].unique_hash, Some(key_hash("U", "u")), "as it was");
         assert_eq!(asked[1].commands, [Command::DeleteTopic { topic: "T".to_owned() }]);
         assert!(asked[2].messages.is_empty() && asked[2].commands.is_empty());
+    }
+
+    #[test]
+    fn sends_without_an_answer_come_in_order_and_beside_proposals() {
+        let send = |first, messages| StoredSend { first: PhysicalOffset(first), messages };
+        let mut request = request();
+        add_unanswered(&mut request, [send(7, 1), send(u64::MAX, u32::MAX)]);
+        let mut came = proto::ProposeRequest::decode(&*request.encode_to_vec()).unwrap();
+        let unanswered: Vec<_> = take_unanswered(&mut came).collect();
+        assert_eq!(unanswered, [send(7, 1), send(u64::MAX, u32::MAX)]);
+        assert_eq!((to_asked(came).unwrap().len(), take_unanswered(&mut request).count()), (3, 2));
     }
 
     #[test]

@@ -31,10 +31,10 @@ use crate::ids::Term;
 use crate::raft::ProposeError;
 use crate::raft::command::Command;
 use crate::raft::commit_news::Eager;
+use crate::raft::duplicates::Duplicates;
 use crate::raft::filling::PassedOn;
 use crate::raft::forward::Desk;
 use crate::raft::forward_wire::{self, Asked};
-use crate::raft::passers::Passers;
 use crate::raft::proposal::Proposal;
 use crate::raft::proposer::Proposer;
 use crate::raft::role::Role;
@@ -60,8 +60,8 @@ pub(super) struct Forwarded {
     room: Arc<Room>,
     eager: Eager,
     streams: Mutex<Streams>,
-    /// Whoever passes something on.
-    passers: Passers,
+    /// What was stored, and who passed it on.
+    duplicates: Duplicates,
     /// From when on the clock counts that others are told.
     started: Instant,
 }
@@ -102,10 +102,10 @@ impl Forwarded {
         (proposer, desk, active): (Proposer, Desk, Active),
         role: watch::Receiver<Role>,
         room: Arc<Room>,
-        (eager, passers): (Eager, Passers),
+        (eager, duplicates): (Eager, Duplicates),
     ) -> Arc<Self> {
         let (streams, started) = (Mutex::default(), Instant::now());
-        Arc::new(Self { proposer, desk, active, role, room, eager, streams, passers, started })
+        Arc::new(Self { proposer, desk, active, role, room, eager, streams, duplicates, started })
     }
 
     /// Takes what `requests` brings from the member `from`; the answers are refusals, and end with
@@ -134,7 +134,7 @@ impl Forwarded {
         let (over, mut stays) = (CancellationToken::new(), None);
         let mut tell_clock = tokio::time::interval(TELL_CLOCK); // now, and then
         loop {
-            let request = tokio::select! {
+            let mut request = tokio::select! {
                 biased;
                 () = over.cancelled() => return Status::unavailable("this member does not lead"),
                 () = refusals.closed() => return Status::cancelled("nobody hears refusals"),
@@ -160,6 +160,10 @@ impl Forwarded {
                 return status;
             }
             let (life, stream) = (request.life, request.stream);
+            if !request.unanswered.is_empty() {
+                // Their retries come behind this, if they come this way.
+                self.duplicates.unanswered(forward_wire::take_unanswered(&mut request));
+            }
             let asked = match forward_wire::to_asked(request) {
                 Ok(asked) => asked,
                 Err(error) => {
@@ -175,7 +179,7 @@ impl Forwarded {
                 );
             }
             self.eager.waits(from);
-            stays.get_or_insert_with(|| self.passers.came(life, from));
+            stays.get_or_insert_with(|| self.duplicates.passers().came(life, from));
             asked.into_iter().for_each(|asked| self.propose(asked, term, refusals, &over));
         }
     }
@@ -210,7 +214,7 @@ impl Forwarded {
         let Asked { origin, until_ms, messages, commands } = asked;
         let (refusals, over) = (refusals.clone(), over.clone());
         let is_commit = |command: &Command| matches!(command, Command::CommitOffsets(_));
-        let commits = commands.iter().any(is_commit).then(|| self.passers.commits());
+        let commits = commands.iter().any(is_commit).then(|| self.duplicates.passers().commits());
         let done = move |result: Result<_, ProposeError>| {
             drop(commits);
             let Err(error) = result else { return };

@@ -188,6 +188,7 @@ fn fill(
     mut request: proto::ProposeRequest,
 ) -> proto::ProposeRequest {
     let mut bytes = 0;
+    forward_wire::add_unanswered(&mut request, desk.take_unanswered());
     desk.send(clock, |number, proposal: &Proposal| {
         forward_wire::add(&mut request, number, &proposal.messages, &proposal.commands);
         bytes += proposal.bytes();

@@ -3,7 +3,7 @@
 //! openraft, append and apply run on one thread of their own, `raft`; the
 //! handle's methods are callable from any thread and never wait for it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -17,7 +17,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-use crate::ids::{EntryIndex, PhysicalOffset, QueueOffset, StoreId, Term};
+use crate::ids::{EntryIndex, PhysicalOffset, QueueOffset, StoreId, StoredSend, Term};
 use crate::raft::applied::{AppliedState, QueueListener};
 use crate::raft::awaited::{Awaited, Awaits};
 use crate::raft::catch_up::{CatchUp, CatchUps};
@@ -26,6 +26,7 @@ use crate::raft::command::{Command, Outcome};
 use crate::raft::consumers::{ConnectedConsumers, Consumers};
 use crate::raft::contact::Contact;
 use crate::raft::doubt::Doubt;
+use crate::raft::duplicates::Duplicates;
 use crate::raft::forward::{Counts, Desk};
 use crate::raft::handover;
 use crate::raft::lineage::BelongsTo;
@@ -33,7 +34,6 @@ use crate::raft::log_store::LogStore;
 use crate::raft::member_change::MemberChange;
 use crate::raft::members::{self, Kept, Mode};
 use crate::raft::offers::Offers;
-use crate::raft::passers::Passers;
 use crate::raft::peers::Peers;
 use crate::raft::proposal::Proposal;
 use crate::raft::proposer::{Limits, Proposer};
@@ -215,7 +215,7 @@ pub(super) struct Shared {
     pub(super) desk: Desk,
     pub(super) chronicle: Chronicle,
     pub(super) state: AppliedState,
-    pub(super) passers: Passers,
+    pub(super) duplicates: Duplicates,
     pub(super) log: CommitLog,
     pub(super) log_store: LogStore,
     pub(super) role: watch::Receiver<Role>,
@@ -250,7 +250,7 @@ impl Group {
     /// Whether what is applied here has all offsets that were committed before: this member leads,
     /// and none that another one passed on is under way.
     pub fn knows_commits(&self) -> bool {
-        self.role().is_leader() && !self.0.passers.commit()
+        self.role().is_leader() && !self.0.duplicates.passers().commit()
     }
 
     /// Changes of the role.
@@ -287,6 +287,17 @@ impl Group {
             self.0.proposer.propose_since(proposal, since);
         }
         way
+    }
+
+    /// These sends are stored, and their clients may not know that: the same messages once more are
+    /// retries, at this member if it leads, and soon at the leader. `sends` are in order. Never
+    /// blocks; reads what was stored.
+    pub fn unanswered(&self, sends: VecDeque<StoredSend>) {
+        let leads = self.0.role.borrow().is_leader();
+        match leads {
+            true => self.0.duplicates.unanswered(sends.into_iter()),
+            false => self.0.desk.unanswered(sends),
+        }
     }
 
     /// Changes whenever this member was out of touch with its group: clients' connections are to

@@ -1,7 +1,7 @@
 //! Who passes on to this leader what clients ask, and is there to answer them.
 //!
 //! As long as a member is there, it answers what it passed on, and the same message once more is its
-//! client's wish. When it is gone, or cut off, its clients turn to others and send again what may be
+//! client's wish, unless it says that the answer may be lost. When it is gone, or cut off, its clients turn to others and send again what may be
 //! stored ([`crate::raft::duplicates`]).
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -28,6 +28,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
+use crate::ids::PhysicalOffset;
 use crate::raft::ProposeError;
 use crate::raft::duplicates::Duplicates;
 use crate::raft::filling::{Admitted, FEW, Filled, PassedOn, Verdict};
@@ -221,6 +222,18 @@ pub(super) struct Inbox {
 struct Entry {
     waiting: Arc<Mutex<Option<Waiting>>>,
     held: Held,
+    under_way: EntryUnderWay,
+}
+
+/// Where entries go that are not to be answered.
+#[derive(Clone)]
+struct Ways {
+    /// They are proposed again.
+    again: mpsc::Sender<Entry>,
+    /// What was not appended waits for a leader.
+    desk: Desk,
+    /// What was stored and nobody was told.
+    duplicates: Duplicates,
 }
 
 impl Entry {
@@ -237,7 +250,7 @@ impl Entry {
     /// wait for a leader, and who passed something on is told.
     fn give_back(self, leader: Option<&String>, desk: &Desk) {
         let batch = Arc::clone(&self.held.batch);
-        drop(self.held);
+        drop((self.held, self.under_way));
         if let Some(waiting) = self.waiting.lock().take() {
             give_back(waiting.shares, &batch, leader, desk);
         }
@@ -248,7 +261,6 @@ impl Entry {
 struct Held {
     _permits: Vec<OwnedSemaphorePermit>,
     _slot: OwnedSemaphorePermit,
-    _under_way: EntryUnderWay,
     batch: Arc<Batch>,
 }
 
@@ -292,6 +304,7 @@ pub(super) async fn run(mut inbox: Inbox, core: impl Core, duplicates: Duplicate
     // The entry that has no place yet, and the way back for it: there is never another one.
     let mut last: Option<Arc<Batch>> = None;
     let (again, mut postponed) = mpsc::channel::<Entry>(1);
+    let ways = Ways { again, desk: inbox.desk.clone(), duplicates: duplicates.clone() };
     let mut look = tokio::time::interval(SWEEP);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -309,7 +322,7 @@ pub(super) async fn run(mut inbox: Inbox, core: impl Core, duplicates: Duplicate
                         entry.give_back(None, &inbox.desk);
                         continue;
                     }
-                    last = Some(propose(&core, entry, (&again, &inbox.desk)).await);
+                    last = Some(propose(&core, entry, &ways).await);
                 }
             }
             admitted = inbox.receiver.recv(), if inbox.backlog.is_empty() => match admitted {
@@ -323,7 +336,7 @@ pub(super) async fn run(mut inbox: Inbox, core: impl Core, duplicates: Duplicate
                 let Some(filled) = inbox.fill(&duplicates, &under_way) else { continue };
                 let entry = entry(filled, slot, &under_way);
                 waiting.push(&entry.waiting);
-                last = Some(propose(&core, entry, (&again, &inbox.desk)).await);
+                last = Some(propose(&core, entry, &ways).await);
             }
         }
     }
@@ -434,10 +447,11 @@ impl Inbox {
 fn entry(filled: Filled, slot: OwnedSemaphorePermit, under_way: &UnderWay) -> Entry {
     let Filled { since, batch, shares, permits, .. } = filled;
     let batch = Arc::new(batch);
-    let _under_way = under_way.begin(&batch);
+    let under_way = under_way.begin(&batch);
     Entry {
         waiting: Arc::new(Mutex::new(Some(Waiting { since, shares }))),
-        held: Held { _permits: permits, _slot: slot, _under_way, batch },
+        held: Held { _permits: permits, _slot: slot, batch },
+        under_way,
     }
 }
 
@@ -449,14 +463,10 @@ async fn placed(last: Option<&Arc<Batch>>) {
     }
 }
 
-async fn propose(
-    core: &impl Core,
-    entry: Entry,
-    (again, desk): (&mpsc::Sender<Entry>, &Desk),
-) -> Arc<Batch> {
+async fn propose(core: &impl Core, entry: Entry, ways: &Ways) -> Arc<Batch> {
     let batch = Arc::clone(&entry.held.batch);
-    let (mine, again, desk) = (Arc::clone(&entry.waiting), again.clone(), desk.clone());
-    let answer = Answer::new(move |result| settle(entry, result, &again, &desk));
+    let (mine, ways) = (Arc::clone(&entry.waiting), ways.clone());
+    let answer = Answer::new(move |result| settle(entry, result, &ways));
     if let Err(fatal) = core.write(Arc::clone(&batch), answer).await
         && let Some(waiting) = mine.lock().take()
     {
@@ -468,12 +478,7 @@ async fn propose(
 /// Answers for an entry, or postpones it, and with it all that comes later: a leader that a quorum
 /// has not answered for a moment takes nothing, and a busy machine can be the reason. Nothing was
 /// appended then.
-fn settle(
-    entry: Entry,
-    result: ClientWriteResult<TypeConfig>,
-    again: &mpsc::Sender<Entry>,
-    desk: &Desk,
-) {
+fn settle(entry: Entry, result: ClientWriteResult<TypeConfig>, ways: &Ways) {
     let is_postponed = matches!(
         &result,
         Err(ClientWriteError::ForwardToLeader(ForwardToLeader {
@@ -484,7 +489,7 @@ fn settle(
     let entry = match is_postponed && entry.waiting.lock().is_some() {
         true => {
             let batch = Arc::clone(&entry.held.batch);
-            match again.try_send(entry) {
+            match ways.again.try_send(entry) {
                 Ok(()) => return batch.placed.notify_one(),
                 Err(TrySendError::Full(entry) | TrySendError::Closed(entry)) => entry,
             }
@@ -493,24 +498,39 @@ fn settle(
     };
     if let Err(ClientWriteError::ForwardToLeader(forward)) = result {
         let leader = forward.leader_node.map(|member| member.name);
-        return entry.give_back(leader.as_ref(), desk);
+        return entry.give_back(leader.as_ref(), &ways.desk);
     }
-    drop(entry.held);
-    let Some(Waiting { shares, .. }) = entry.waiting.lock().take() else { return };
+    let Entry { waiting, held, under_way } = entry;
+    drop(held);
+    let shares = waiting.lock().take().map(|waiting| waiting.shares).unwrap_or_default();
     match result {
-        Ok(written) => answer(shares, written.data),
+        Ok(written) => {
+            let unanswered = answer(shares, written.data);
+            if !unanswered.is_empty() {
+                ways.duplicates.nobody_knew(unanswered.into_iter());
+            }
+        }
         Err(ClientWriteError::LogEntryDiscarded(_)) => {
             refuse(shares, &ProposeError::OutcomeUnknown);
         }
         Err(error) => refuse(shares, &ProposeError::StoreFailed { why: error.to_string() }),
     }
+    // What repeats one of these has its turn, and finds what is noted by now as not answered.
+    drop(under_way);
 }
 
-fn answer(shares: Vec<Share>, applied: Applied) {
+/// Answers. Messages whose proposers were told that nobody knew are left.
+fn answer(shares: Vec<Share>, applied: Applied) -> Vec<PhysicalOffset> {
     let few = shares.len() <= FEW;
     let mut places = applied.places.into_iter();
     let mut outcomes = applied.outcomes.into_iter();
+    let mut unanswered = Vec::new();
     for mut share in shares {
+        if share.done.is_none() {
+            unanswered.extend(places.by_ref().take(share.messages).map(|place| place.physical));
+            outcomes.by_ref().take(share.commands).for_each(drop);
+            continue;
+        }
         share.answer(Ok(Receipt {
             store_timestamp: applied.store_timestamp,
             places: places.by_ref().take(share.messages).collect(),
@@ -519,6 +539,8 @@ fn answer(shares: Vec<Share>, applied: Applied) {
             repeats: false,
         }));
     }
+    unanswered.extend(places.map(|place| place.physical));
+    unanswered
 }
 
 fn give_back(shares: Vec<Share>, batch: &Batch, leader: Option<&String>, desk: &Desk) {

@@ -28,6 +28,7 @@ use crate::raft::consumers::{self, Consumers};
 use crate::raft::contact::Contact;
 use crate::raft::dial::{Link, Tcp};
 use crate::raft::doubt::{Doubt, Resolver};
+use crate::raft::duplicates::Duplicates;
 use crate::raft::forward::Desk;
 use crate::raft::forwarded::Forwarded;
 use crate::raft::forwarder::Forwarder;
@@ -42,7 +43,6 @@ use crate::raft::network::{Connecting, FRAME_BYTES, MESSAGE_BYTES_MAX, Network, 
 use crate::raft::offers::Offers;
 use crate::raft::open::{self, Opened};
 use crate::raft::pacemaker;
-use crate::raft::passers::Passers;
 use crate::raft::proposer::{self, Proposer};
 use crate::raft::reach;
 use crate::raft::repair::{self, Repairer, Wanted};
@@ -96,7 +96,7 @@ pub(super) struct Parts {
     desk: Desk,
     chronicle: Chronicle,
     state: AppliedState,
-    passers: Passers,
+    duplicates: Duplicates,
     log: CommitLog,
     log_store: LogStore,
     role: watch::Receiver<Role>,
@@ -128,7 +128,7 @@ impl Parts {
             desk: self.desk,
             chronicle: self.chronicle,
             state: self.state,
-            passers: self.passers,
+            duplicates: self.duplicates,
             log: self.log,
             log_store: self.log_store,
             role: self.role,
@@ -297,7 +297,7 @@ impl Member {
             desk: self.machine.desk().clone(),
             chronicle: self.chronicle.clone(),
             state: self.machine.state().clone(),
-            passers: self.machine.duplicates().passers().clone(),
+            duplicates: self.machine.duplicates().clone(),
             log: self.log.clone(),
             log_store: self.log_store.clone(),
             role: self.role.clone(),
@@ -590,7 +590,7 @@ fn take_over(
 ) -> Arc<Forwarded> {
     let active = machine.state().active().clone();
     let desk = (proposer.clone(), machine.desk().clone(), active);
-    let hear = (eager, machine.duplicates().passers().clone());
+    let hear = (eager, machine.duplicates().clone());
     Forwarded::new(desk, role.clone(), Arc::clone(room), hear)
 }
 

@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::ids::{EntryIndex, PhysicalOffset, Term};
+use crate::ids::{EntryIndex, PhysicalOffset, StoredSend, Term};
 use crate::raft::applied::{AppliedState, Captured};
 use crate::raft::checkpointer::{self, StoreParts};
 use crate::raft::codec;
@@ -240,7 +240,8 @@ impl StateMachine {
         let few = own().count() <= FEW;
         let places = if own().any(|own| own.messages > 0) { digest.places() } else { Vec::new() };
         for own in own() {
-            self.desk.told(own.origin, || match &own.first_try {
+            let first = part::<Place>(&places, own.first_message, own.messages).first();
+            let is_told = self.desk.told(own.origin, || match &own.first_try {
                 Some(first) => Receipt::of_repeat(first, few),
                 None => Receipt {
                     store_timestamp: digest.store_timestamp(),
@@ -250,6 +251,10 @@ impl StateMachine {
                     repeats: false,
                 },
             });
+            if let Some(first) = first.filter(|_| !is_told) {
+                let send = StoredSend { first: first.physical, messages: own.messages };
+                self.desk.unanswered([send].into());
+            }
         }
     }
 

@@ -1,5 +1,5 @@
 //! Entries that are proposed and not settled, by the unique keys of their messages: what repeats
-//! one of these waits until it is known what became of it.
+//! one of these waits until it is known what became of it, and whether its client can be told.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -208,7 +208,9 @@ impl Answer {
             trace_on: self.settings.config.policy.trace_on,
             recall_handle: None,
         };
-        if receipt.few { self.reply.answer_now(response) } else { self.reply.answer(response) }
+        if let Some(unheard) = self.reply.answer_send(response, receipt.few) {
+            self.broker.group.unanswered([unheard].into());
+        }
     }
 }
 

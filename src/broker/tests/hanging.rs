@@ -9,7 +9,7 @@ use super::*;
 use crate::raft::{QueueAdvance, QueueListener, Role};
 
 /// Holds the raft thread up at the next message, until the other end is dropped.
-struct HoldUp(Mutex<mpsc::Receiver<()>>);
+pub(super) struct HoldUp(pub(super) Mutex<mpsc::Receiver<()>>);
 
 impl QueueListener for HoldUp {
     fn advanced(&self, _: &[QueueAdvance]) {

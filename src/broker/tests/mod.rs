@@ -116,6 +116,16 @@ impl Deployed {
         answer.ext.required("queueOffset").unwrap()
     }
 
+    /// Calls it over a connection of its own, and returns when it has noticed the end of that.
+    async fn call_and_go(&self, request: RemotingCommand) -> RemotingCommand {
+        let client = Client::new(ClientOptions::default());
+        let before = self.running.connections();
+        let answer = client.call(&self.address, request, WITHIN).await.unwrap();
+        drop(client);
+        until(|| self.running.connections() == before).await;
+        answer
+    }
+
     /// Stops it; its directory stays.
     async fn stop(self) -> TempDir {
         self.running.stop().await;

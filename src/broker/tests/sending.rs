@@ -1,6 +1,9 @@
+use super::hanging::HoldUp;
+use super::members::Trio;
 use super::*;
 use crate::protocol::message::{batch, id, properties};
 use bytes::{Bytes, BytesMut};
+use parking_lot::Mutex;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_is_stored_as_sent_and_found_by_pull_id_and_key() {
@@ -52,6 +55,76 @@ async fn a_message_that_an_application_sends_twice_is_stored_twice() {
         assert_eq!((sent.code, sent.ext.get("queueOffset")), (0, Some(offset)), "{sent:?}");
     }
     broker.stop().await;
+}
+
+/// A message of one unique key, and where its send says that it is.
+fn keyed(queue_id: i32) -> RemotingCommand {
+    send("T", queue_id, "UNIQ_KEY\u{1}U\u{2}", "same")
+}
+
+/// Position, queue and offset.
+fn place(answer: &RemotingCommand) -> [u64; 3] {
+    assert_eq!(answer.code, 0, "{answer:?}");
+    let (_, position) = id::parse(answer.ext.get("msgId").unwrap()).unwrap();
+    let [queue, offset] = ["queueId", "queueOffset"].map(|name| answer.ext.required(name).unwrap());
+    [position, queue, offset]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retry_after_the_connection_ended_before_the_answer_gets_the_first_place() {
+    let trio = Trio::deploy().await;
+    let (leader, (_, follower)) = (trio.leader(), trio.followers()[0]);
+    leader.create_topic("T", 2).await;
+    let broker = leader.running.broker();
+    let (hold, held) = std::sync::mpsc::channel();
+    broker.group.set_listener(Arc::new(HoldUp(Mutex::new(held))));
+    let producer = Client::new(ClientOptions::default());
+    let before = leader.running.connections();
+    let (caller, address) = (producer.clone(), leader.address.clone());
+    let first = tokio::spawn(async move { caller.call(&address, keyed(0), WITHIN).await });
+    // It is committed, and the thread that would answer stands still.
+    until(|| broker.group.end_of_queue("T", 0).0 == 1).await;
+    first.abort();
+    drop((first.await, producer));
+    until(|| leader.running.connections() == before).await;
+    // One retry is on its way before the first try is settled, the others come later.
+    let taken = || follower.running.broker().group.passed_on().taken;
+    let (early, taken_before) = (follower.call(keyed(1)), taken());
+    let release = async {
+        until(|| taken() > taken_before).await;
+        drop(hold);
+    };
+    let (early, ()) = tokio::join!(early, release);
+    let first = place(&early);
+    assert_eq!(first[1..], [0, 0]);
+    for member in [leader, follower, leader] {
+        assert_eq!(place(&member.call(keyed(1)).await), first);
+    }
+    let ends = [0, 1].map(|queue| broker.group.end_of_queue("T", queue).0);
+    assert_eq!(ends, [1, 0], "stored once");
+    trio.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retry_after_the_connection_ended_with_the_answer_on_its_way_gets_the_first_place() {
+    let trio = Trio::deploy().await;
+    let (leader, (_, follower)) = (trio.leader(), trio.followers()[0]);
+    leader.create_topic("T", 2).await;
+    let of = |queue_id, key: &str| send("T", queue_id, &format!("UNIQ_KEY\u{1}{key}\u{2}"), key);
+    for (key, member) in [("U", leader), ("V", follower)] {
+        until(|| member.running.broker().tables().topic("T").is_some()).await;
+        let first = place(&member.call_and_go(of(0, key)).await);
+        for other in [member, leader, follower] {
+            assert_eq!(place(&other.call(of(1, key)).await), first, "{key}");
+        }
+        // Over a connection that lives it is the application's wish.
+        let wish = format!("{key} again");
+        let [one, two] = [member.call(of(1, &wish)).await, member.call(of(1, &wish)).await];
+        assert_ne!(place(&one), place(&two));
+    }
+    let ends = [0, 1].map(|queue| leader.running.broker().group.end_of_queue("T", queue).0);
+    assert_eq!(ends, [2, 4]);
+    trio.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

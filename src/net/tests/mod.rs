@@ -9,6 +9,7 @@ use super::*;
 use crate::protocol::{
     codes::{RequestCode, ResponseCode},
     frame,
+    headers::send::{MsgIds, SendResponse},
 };
 use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
@@ -44,6 +45,7 @@ struct Script {
     taken: AtomicUsize,
     held: Mutex<Vec<ReplyTo>>,
     closed: Mutex<Vec<ConnectionId>>,
+    unheard: Mutex<Vec<u64>>,
     permits: Arc<Permits>,
 }
 
@@ -87,6 +89,11 @@ impl Handler for Script {
         Handled::Done
     }
 
+    fn unheard(&self, sends: VecDeque<StoredSend>) {
+        assert!(sends.iter().all(|send| send.messages == 2));
+        self.unheard.lock().extend(sends.iter().map(|send| send.first.0));
+    }
+
     fn closed(&self, connection: &Arc<Connection>) {
         self.closed.lock().push(connection.id());
     }
@@ -94,6 +101,23 @@ impl Handler for Script {
 
 fn echo(body: Bytes) -> RemotingCommand {
     RemotingCommand::response(ResponseCode::SUCCESS).with_body(body)
+}
+
+/// The answer to a send of two messages that were stored there.
+fn stored_at(physical: u64) -> SendResponse {
+    SendResponse {
+        code: ResponseCode::SUCCESS,
+        queue_id: 0,
+        queue_offset: 0,
+        msg_id: MsgIds {
+            store_host: "127.0.0.1:1".parse().unwrap(),
+            physical: [physical, physical + 100].into_iter().collect(),
+        },
+        transaction_id: None,
+        region: "R".into(),
+        trace_on: false,
+        recall_handle: None,
+    }
 }
 
 fn big() -> Answer {

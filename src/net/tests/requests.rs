@@ -1,6 +1,7 @@
 //! Requests and answers of peers that behave.
 
 use super::*;
+use crate::net::watchdog::Fullness;
 
 #[tokio::test]
 async fn pipelined_requests_are_taken_and_answered_in_order() {
@@ -148,6 +149,37 @@ async fn an_answer_after_the_end_is_dropped_quietly() {
     let reply = running.script.held.lock().pop().unwrap();
     assert!(reply.connection().is_closed());
     reply.answer_now(big());
+}
+
+#[tokio::test]
+async fn sends_whose_answers_may_be_lost_with_their_connection_are_told() {
+    let running = run(ServerOptions::default());
+    let mut peer = Peer::connect(running.address).await;
+    for opaque in 0..7 {
+        peer.send(HOLD, opaque).await;
+    }
+    eventually("all are held", || running.script.held.lock().len() == 7).await;
+    let mut held: Vec<_> = running.script.held.lock().drain(..).collect();
+    let late = held.pop().unwrap();
+    let mut reply = || held.remove(0);
+    assert_eq!(reply().answer_send(stored_at(1000), true), None, "written at once");
+    assert_eq!(reply().answer_send(stored_at(2000), false), None);
+    assert_eq!(peer.receive().await.unwrap().opaque, 0);
+    assert_eq!(peer.receive().await.unwrap().opaque, 1);
+    // More than the sockets take.
+    assert!((0..200).all(|_| late.connection().answer(big())));
+    eventually("it is full", || late.connection().outbox().fullness() == Fullness::Over).await;
+    assert_eq!(reply().answer_send(stored_at(3000), true), None, "queued");
+    assert_eq!(reply().answer_send(stored_at(4000), false), None, "queued");
+    assert!(running.script.unheard.lock().is_empty());
+    drop(peer);
+    eventually("the handler hears of the end", || running.script.closed.lock().len() == 1).await;
+    let unheard = std::mem::take(&mut *running.script.unheard.lock());
+    assert_eq!(unheard, [1000, 2000, 3000, 4000]);
+    let lost = late.answer_send(stored_at(5000), true).unwrap();
+    assert_eq!((lost.first.0, lost.messages), (5000, 2));
+    assert_eq!(reply().answer_send(stored_at(6000), false).unwrap().first.0, 6000);
+    assert!(running.script.unheard.lock().is_empty(), "once");
 }
 
 #[tokio::test]

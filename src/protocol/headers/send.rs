@@ -16,6 +16,7 @@ use super::{
     FieldError, answer_header,
     pull::{number, there},
 };
+use crate::ids::{PhysicalOffset, StoredSend};
 use crate::protocol::{
     codes::{RequestCode, ResponseCode},
     command::{FLAG_RESPONSE, RemotingCommand, encode_framed},
@@ -216,6 +217,13 @@ pub struct SendResponse {
 }
 
 impl SendResponse {
+    /// What it says is stored; `None`: nothing is.
+    pub fn stored(&self) -> Option<StoredSend> {
+        let positions = &self.msg_id.physical;
+        let first = PhysicalOffset(*positions.first()?);
+        Some(StoredSend { first, messages: u32::try_from(positions.len()).ok()? })
+    }
+
     /// Writes the whole answer to the request with this `opaque`. No command is built, nothing is
     /// allocated beyond the buffer.
     pub fn encode_answer(&self, opaque: i32, out: &mut BytesMut) {
