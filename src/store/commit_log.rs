@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Guard};
 use parking_lot::Mutex;
 
 use super::entry::{EntryId, Header, Kind, ReceivedEntry, StoredEntry, crc32c, total_bytes};
@@ -442,6 +442,13 @@ impl Ends {
 }
 
 impl Core {
+    /// Where the log begins and ends, and the segments that hold that: a purge moves the beginning
+    /// first, and no one comes between the two looks.
+    fn look(&self) -> (Ends, Guard<Arc<Vec<Arc<Segment>>>>) {
+        let ends = self.ends.lock();
+        (*ends, self.segments.load())
+    }
+
     fn alive(&self) -> Result<(), Error> {
         match self.poison.get() {
             Some(cause) => Err(Error::Poisoned { cause: Arc::clone(cause) }),

@@ -19,8 +19,7 @@ impl CommitLog {
         to: EntryIndex,
         bytes_max: u64,
     ) -> Result<Vec<StoredEntry>, Error> {
-        let core = self.core();
-        let ends = *core.ends.lock();
+        let (ends, segments) = self.core().look();
         if from < ends.purged.first() {
             return Err(Error::Purged { index: from, first: ends.purged.first() });
         }
@@ -29,7 +28,6 @@ impl CommitLog {
         if from >= to {
             return Ok(entries);
         }
-        let segments = core.segments.load();
         let (mut at, mut header) = find(&segments, from)?;
         let mut bytes = 0;
         loop {
@@ -78,19 +76,18 @@ impl CommitLog {
 
     /// Header of an entry; `None` if it is not in the log.
     pub fn header_of(&self, index: EntryIndex) -> Result<Option<Header>, Error> {
-        let ends = *self.core().ends.lock();
+        let (ends, segments) = self.core().look();
         if index < ends.purged.first() || index >= ends.next() {
             return Ok(None);
         }
-        find(&self.core().segments.load(), index).map(|(_, header)| Some(header))
+        find(&segments, index).map(|(_, header)| Some(header))
     }
 
     /// Where the oldest entry starts, or the tail if there is none. Known without reading it: what
     /// is deleted is decided by this, and it may be damaged.
     pub fn first_position(&self) -> PhysicalOffset {
-        let ends = *self.core().ends.lock();
+        let (ends, segments) = self.core().look();
         let (purged, first) = (ends.purged, ends.purged.first());
-        let segments = self.core().segments.load();
         match holder(&segments, first).filter(|_| first < ends.next()) {
             Some(at) => segments[at].start().max(purged.end),
             None => ends.tail,

@@ -5,6 +5,7 @@ use std::fs::{self, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc;
 
 use bytes::Bytes;
@@ -411,6 +412,33 @@ fn what_was_taken_back_never_returns_and_readers_keep_what_they_had() {
         (None, PhysicalOffset(0), EntryIndex(0))
     );
     append(&log, 1, 10).unwrap();
+}
+
+#[test]
+fn who_looks_while_segments_are_purged_sees_where_the_log_begins() {
+    let disk = Disk::new();
+    let (log, _) = disk.open(PreviousLife::New);
+    let (is_over, purged) = (AtomicBool::new(false), AtomicU64::new(0));
+    // More than there are cores: they are interrupted anywhere.
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    let first = log.first_position();
+                    let known = purged.load(Ordering::SeqCst);
+                    assert!(first.0 <= known + 400_000, "{first} of {known}");
+                }
+            });
+        }
+        for n in 0..1200 {
+            drop(append(&log, 3, 200_000).unwrap());
+            let Some(old) = (n as u64).checked_sub(20) else { continue };
+            let end = log.header_of(EntryIndex(old)).unwrap().unwrap().end();
+            purged.store(end.0, Ordering::SeqCst);
+            log.purge_through(EntryIndex(old)).unwrap();
+        }
+        is_over.store(true, Ordering::Relaxed);
+    });
 }
 
 #[test]
