@@ -224,6 +224,10 @@ fn propose_remark(error: &ProposeError) -> String {
              was done, try again"
                 .to_owned()
         }
+        ProposeError::NoLeader { .. } => format!(
+            "service not available now: {error}; nothing was done, try again, or see rmq-admin \
+             doctor"
+        ),
         ProposeError::Busy { bytes, limit } => format!(
             "broker busy, start flow control for a while: {bytes} bytes more would exceed the \
              {limit} bytes that may wait for a quorum; nothing was stored, try again"
@@ -309,6 +313,7 @@ impl RequestError {
 fn propose_code(error: &ProposeError) -> ResponseCode {
     match error {
         ProposeError::NotLeader { .. }
+        | ProposeError::NoLeader { .. }
         | ProposeError::StoreFailed { .. }
         | ProposeError::DiskFull { .. }
         | ProposeError::OutOfTouch { .. }
@@ -375,6 +380,7 @@ mod tests {
         let full = || "disk".to_owned();
         let surely_not = [
             (ProposeError::NotLeader { leader: Some("n1".to_owned()) }, 14),
+            (ProposeError::NoLeader { why: full() }, 14),
             (ProposeError::Busy { bytes: 5, limit: 4 }, 2),
             (ProposeError::TooLarge { bytes: 5, limit: 4 }, 13),
             (ProposeError::StoreFailed { why: full() }, 14),
@@ -434,5 +440,12 @@ mod tests {
         };
         assert!(remark(Some("n2")).contains("on to n2"), "{}", remark(Some("n2")));
         assert!(remark(None).contains("no leader at the moment"), "{}", remark(None));
+        let missing = "a majority is missing: n1 at h:1 (does not answer)".to_owned();
+        assert_eq!(
+            RequestError::from(ProposeError::NoLeader { why: missing }).to_string(),
+            "service not available now: this broker's group has no leader at the moment: a majority \
+             is missing: n1 at h:1 (does not answer); nothing was done, try again, or see rmq-admin \
+             doctor"
+        );
     }
 }

@@ -1,5 +1,7 @@
 //! What a member waits for that cannot serve: of which kind, for who gives advice, and in words.
 
+use crate::raft::ProposeError;
+
 /// What a member waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Awaits {
@@ -39,4 +41,39 @@ pub struct Awaited {
     pub what: Awaits,
     /// For people.
     pub why: String,
+}
+
+/// Why what waited was not passed on: to `leader`, or to nobody.
+pub(super) fn unled(leader: Option<String>, waits_for: Option<Awaited>) -> ProposeError {
+    match waits_for {
+        Some(Awaited { why, .. }) if leader.is_none() => {
+            let why = why.strip_prefix("no leader, ").map_or_else(|| why.clone(), str::to_owned);
+            ProposeError::NoLeader { why }
+        }
+        Some(_) | None => ProposeError::NotLeader { leader },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_names_who_leads_or_who_is_missing() {
+        let missing = || Some(Awaits::Majority.because("no leader, a majority is missing".into()));
+        let leader = |name: &str| Some(name.to_owned());
+        let said = |error: ProposeError| error.to_string();
+        let rows = [
+            (None, None, "this member is not the leader; last known leader: none"),
+            (leader("n1"), missing(), "this member is not the leader; last known leader: n1"),
+            (
+                None,
+                missing(),
+                "this broker's group has no leader at the moment: a majority is missing",
+            ),
+        ];
+        for (leader, waits_for, want) in rows {
+            assert_eq!(said(unled(leader, waits_for)), want);
+        }
+    }
 }

@@ -14,6 +14,12 @@ pub enum ProposeError {
         /// Name of the member that leads, as far as this one knows.
         leader: Option<String>,
     },
+    /// Nothing was appended: this member has kept it for as long as it may, and nobody leads.
+    #[error("this broker's group has no leader at the moment: {why}")]
+    NoLeader {
+        /// What this member waits for.
+        why: String,
+    },
     /// Nothing was appended: too much is waiting for a quorum already.
     #[error("{bytes} bytes more would exceed the {limit} bytes that may wait for a quorum")]
     Busy {
@@ -72,6 +78,7 @@ impl ProposeError {
         match self {
             Self::OutcomeUnknown | Self::NoQuorum { .. } => true,
             Self::NotLeader { .. }
+            | Self::NoLeader { .. }
             | Self::Busy { .. }
             | Self::TooLarge { .. }
             | Self::StoreFailed { .. }

@@ -447,18 +447,18 @@ impl Desk {
         self.tell();
     }
 
-    /// Answers what has waited for too long; `leader` is who leads. Sleeps while nothing waits.
-    pub(super) async fn sweep(&self, leader: impl Fn() -> Option<String>) {
+    /// Answers what waited too long; `unled` says why it was not passed on. Sleeps while none does.
+    pub(super) async fn sweep(&self, unled: impl Fn() -> ProposeError) {
         loop {
             while self.0.lines.lock().count() == 0 {
                 self.0.first.notified().await;
             }
             tokio::time::sleep(SWEEP).await;
-            self.expire(&leader);
+            self.expire(&unled);
         }
     }
 
-    fn expire(&self, leader: impl Fn() -> Option<String>) {
+    fn expire(&self, unled: impl Fn() -> ProposeError) {
         let (patience, now) = (self.0.limits.patience, Instant::now());
         let is_late = |line: &Line| now.duration_since(line.since) >= patience;
         let (mut unsent, mut unknown) = (Vec::new(), Vec::new());
@@ -476,7 +476,7 @@ impl Desk {
             }
         }
         for done in unsent {
-            done(Err(ProposeError::NotLeader { leader: leader() }));
+            done(Err(unled()));
         }
         for done in unknown {
             done(Err(ProposeError::NoQuorum { waited: patience }));
@@ -629,7 +629,7 @@ mod tests {
         sent(&desk);
         assert_eq!(desk.begin(), Some(2), "and its stream is lost");
         tokio::time::advance(Duration::from_secs(3)).await;
-        desk.expire(|| None);
+        desk.expire(|| ProposeError::NotLeader { leader: None });
         assert!(matches!(a.recv().unwrap(), Err(ProposeError::NoQuorum { .. })));
         let _b = ask(&desk, "b");
         assert!(desk.is_in_doubt(), "so that another stream begins");
@@ -742,7 +742,8 @@ mod tests {
     async fn who_waits_too_long_is_told_what_is_known() {
         let desk = desk();
         let sweeper = desk.clone();
-        let swept = tokio::spawn(async move { sweeper.sweep(|| Some("n2".to_owned())).await });
+        let unled = || ProposeError::NotLeader { leader: Some("n2".to_owned()) };
+        let swept = tokio::spawn(async move { sweeper.sweep(unled).await });
         let a = ask(&desk, "a");
         sent(&desk);
         let b = ask(&desk, "b");

@@ -145,9 +145,19 @@ fn without_a_leader_who_asks_is_told_in_time_that_nothing_was_done() {
     let other = other.unwrap().0;
     cluster.stop(other);
     cluster.stop(leader);
-    let asked = propose(&follower, vec![draft("T", 0, "x")], vec![]);
-    let refused = asked.recv_timeout(PATIENCE).unwrap();
-    assert!(matches!(refused, Err(ProposeError::NotLeader { .. })), "{refused:?}");
+    let refused = until("it says who is missing", || {
+        let asked = propose(&follower, vec![draft("T", 0, "x")], vec![]);
+        match asked.recv_timeout(PATIENCE).unwrap() {
+            // Just before it is found that a majority is.
+            Err(ProposeError::NotLeader { .. }) => None,
+            Err(ProposeError::NoLeader { why }) => Some(why),
+            told => panic!("{told:?}"),
+        }
+    });
+    for gone in [leader, other] {
+        let gone = format!("n{gone} at ");
+        assert!(refused.starts_with("a majority is missing: ") && refused.contains(&gone));
+    }
     cluster.start(leader);
     let (_, next) = cluster.leader();
     send(&next, "T", 0, "y");
@@ -170,7 +180,9 @@ fn a_leader_that_is_dead_for_long_is_not_called_the_leader() {
     until("nobody is called the leader", || nobody().then_some(()));
     let asked = propose(&follower, vec![draft("T", 0, "x")], vec![]);
     let refused = asked.recv_timeout(PATIENCE).unwrap();
-    assert!(matches!(refused, Err(ProposeError::NotLeader { leader: None })), "{refused:?}");
+    use ProposeError::{NoLeader, NotLeader};
+    let is_unled = |why: &ProposeError| matches!(why, NotLeader { leader: None } | NoLeader { .. });
+    assert!(refused.as_ref().is_err_and(is_unled), "{refused:?}");
     assert!(nobody(), "{:?}", follower.role());
     cluster.start(leader);
     cluster.leader();

@@ -196,6 +196,7 @@ pub(super) fn refused(number: u64, error: ProposeError) -> Option<proto::Refused
         ProposeError::DiskFull { why } => Why::DiskFull(why),
         ProposeError::StoreFailed { why } => Why::StoreFailed(why),
         ProposeError::NotLeader { .. }
+        | ProposeError::NoLeader { .. }
         | ProposeError::OutOfTouch { .. }
         | ProposeError::Removed
         | ProposeError::Stopping

@@ -20,6 +20,7 @@ use tonic::transport::server::{Connected, TcpIncoming};
 use crate::clock;
 use crate::ids::StoreId;
 use crate::raft::applied::AppliedState;
+use crate::raft::awaited;
 use crate::raft::catch_up::{self, CatchUps};
 use crate::raft::checkpointer::StoreParts;
 use crate::raft::chronicle::Chronicle;
@@ -238,7 +239,7 @@ impl Member {
         let parties = (&machine, (doubt.clone(), catch_ups.clone()));
         let (role, contact) = watch(options, core, life, parties, (beats, &mut tasks));
         let proposer = propose(options, &raft, &machine, &mut tasks);
-        pass_on(&machine, &network, &proposer, (&role, &room), &options.member, &mut tasks);
+        pass_on(&machine, &network, &proposer, (&role, &room), (options, &kept), &mut tasks);
         let core = (&raft, &role, &network);
         let moving = transferring(options, core, (&proposer, &desk, &chronicle), fit);
         let (transfers, yields) = move_leadership(moving, beats, &mut tasks);
@@ -563,7 +564,7 @@ fn pass_on(
     network: &Network,
     proposer: &Proposer,
     (role, room): (&watch::Receiver<Role>, &Arc<Room>),
-    member: &str,
+    (options, kept): (&GroupOptions, &Kept),
     tasks: &mut JoinSet<()>,
 ) {
     let forwarder = Forwarder {
@@ -575,9 +576,11 @@ fn pass_on(
         room: Arc::clone(room),
     };
     tasks.spawn(forwarder.run());
-    let (desk, role, member) = (machine.desk().clone(), role.clone(), member.to_owned());
+    let (desk, role, member) = (machine.desk().clone(), role.clone(), options.member.clone());
+    let waits_for = kept.waits_for.clone();
     tasks.spawn(async move {
-        desk.sweep(|| role.borrow().leader(&member).map(str::to_owned)).await;
+        let leader = || role.borrow().leader(&member).map(str::to_owned);
+        desk.sweep(|| awaited::unled(leader(), waits_for.borrow().clone())).await;
     });
 }
 

@@ -200,6 +200,7 @@ impl Producer {
 fn verdict(error: &ProposeError) -> Known {
     match error {
         ProposeError::NotLeader { .. }
+        | ProposeError::NoLeader { .. }
         | ProposeError::Busy { .. }
         | ProposeError::TooLarge { .. }
         | ProposeError::StoreFailed { .. }

@@ -35,7 +35,7 @@ struct Faults {
     /// A place in a segment that the disk has lost, until it is written again; memory has it.
     lost: Mutex<Option<u64>>,
     lost_in: Mutex<PathBuf>,
-    syncs: std::sync::atomic::AtomicU64,
+    syncs: AtomicU64,
 }
 
 #[derive(Default, Clone)]
