@@ -12,13 +12,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::RwLock;
-use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 use crate::clock;
 use crate::config::broker::{Retention, Scrub};
 use crate::config::{BrokerConfig, Endpoint, advertise};
-use crate::net::{self, BindError, Server, ServerOptions};
+use crate::net::{self, BindError, Reserved, Server, ServerOptions};
 use crate::raft::{
     self, Group, GroupOptions, Limits, PULSE, PeerAddress, Peers, Pulse, Recovered, ScrubRules,
     Timing,
@@ -160,7 +159,11 @@ pub(super) async fn start_in(
     let observer = Arc::new(Observer::new(Arc::clone(&broker), clock::now()));
     let server = Arc::new(
         Server::start(
-            vec![clients, vip], // `sending_away::CLIENTS` is the first
+            vec![
+                // `sending_away::CLIENTS` is the first
+                clients.listen().map_err(|cause| not_ours(MAIN_PORT, cause))?,
+                vip.listen().map_err(|cause| not_ours(VIP_PORT, cause))?,
+            ],
             Arc::new(Dispatcher(Arc::clone(&broker))),
             server_options(&config, &observer),
         )
@@ -239,29 +242,37 @@ impl Running {
     }
 }
 
-/// All ports, taken before anything is made on disk.
+/// All ports, taken before anything is made on disk. Clients are let in when they can be served:
+/// who waited in a queue meanwhile would wait for the store, where the next member answers at once.
 struct Ports {
-    clients: TcpListener,
-    vip: TcpListener,
+    clients: Reserved,
+    vip: Reserved,
     /// A broker that is not configured as a member of a group has no peers.
     peers: Option<std::net::TcpListener>,
 }
 
 fn ports(config: &BrokerConfig) -> Result<Ports, StartError> {
-    let listen = |address, setting| {
-        net::listen(address).map_err(|cause| StartError::Bind { setting, cause })
-    };
-    let clients = listen(config.listen, "listenPort")?;
-    let vip = listen(config.vip_listen, "listenPort - 2")?;
+    let clients = net::reserve(config.listen).map_err(|cause| not_ours(MAIN_PORT, cause))?;
+    let vip = net::reserve(config.vip_listen).map_err(|cause| not_ours(VIP_PORT, cause))?;
     let own = config.peers.get(&config.member).filter(|_| config.is_member);
     let peers = own.map(|own| {
         let address = SocketAddr::new(config.listen.ip(), own.port);
-        listen(address, "dLegerPeers")?.into_std().map_err(|error| StartError::System {
+        let listener = net::listen(address).map_err(|cause| not_ours(PEERS, cause))?;
+        listener.into_std().map_err(|error| StartError::System {
             what: "listening for peers",
             why: error.to_string(),
         })
     });
     Ok(Ports { clients, vip, peers: peers.transpose()? })
+}
+
+/// The settings that ports come from.
+const MAIN_PORT: &str = "listenPort";
+const VIP_PORT: &str = "listenPort - 2";
+const PEERS: &str = "dLegerPeers";
+
+fn not_ours(setting: &'static str, cause: BindError) -> StartError {
+    StartError::Bind { setting, cause }
 }
 
 fn identity(config: &mut BrokerConfig) -> Result<Identity, StartError> {

@@ -53,7 +53,7 @@ impl Door {
         }
         let listener = match self.listener.take() {
             Some(listener) => listener,
-            None => listen::bind(self.address)?,
+            None => listen::listen_again(self.address)?,
         };
         self.listener.insert(listener).accept().await
     }

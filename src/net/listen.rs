@@ -1,4 +1,8 @@
 //! Binds a listening socket, and says who is in the way when that fails.
+//!
+//! ```text
+//!  reserve ─► [Reserved]: nobody else can listen, who connects is refused ─► listen
+//! ```
 
 use std::{
     fmt, fs, io,
@@ -56,24 +60,55 @@ impl fmt::Display for Holder {
     }
 }
 
-/// Listens on `address`; port 0 takes a free one. An IPv6 wildcard takes IPv4 as well. Must be
-/// called on a tokio runtime.
+/// An address that is ours, and where nobody is let in yet: who connects is refused at once, as by
+/// a process that is not there, and does not wait in a queue for one that is busy starting.
+#[derive(Debug)]
+pub struct Reserved {
+    address: SocketAddr,
+    socket: TcpSocket,
+}
+
+impl Reserved {
+    /// Lets in from now on. Fails if somebody else has reserved the address as well, and was first
+    /// to listen. Must be called on a tokio runtime.
+    pub fn listen(self) -> Result<TcpListener, BindError> {
+        self.socket.listen(BACKLOG).map_err(|cause| told(self.address, cause))
+    }
+}
+
+/// Takes `address`, unless somebody listens there; port 0 takes a free one. An IPv6 wildcard takes
+/// IPv4 as well.
 ///
 /// `SO_REUSEADDR` lets a restarted server have its port while old connections are in `TIME_WAIT`;
 /// it does not let two servers share one.
-pub fn listen(address: SocketAddr) -> Result<TcpListener, BindError> {
-    bind(address).map_err(|cause| {
-        let taken = cause.kind() == io::ErrorKind::AddrInUse;
-        let holder = if taken { holder_of(address.port(), Path::new("/proc")) } else { None };
-        BindError { address, cause, holder }
-    })
+pub fn reserve(address: SocketAddr) -> Result<Reserved, BindError> {
+    match bind(address) {
+        Ok(socket) => Ok(Reserved { address, socket }),
+        Err(cause) => Err(told(address, cause)),
+    }
 }
 
-pub(super) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+/// Listens on `address`, as [`reserve`] takes it. Must be called on a tokio runtime.
+pub fn listen(address: SocketAddr) -> Result<TcpListener, BindError> {
+    reserve(address)?.listen()
+}
+
+/// [`listen`] without the search for who is in the way.
+pub(super) fn listen_again(address: SocketAddr) -> io::Result<TcpListener> {
+    bind(address)?.listen(BACKLOG)
+}
+
+fn bind(address: SocketAddr) -> io::Result<TcpSocket> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
-    socket.listen(BACKLOG)
+    Ok(socket)
+}
+
+fn told(address: SocketAddr, cause: io::Error) -> BindError {
+    let taken = cause.kind() == io::ErrorKind::AddrInUse;
+    let holder = if taken { holder_of(address.port(), Path::new("/proc")) } else { None };
+    BindError { address, cause, holder }
 }
 
 /// Best effort: other users' processes do not show their sockets.
@@ -115,6 +150,7 @@ fn listening_inodes(table: &str, port: u16) -> Vec<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokio::net::TcpStream;
 
     #[test]
     fn only_listening_sockets_of_the_port_are_found() {
@@ -138,6 +174,22 @@ mod tests {
         assert!(text.starts_with(&format!("cannot listen on {address}: ")), "{text}");
         assert!(text.contains(&format!("process {} (", std::process::id())), "{text}");
         assert!(text.ends_with("listens on it: stop it, or choose another port"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn a_reserved_address_refuses_until_it_listens_and_has_one_listener() {
+        let free = listen("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = free.local_addr().unwrap();
+        drop(free);
+        let (reserved, rival) = (reserve(address).unwrap(), reserve(address).unwrap());
+        let refused = TcpStream::connect(address).await.unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+        let listener = reserved.listen().unwrap();
+        let (_peer, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
+        accepted.unwrap();
+        let error = rival.listen().unwrap_err();
+        assert_eq!(error.holder.map(|h| h.pid), Some(std::process::id()));
+        reserve(address).unwrap_err();
     }
 
     #[tokio::test]

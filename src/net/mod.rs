@@ -70,7 +70,7 @@ pub use client::{Client, ClientOptions};
 pub use connection::{CallError, Connection, ConnectionId};
 pub use counters::Counters;
 pub use http::{HttpHandler, HttpResponse};
-pub use listen::{BindError, Holder, listen};
+pub use listen::{BindError, Holder, Reserved, listen, reserve};
 pub use server::{Server, ServerOptions};
 
 use crate::ids::StoredSend;
