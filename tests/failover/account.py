@@ -81,7 +81,7 @@ class Account:
         self.kinds = list(dict.fromkeys(p.kind for p in self.producers.values()))
         self.sums = {kind: Sum() for kind in self.kinds}
         self.waiting = {}                                # acknowledged and not consumed, by uid
-        self.waited = Counter()                          # longest time, by consumer, from acknowledgement to delivery
+        self.waited = Counter()                          # longest time, by consumer, from acknowledgement to delivery; cleared by who wants it of a while
         self.sends, self.times = deque(), {c: deque() for program in programs for c in program.consumers}  # the latest
         self.last_fail, self.reasons = 0.0, Counter()
         self.fault, self.failed_by = "none", defaultdict(Counter)   # failed sends, by fault and kind
@@ -217,7 +217,7 @@ def longest_gap(times, start, end):
     return max(b - a for a, b in zip(points, points[1:]))
 
 def figures(account, start, end):
-    """A table's row: what was sent between `start` and `end`, and the pauses around that."""
+    """A table's row: what was sent between `start` and `end`, the pauses around that, and who waited longest since `waited` was cleared."""
     sends = [s for s in account.sends if start - 1 <= s.sent <= end]
     failed = [s for s in sends if s.why]
     acked = [s for s in sends if not s.why]
@@ -227,6 +227,7 @@ def figures(account, start, end):
     row["no ack for s"] = longest_gap([s.done for s in account.sends if not s.why], start, end)
     for c, times in account.times.items():
         row[f"{c} pause s"] = longest_gap(times, start, end)
+        row[f"{c} late s"] = float(account.waited[c])
     return row
 
 def table(rows):

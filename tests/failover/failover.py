@@ -18,13 +18,16 @@ PROGRAMS = {"java": JAVA, "go": GO}
 STEADY_S = 90    # a stale client finds the new leader within 30 s
 POLL_S = 32      # the default pollNameServerInterval, and a little
 
-def verdict(account, rows, failed_max):
+def verdict(account, rows, failed_max=None, pause_max=None):
     """Prints the account of a fault. Returns what must not be."""
     print(table(rows))
     account.tell()
     bad = account.broken()
     if failed_max is not None and account.failed > failed_max:
         bad.append(f"{account.failed} sends failed, --failed-max {failed_max}")
+    for row in rows if pause_max is not None else []:
+        bad += [f"round {row['round']}: {name} {row[name]:.2f}, --pause-max {pause_max}"
+                for name in row if name.endswith((" pause s", " late s")) and row[name] > pause_max]
     return bad
 
 class Run:
@@ -80,6 +83,7 @@ class Run:
         leader = await self.ask.leader()
         victim = self.group.name_server(number) if self.fault in NAMES else leader
         start = now()
+        self.account.waited.clear()
         self.tell(f"round {number}: {FAULTS[self.fault].replace('leader', 'leader ' + leader, 1)}")
         await self.group.hit(self.fault, victim)
         if self.fault in HOLD_S:
@@ -130,7 +134,7 @@ class Run:
         if not await self.until(60, lambda: all(clients.quiet for clients in self.clients)):
             bad.append("sends without an end")
         await self.until(30, lambda: not self.account.unconsumed())
-        return bad + verdict(self.account, rows, self.args.failed_max)
+        return bad + verdict(self.account, rows, self.args.failed_max, self.args.pause_max)
 
     async def close(self):
         for clients in self.clients:
@@ -169,6 +173,7 @@ def main():
     p.add_argument("--rate", type=int, default=30, help="messages a second of each producer")
     p.add_argument("--clients", default="java", help="java, go, or both by comma")
     p.add_argument("--failed-max", type=int, help="most failed sends that are fine, for each kind of fault")
+    p.add_argument("--pause-max", type=float, help="longest pause of a consumer, and latest delivery, that is fine, s")
     p.add_argument("--work", help="where folders for data and logs are made")
     p.add_argument("--no-network", action="store_true", help="namespaces cannot be made here")
     args = p.parse_args()

@@ -23,9 +23,9 @@ class Made(unittest.TestCase):
         where = f"G/0/{n if offset is None else offset}"
         self.account.line(f"consumed\t{consumer}\t{producer}\t{n}\t{key}\t{at * 1000:.0f}\t{where}\n")
 
-    def verdict(self, failed_max=None):
+    def verdict(self, **limits):
         with contextlib.redirect_stdout(io.StringIO()):
-            return failover.verdict(self.account, [account.figures(self.account, 2.0, 5.9)], failed_max)
+            return failover.verdict(self.account, [{"round": 1, **account.figures(self.account, 2.0, 5.9)}], **limits)
 
     def test_clean(self):
         self.assertEqual(self.verdict(failed_max=0), [])
@@ -116,6 +116,17 @@ class Made(unittest.TestCase):
         self.ack("sync-1", 60, 6.0, took=0.5)
         self.consumed("concurrent", "sync-1", 60, 9.0)
         self.assertAlmostEqual(self.account.waited["concurrent"], 2.5)
+
+    def test_pauses_and_late_deliveries_fail_where_a_limit_is_set(self):
+        for consumer in ("go-concurrent", "go-orderly"):
+            self.account.times[consumer] = self.account.times["concurrent"]
+        self.assertEqual(self.verdict(pause_max=0.2), [])
+        self.ack("sync-1", 60, 5.0)
+        self.consumed("concurrent", "sync-1", 60, 5.7)  # of a queue that waited, while others went on
+        self.assertEqual(self.verdict(), [])
+        self.assertIn("round 1: concurrent late s 0.69, --pause-max 0.2", self.verdict(pause_max=0.2))
+        self.account.times["orderly"] = [2.0, 5.0]
+        self.assertIn("round 1: orderly pause s 3.00, --pause-max 0.2", self.verdict(pause_max=0.2))
 
     def test_gaps(self):
         times = [1.0, 2.0, 2.5, 6.0]
