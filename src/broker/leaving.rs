@@ -22,6 +22,8 @@ use crate::raft::TransferError;
 const LOOK: Duration = Duration::from_secs(1);
 /// Who has not sent for so long does not send here.
 const LATELY: Duration = Duration::from_secs(30);
+/// How often it tries to give leadership away.
+const TRIES: u32 = 3;
 /// Looks without a leader after which there is nobody to pass on to: as long as requests wait.
 const LEADERLESS_MAX: u32 = 3;
 /// What a client takes longer than its 30 s to ask for routes.
@@ -85,12 +87,9 @@ pub(super) async fn leave(broker: &Broker, registration: &mut Registration, at_m
         return;
     }
     broker.steering.stop(&broker.group);
-    match broker.group.leave().await {
-        Ok(_) | Err(TransferError::NotLeader { leader: Some(_) }) => {}
-        Err(why) => {
-            tracing::info!(%why, "nobody takes over: not serving on");
-            return;
-        }
+    if let Err(why) = hand_over(broker).await {
+        tracing::info!(%why, "not serving on");
+        return;
     }
     registration.stop().await;
     // Consumers that know routes send their heartbeats elsewhere from now on.
@@ -113,6 +112,25 @@ pub(super) async fn leave(broker: &Broker, registration: &mut Registration, at_m
             tracing::info!(?over, served = ?now.elapsed(), producers, "served on");
             return;
         }
+    }
+}
+
+/// Returns when this member does not lead; who does is seen later, if there is an election.
+async fn hand_over(broker: &Broker) -> Result<(), TransferError> {
+    use TransferError::{Busy, Learner, NotLeader, NotTaken, Unfinished, Unfit};
+    let mut tries = 1;
+    loop {
+        match broker.group.leave().await {
+            Ok(_) | Err(NotLeader { .. } | NotTaken { .. }) => return Ok(()),
+            Err(why @ (Busy | Learner { .. } | Unfinished { .. } | Unfit { .. }))
+                if tries < TRIES =>
+            {
+                tracing::info!(%why, "tries again to hand leadership over");
+            }
+            Err(why) => return Err(why),
+        }
+        tries += 1;
+        tokio::time::sleep(LOOK).await;
     }
 }
 

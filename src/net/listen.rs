@@ -1,7 +1,7 @@
 //! Binds a listening socket, and says who is in the way when that fails.
 //!
 //! ```text
-//!  reserve ─► [Reserved]: nobody else can listen, who connects is refused ─► listen
+//!  reserve ─► [Reserved]: who connects is refused ─► listen: nobody else can
 //! ```
 
 use std::{
@@ -60,7 +60,7 @@ impl fmt::Display for Holder {
     }
 }
 
-/// An address that is ours, and where nobody is let in yet: who connects is refused at once, as by
+/// An address that nobody listened on, and where nobody is let in yet: who connects is refused at once, as by
 /// a process that is not there, and does not wait in a queue for one that is busy starting.
 #[derive(Debug)]
 pub struct Reserved {

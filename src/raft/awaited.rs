@@ -43,10 +43,12 @@ pub struct Awaited {
     pub why: String,
 }
 
-/// Why what waited was not passed on: to `leader`, or to nobody.
+/// Why what waited was not passed on: to `leader`, or to nobody. A member that its group goes on
+/// without knows nothing of the group's leader.
 pub(super) fn unled(leader: Option<String>, waits_for: Option<Awaited>) -> ProposeError {
+    use Awaits::{Doubt, Majority, Start};
     match waits_for {
-        Some(Awaited { why, .. }) if leader.is_none() => {
+        Some(Awaited { what: Start | Majority | Doubt, why }) if leader.is_none() => {
             let why = why.strip_prefix("no leader, ").map_or_else(|| why.clone(), str::to_owned);
             ProposeError::NoLeader { why }
         }
@@ -63,7 +65,9 @@ mod tests {
         let missing = || Some(Awaits::Majority.because("no leader, a majority is missing".into()));
         let leader = |name: &str| Some(name.to_owned());
         let said = |error: ProposeError| error.to_string();
+        let outsider = Some(Awaits::Leader.because("the group goes on with n1".into()));
         let rows = [
+            (None, outsider, "this member is not the leader; last known leader: none"),
             (None, None, "this member is not the leader; last known leader: none"),
             (leader("n1"), missing(), "this member is not the leader; last known leader: n1"),
             (

@@ -321,17 +321,36 @@ async fn who_waits_for_a_first_try_is_told_at_the_end_that_nobody_knows() {
     }
 }
 
-#[tokio::test]
-async fn what_waits_for_a_leader_to_be_told_is_bounded_and_no_work_of_a_leader() {
+#[tokio::test(start_paused = true)]
+async fn what_waits_for_a_leader_to_be_told_is_bounded() {
     let desk = Desk::new(1, Limits::default());
     let send = |first| StoredSend { first: PhysicalOffset(first), messages: 1 };
-    (0..10).for_each(|n| desk.unanswered((1000 * n..1000 * (n + 1)).map(send).collect()));
+    (0..10).for_each(|n| desk.unanswered((1000 * n..1000 * (n + 1)).map(send)));
     desk.work().await;
     let waiting = desk.take_unanswered();
-    assert!(waiting.len() < 5000 && waiting.back() == Some(&send(9999)), "the last ones");
+    let last = waiting.back().map(|(_, send)| *send);
+    assert!(waiting.len() < 5000 && last == Some(send(9999)), "the last ones");
     assert!(desk.work().now_or_never().is_none());
-    desk.unanswered([send(1)].into());
-    assert!(desk.empty().is_empty() && desk.work().now_or_never().is_none());
+    desk.unanswered([send(2)]);
+    desk.tell_again([(Instant::now(), send(1))].into());
+    let again: Vec<_> = desk.take_unanswered().into_iter().map(|(_, send)| send).collect();
+    assert_eq!(again, [send(1), send(2)]);
+    desk.unanswered([send(1)]);
+    tokio::time::advance(Duration::from_secs(10)).await;
+    assert!(desk.work().now_or_never().is_none(), "a leader that takes nothing is not called");
+    assert!(desk.take_unanswered().is_empty());
+}
+
+#[test]
+fn what_a_leader_out_of_touch_kept_to_tell_a_leader_is_known_once_it_leads_on() {
+    let cluster = Cluster::patient(3);
+    let (_, group) = cluster.leader();
+    let message = || vec![keyed(0, "a", "x")];
+    let first = answer(&propose(&group, message(), vec![]));
+    let send = StoredSend { first: first.places[0].physical, messages: 1 };
+    group.0.desk.unanswered([send]);
+    until("noted", || group.0.duplicates.look().first_try(&message()));
+    assert!(answer(&propose(&group, message(), vec![])).repeats);
 }
 
 #[test]

@@ -51,6 +51,8 @@ const LINES_MAX: usize = 64 * 1024;
 /// Sends that wait here for a leader to be told that their clients may not have been answered; the
 /// oldest are forgotten.
 const UNANSWERED_MAX: usize = 4096;
+/// How long they wait: nobody looks for a first try that is older.
+const UNANSWERED_FOR: Duration = Duration::from_secs(10);
 
 /// What a leader's clock showed, and when this member heard it: not before that moment.
 #[derive(Debug, Clone, Copy)]
@@ -112,6 +114,10 @@ struct Shared {
     answered: Notify,
 }
 
+/// Sends whose clients may not have been answered, those of a connection in order, and since when
+/// that is known.
+pub(super) type Unanswered = VecDeque<(Instant, StoredSend)>;
+
 #[derive(Default)]
 struct Lines {
     /// Surely not in the log, the oldest first: by when they came.
@@ -121,8 +127,8 @@ struct Lines {
     /// Until this one is read in the log nothing is sent.
     barrier: Option<u64>,
     last_number: u64,
-    /// In order; told before anything else is sent.
-    unanswered: VecDeque<StoredSend>,
+    /// Told before anything else is sent.
+    unanswered: Unanswered,
     bytes: usize,
     closed: bool,
     counts: Counts,
@@ -300,7 +306,18 @@ impl Desk {
 
     /// What was passed on, and is stored, may not have got to its client: the leader is told, for
     /// the client turns to it, or to another member.
-    pub(super) fn unanswered(&self, sends: VecDeque<StoredSend>) {
+    pub(super) fn unanswered(&self, sends: impl IntoIterator<Item = StoredSend>) {
+        let now = Instant::now();
+        self.add_unanswered(sends.into_iter().map(|send| (now, send)));
+    }
+
+    /// The leader may not have heard of these: it is told again.
+    pub(super) fn tell_again(&self, unheard: Unanswered) {
+        let later = self.take_unanswered();
+        self.add_unanswered(unheard.into_iter().chain(later));
+    }
+
+    fn add_unanswered(&self, sends: impl Iterator<Item = (Instant, StoredSend)>) {
         let mut lines = self.0.lines.lock();
         lines.unanswered.extend(sends);
         let too_many = lines.unanswered.len().saturating_sub(UNANSWERED_MAX);
@@ -310,7 +327,7 @@ impl Desk {
     }
 
     /// What the leader is told of that now, each once.
-    pub(super) fn take_unanswered(&self) -> VecDeque<StoredSend> {
+    pub(super) fn take_unanswered(&self) -> Unanswered {
         std::mem::take(&mut self.0.lines.lock().unanswered)
     }
 
@@ -325,7 +342,9 @@ impl Desk {
     pub(super) async fn work(&self) {
         loop {
             {
-                let lines = self.0.lines.lock();
+                let mut lines = self.0.lines.lock();
+                let is_late = |(since, _): &mut (Instant, _)| since.elapsed() >= UNANSWERED_FOR;
+                while lines.unanswered.pop_front_if(is_late).is_some() {}
                 let keeps = self.is_holding() && !lines.closed;
                 let is_empty = lines.waiting.is_empty() && lines.unanswered.is_empty();
                 if !keeps && lines.barrier.is_none() && !is_empty {
@@ -419,7 +438,6 @@ impl Desk {
             return VecDeque::new();
         }
         self.0.direct.store(lines.waiting.is_empty(), Ordering::Release);
-        lines.unanswered.clear(); // others led that: it is known here
         let waiting = std::mem::take(&mut lines.waiting);
         let bytes: usize = waiting.iter().map(|line| line.proposal.bytes()).sum();
         lines.bytes -= bytes;

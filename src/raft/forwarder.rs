@@ -11,7 +11,8 @@ use tonic::{Status, Streaming};
 
 use crate::ids::Term;
 use crate::raft::ProposeError;
-use crate::raft::forward::{Desk, LeadersClock};
+use crate::raft::duplicates::Duplicates;
+use crate::raft::forward::{Desk, LeadersClock, Unanswered};
 use crate::raft::forward_wire;
 use crate::raft::network::Network;
 use crate::raft::proposal::Proposal;
@@ -45,6 +46,8 @@ pub(super) struct Forwarder {
     pub(super) role: watch::Receiver<Role>,
     /// What fits, if this member leads.
     pub(super) room: Arc<Room>,
+    /// Where a leader notes what may not have been answered.
+    pub(super) duplicates: Duplicates,
 }
 
 /// Why a stream is over.
@@ -83,7 +86,10 @@ impl Forwarder {
                         continue;
                     }
                     streams += 1;
-                    if let End::Lost(status) = self.pass_on(&leader, term, streams).await {
+                    let mut told = Unanswered::new();
+                    let end = self.pass_on(&leader, term, streams, &mut told).await;
+                    self.desk.tell_again(told);
+                    if let End::Lost(status) = end {
                         tell_damage(&leader, &status);
                         tracing::debug!(leader, %term, %status, "cannot pass on");
                         // A new leader is news enough not to wait.
@@ -105,6 +111,9 @@ impl Forwarder {
                     _ = self.role.changed() => return,
                 }
             }
+            // It may have led all the time, and not have known it.
+            let unanswered = self.desk.take_unanswered();
+            self.duplicates.unanswered(unanswered.into_iter().map(|(_, send)| send));
             let lines = self.desk.empty();
             let was_empty = lines.is_empty();
             for line in lines {
@@ -123,8 +132,15 @@ impl Forwarder {
         }
     }
 
-    /// Passes on to `leader`, which leads `term`, as long as it does.
-    async fn pass_on(&mut self, leader: &str, term: Term, stream: u64) -> End {
+    /// Passes on to `leader`, which leads `term`, as long as it does. `told` is what it was told last
+    /// of who was not answered.
+    async fn pass_on(
+        &mut self,
+        leader: &str,
+        term: Term,
+        stream: u64,
+        told: &mut Unanswered,
+    ) -> End {
         let (send, requests) = mpsc::channel(MESSAGES);
         let life = self.desk.life();
         let request = || proto::ProposeRequest { term: term.0, life, stream, ..Default::default() };
@@ -165,7 +181,13 @@ impl Forwarder {
                     Err(status) => return End::Lost(status),
                 },
                 room = room, if clock.is_some() => match (room, clock) {
-                    (Ok(room), Some(clock)) => room.send(fill(&self.desk, clock, request())),
+                    (Ok(room), Some(clock)) => {
+                        let unanswered = self.desk.take_unanswered();
+                        room.send(fill(&self.desk, clock, &unanswered, request()));
+                        if !unanswered.is_empty() {
+                            *told = unanswered;
+                        }
+                    }
                     (Err(_), _) | (_, None) => {
                         return End::Lost(Status::unavailable("the connection is gone"));
                     }
@@ -185,10 +207,11 @@ impl Forwarder {
 fn fill(
     desk: &Desk,
     clock: LeadersClock,
+    unanswered: &Unanswered,
     mut request: proto::ProposeRequest,
 ) -> proto::ProposeRequest {
     let mut bytes = 0;
-    forward_wire::add_unanswered(&mut request, desk.take_unanswered());
+    forward_wire::add_unanswered(&mut request, unanswered.iter().map(|(_, send)| *send));
     desk.send(clock, |number, proposal: &Proposal| {
         forward_wire::add(&mut request, number, &proposal.messages, &proposal.commands);
         bytes += proposal.bytes();

@@ -574,6 +574,7 @@ fn pass_on(
         active: machine.state().active().clone(),
         role: role.clone(),
         room: Arc::clone(room),
+        duplicates: machine.duplicates().clone(),
     };
     tasks.spawn(forwarder.run());
     let (desk, role, member) = (machine.desk().clone(), role.clone(), options.member.clone());

@@ -253,7 +253,7 @@ impl StateMachine {
             });
             if let Some(first) = first.filter(|_| !is_told) {
                 let send = StoredSend { first: first.physical, messages: own.messages };
-                self.desk.unanswered([send].into());
+                self.desk.unanswered([send]);
             }
         }
     }
@@ -272,7 +272,7 @@ impl StateMachine {
             .map(|command| {
                 if let Command::DeleteTopic { topic } = &command {
                     self.state.queues().forget_topic(topic, header.end());
-                    self.duplicates.forget();
+                    self.duplicates.forget(header.end());
                 }
                 tables.apply(command, commands.at_ms)
             })

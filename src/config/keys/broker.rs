@@ -198,8 +198,8 @@ const STORE: &[Key] = &[
         "s",
         "for how long after a message was stored under another leader, or the connection that \
          brought it ended, the same one with the same unique key, as a producer's own retry sends \
-         it, is answered with the first result and not stored again; of the last 131,072 messages; \
-         0: never; equal on all members (not in RocketMQ)",
+         it, is answered with the first result and not stored again; of the last 131,072 messages, \
+         32,768 of connections that ended; 0: never; equal on all members (not in RocketMQ)",
     ),
     key(
         "scrubBytesPerSecond",
