@@ -81,7 +81,7 @@ class Account:
         self.kinds = list(dict.fromkeys(p.kind for p in self.producers.values()))
         self.sums = {kind: Sum() for kind in self.kinds}
         self.waiting = {}                                # acknowledged and not consumed, by uid
-        self.waited = Counter()                          # longest time, by consumer, from acknowledgement to delivery; cleared by who wants it of a while
+        self.waited = Counter()                          # longest time, by consumer, from acknowledgement to delivery; cleared by round
         self.sends, self.times = deque(), {c: deque() for program in programs for c in program.consumers}  # the latest
         self.last_fail, self.reasons = 0.0, Counter()
         self.fault, self.failed_by = "none", defaultdict(Counter)   # failed sends, by fault and kind
@@ -223,6 +223,8 @@ def figures(account, start, end):
     acked = [s for s in sends if not s.why]
     row = {"tried": len(sends), **{f"failed {k}": sum(s.kind == k for s in failed) for k in account.kinds}}
     row["failing for s"] = max((s.done for s in failed), default=0) - min((s.sent for s in failed), default=0)
+    took = sorted(s.done - s.sent for s in acked)
+    row["99 % acked in s"] = took[len(took) * 99 // 100] if took else 0.0
     row["slowest ack s"] = max((s.done - s.sent for s in acked), default=0)
     row["no ack for s"] = longest_gap([s.done for s in account.sends if not s.why], start, end)
     for c, times in account.times.items():

@@ -128,6 +128,13 @@ class Made(unittest.TestCase):
         self.account.times["orderly"] = [2.0, 5.0]
         self.assertIn("round 1: orderly pause s 3.00, --pause-max 0.2", self.verdict(pause_max=0.2))
 
+    def test_what_99_of_100_sends_took_leaves_out_the_slowest(self):
+        for n in range(60, 140):
+            self.ack("sync-1", n, 3.0, took=0.5 if n == 60 else 0.02)
+        row = account.figures(self.account, 2.0, 5.9)
+        self.assertAlmostEqual(row["99 % acked in s"], 0.02)
+        self.assertAlmostEqual(row["slowest ack s"], 0.5)
+
     def test_gaps(self):
         times = [1.0, 2.0, 2.5, 6.0]
         self.assertEqual(account.longest_gap(times, 2.2, 7.0), 3.5)
