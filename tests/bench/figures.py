@@ -2,7 +2,8 @@
 """Figures of scripts/bench. Standard library only.
 
 idle PIDS SECONDS · answers NAMESRV BROKER · caught-up LEADER FOLLOWER COMMAND...: measure, and print a report
-table REPORTS · many REPORTS · catch-up REPORTS · long REPORTS · passed-on REPORTS: print what reports say
+table REPORTS · many REPORTS · catch-up REPORTS · long REPORTS · passed-on REPORTS · kill REPORTS: print what reports say
+share REPORT PART: prints that part of a report's messages per second
 record REPORTS COMMIT: adds to history.csv
 """
 import csv
@@ -377,8 +378,30 @@ def passed_on(reports):
             print("WRONG failed sends", failed)
 
 
+def kill(reports):
+    """Silences after the leader's death, round by round."""
+    wrong = 0
+    for durability in measured(reports):
+        print(f"\n{machine()}; {durability}, the leader killed (kill -9)")
+        lines = [["sends/s", "round", "longest silence ms", "p99 ms", "acknowledged", "failed: in flight at the leader", "lost"]]
+        for load_name in ("calm", "busy"):
+            for n in range(1, 4):
+                its, drained = (load(f"{reports}/rmq-{durability}/kill-{load_name}-{n}{part}.json") for part in ("", "-drain"))
+                if its is None:
+                    continue
+                wrong += drained["ledger"]["lost"]
+                lines.append([number(its["load"]["rate"], 0), str(n), number(longest(its), 0), number(its["latency_ms"]["p99"], 2),
+                              f"{its['acked']:,}", json.dumps(its["failed"]), str(drained["ledger"]["lost"])])
+        show(lines)
+    return wrong
+
+
 def main(argv):
     match argv:
+        case ["share", report, part]:
+            print(int(load(report)["msgs_per_s"] * float(part)))
+        case ["kill", reports]:
+            return 1 if kill(reports) else 0
         case ["answers", namesrv, broker]:
             answers(namesrv, broker)
         case ["caught-up", leader, follower, *command]:
