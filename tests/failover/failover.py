@@ -17,6 +17,7 @@ HOLD_S = {"pause": 5, "isolate": 10, "cut": 10, "names": 5}   # how long it last
 PROGRAMS = {"java": JAVA, "go": GO}
 STEADY_S = 90    # a stale client finds the new leader within 30 s
 POLL_S = 32      # the default pollNameServerInterval, and a little
+PHASES_S = 60    # clients ask for routes each 30 s and renew queue locks each 20 s: a hit may come at any moment of both
 
 def verdict(account, rows, failed_max=None, pause_max=None):
     """Prints the account of a fault. Returns what must not be."""
@@ -79,7 +80,7 @@ class Run:
 
     async def round(self, number):
         """Breaks the leader, waits, mends it, waits. Returns the table's row, and whether all became well."""
-        await asyncio.sleep(random.uniform(0, 5))  # the next of the producers asks for routes at any moment of that
+        await asyncio.sleep(random.uniform(0, PHASES_S))
         leader = await self.ask.leader()
         victim = self.group.name_server(number) if self.fault in NAMES else leader
         start = now()
