@@ -17,8 +17,9 @@ use super::{
 };
 use crate::{admin::error::Error, protocol::bodies::LeaderChangesBody};
 
+use merge::out_of_touch;
 pub(super) use merge::{Story, merge};
-use page::{Last, List};
+use page::{Last, List, astray};
 
 /// Flags of failover.
 #[derive(Debug, Args)]
@@ -58,7 +59,9 @@ pub(in crate::admin) async fn show(
         What::Last => show_last(session, &args.of).await,
         What::List => {
             let told = ask(session, &args.of).await?;
-            session.out.show(&List::new(merge(&told.heard), &session.zone))
+            session.out.show(&List::new(merge(&told.heard), &session.zone))?;
+            let astray = astray(&out_of_touch(&told.heard), &session.zone);
+            astray.iter().try_for_each(|line| session.out.say(format_args!("{line}\n")))
         }
     }
 }

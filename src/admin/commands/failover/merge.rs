@@ -1,6 +1,6 @@
 //! One story of each change out of what the members saw of it. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
@@ -85,13 +85,63 @@ impl Record<'_> {
     }
 }
 
+/// Who misses a leader, while others who answer know better.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(in crate::admin::commands) struct OutOfTouch {
+    pub(in crate::admin::commands) member: String,
+    /// Whom it heard last; missing if nobody since its start.
+    pub(in crate::admin::commands) from: Option<LeadBody>,
+    /// Since when, in µs since 1970 by our clock.
+    pub(in crate::admin::commands) since_us: i64,
+}
+
+/// Those for whom a change is going on that is none of the group's.
+pub(in crate::admin::commands) fn out_of_touch(
+    heard: &[Heard<LeaderChangesBody>],
+) -> Vec<OutOfTouch> {
+    let astray = heard.iter().filter_map(|told| {
+        let last = told.answer.changes.last().filter(|last| is_refuted(last, heard))?;
+        Some(OutOfTouch {
+            member: told.answer.member.clone(),
+            from: last.from.clone(),
+            since_us: last.detected_us.saturating_add(told.offset_us),
+        })
+    });
+    astray.collect()
+}
+
+/// Whether a change is going on for its member only, as somebody who answers knows.
+fn is_refuted(change: &LeaderChangeBody, heard: &[Heard<LeaderChangesBody>]) -> bool {
+    if change.to.is_some() {
+        return false;
+    }
+    let missed = change.from.as_ref();
+    let is_later = |lead: &LeadBody| missed.is_none_or(|missed| lead.term > missed.term);
+    let misses = |told: &&Heard<LeaderChangesBody>| {
+        told.answer.changes.last().is_some_and(|last| last.to.is_none() && last.from == change.from)
+    };
+    let members: BTreeSet<&String> = heard.iter().flat_map(|told| &told.answer.members).collect();
+    // A leader that a majority misses leads no more: it notices within a second.
+    let may_lead = 2 * heard.iter().filter(misses).count() < members.len();
+    heard.iter().any(|told| match told.answer.changes.last().map(|last| (&last.from, &last.to)) {
+        Some((_, Some(lead))) if is_later(lead) => true,
+        Some((_, Some(lead))) => {
+            missed == Some(lead) && lead.name == told.answer.member && may_lead
+        }
+        // Who has not heard of any leader is told with those who miss the latest one.
+        Some((Some(lead), None)) => missed.is_some() && is_later(lead),
+        Some((None, None)) | None => false,
+    })
+}
+
 /// All changes that anybody who answered saw, oldest first.
 pub(in crate::admin::commands) fn merge(heard: &[Heard<LeaderChangesBody>]) -> Vec<Story> {
     /// A leader that came back is its own story, of itself and each time.
     type Key<'a> = (Option<&'a LeadBody>, Option<(&'a str, u64)>);
     let mut stories: BTreeMap<Key<'_>, Vec<Record<'_>>> = BTreeMap::new();
     for told in heard {
-        for change in &told.answer.changes {
+        for change in told.answer.changes.iter().filter(|change| !is_refuted(change, heard)) {
             let member = told.answer.member.as_str();
             let is_back = change.to.is_some() && change.from == change.to;
             let key = (change.to.as_ref(), is_back.then_some((member, change.number)));
@@ -346,5 +396,123 @@ mod tests {
         assert_eq!(causes, ["silent", "cut_off", "silent"]);
         assert_eq!(stories[2].to, None);
         assert_eq!(stories[2].leaderless_us, None);
+    }
+
+    /// The group's start, as all see it: n0 leads in term 5.
+    fn started() -> LeaderChangeBody {
+        LeaderChangeBody { from: None, to: lead("n0", 5), ..change("started", 50) }
+    }
+
+    /// Somebody has missed `from` since 900.
+    fn misses(from: Option<LeadBody>) -> LeaderChangeBody {
+        LeaderChangeBody {
+            number: 2,
+            from,
+            to: None,
+            led_us: None,
+            detected_us: 900,
+            ..change("silent", 800)
+        }
+    }
+
+    #[test]
+    fn who_lost_touch_does_not_say_that_nobody_leads() {
+        let to_n1 = LeaderChangeBody {
+            number: 2,
+            from: lead("n0", 5),
+            to: lead("n1", 6),
+            ..change("silent", 850)
+        };
+        let of_n0 = || misses(lead("n0", 5));
+        /// Changes of n0, n1 and n2, if they answer; who leads in the end.
+        type Row<'a> = (&'a str, [Option<Vec<LeaderChangeBody>>; 3], Option<LeadBody>);
+        let rows: [Row<'_>; 8] = [
+            (
+                "n2 is cut off, and n0 leads on",
+                [Some(vec![started()]), Some(vec![started()]), Some(vec![started(), of_n0()])],
+                lead("n0", 5),
+            ),
+            (
+                "n2 is cut off, and n1 leads since",
+                [
+                    Some(vec![started(), to_n1.clone()]),
+                    Some(vec![started(), to_n1.clone()]),
+                    Some(vec![started(), of_n0()]),
+                ],
+                lead("n1", 6),
+            ),
+            (
+                "the same, and n0 is dead",
+                [None, Some(vec![started(), to_n1.clone()]), Some(vec![started(), of_n0()])],
+                lead("n1", 6),
+            ),
+            (
+                "n0 itself is cut off, and has not noticed that n1 leads since",
+                [
+                    Some(vec![started(), of_n0()]),
+                    Some(vec![started(), to_n1.clone()]),
+                    Some(vec![started(), to_n1.clone()]),
+                ],
+                lead("n1", 6),
+            ),
+            (
+                "a majority misses n0, which has not noticed",
+                [
+                    Some(vec![started()]),
+                    Some(vec![started(), of_n0()]),
+                    Some(vec![started(), of_n0()]),
+                ],
+                None,
+            ),
+            (
+                "n0 is dead, and nobody leads yet",
+                [None, Some(vec![started(), of_n0()]), Some(vec![started(), of_n0()])],
+                None,
+            ),
+            (
+                "n2 has just started, and finds nobody",
+                [Some(vec![started()]), Some(vec![started()]), Some(vec![misses(None)])],
+                lead("n0", 5),
+            ),
+            (
+                "all have just started",
+                [Some(vec![misses(None)]), Some(vec![misses(None)]), None],
+                None,
+            ),
+        ];
+        for (case, pages, want) in rows {
+            let heard = heard(pages);
+            let last = merge(&heard).into_iter().next_back();
+            assert_eq!(last.unwrap().to, want, "{case}");
+            let astray = out_of_touch(&heard);
+            assert_eq!(astray.len(), usize::from(want.is_some()), "{case}: {astray:?}");
+            assert!(astray.iter().all(|told| told.since_us == 900), "{case}: {astray:?}");
+        }
+    }
+
+    /// What n0, n1 and n2 say, if they answer.
+    fn heard(pages: [Option<Vec<LeaderChangeBody>>; 3]) -> Vec<Heard<LeaderChangesBody>> {
+        let names = ["n0", "n1", "n2"];
+        let all = names.into_iter().zip(pages).filter_map(|(name, page)| {
+            let mut told = told(name, 0, &page?);
+            told.answer.members = names.map(str::to_owned).to_vec();
+            Some(told)
+        });
+        all.collect()
+    }
+
+    #[test]
+    fn who_misses_an_older_leader_adds_nothing_to_what_goes_on() {
+        let two = |held| LeaderChangeBody { held, ..misses(lead("n1", 6)) };
+        let one = LeaderChangeBody { held: 99, ..misses(lead("n0", 5)) };
+        let heard = heard([Some(vec![two(1)]), Some(vec![two(2)]), Some(vec![one])]);
+        let stories = merge(&heard);
+        assert_eq!(stories.len(), 1, "{stories:#?}");
+        assert_eq!((stories[0].from.clone(), stories[0].held), (lead("n1", 6), 3));
+        // Who has just started knows less, and is told with the others.
+        let new = LeaderChangeBody { held: 4, ..misses(None) };
+        let heard = self::heard([Some(vec![two(1)]), Some(vec![new]), None]);
+        let stories = merge(&heard);
+        assert_eq!((stories.len(), stories[0].held), (1, 5), "{stories:#?}");
     }
 }

@@ -5,7 +5,10 @@ use std::fmt;
 use jiff::tz::TimeZone;
 use serde::Serialize;
 
-use super::{Story, Told, merge::Step};
+use super::{
+    Story, Told,
+    merge::{OutOfTouch, Step, out_of_touch},
+};
 use crate::admin::java_text::time_with_ms;
 
 /// A member that had to pass on sends lately.
@@ -25,6 +28,8 @@ pub(in crate::admin::commands) struct Last {
     #[serde(flatten)]
     story: Story,
     detours: Vec<Detour>,
+    /// Members that miss a leader which others know.
+    out_of_touch: Vec<OutOfTouch>,
     /// Members that did not answer.
     missing: Vec<String>,
     #[serde(skip)]
@@ -44,8 +49,8 @@ impl Last {
         });
         let (group, missing) = (told.group.clone(), told.missing.clone());
         let why_missing = why_missing(missing.len(), told.in_vain);
-        let detours = detours.collect();
-        Self { group, story, detours, missing, why_missing, zone: zone.clone() }
+        let (detours, out_of_touch) = (detours.collect(), out_of_touch(&told.heard));
+        Self { group, story, detours, out_of_touch, missing, why_missing, zone: zone.clone() }
     }
 
     fn write_steps(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -124,6 +129,9 @@ impl fmt::Display for Last {
                 "  clients    {connections} connections sent to {member} within 30 s, {why}"
             )?;
         }
+        for line in astray(&self.out_of_touch, &self.zone) {
+            writeln!(f, "  astray     {line}")?;
+        }
         if !self.missing.is_empty() {
             let missing = self.missing.join(", ");
             let why = self.why_missing;
@@ -131,6 +139,21 @@ impl fmt::Display for Last {
         }
         self.write_steps(f)
     }
+}
+
+/// A line for each.
+pub(super) fn astray(members: &[OutOfTouch], zone: &TimeZone) -> Vec<String> {
+    let line = |OutOfTouch { member, from, since_us }: &OutOfTouch| {
+        let since = time_with_ms(since_us / 1000, zone);
+        match from {
+            Some(from) => format!(
+                "{member} has lost touch with {} (term {}) since {since}, others have not",
+                from.name, from.term
+            ),
+            None => format!("{member} has found no leader since {since}, others have one"),
+        }
+    };
+    members.iter().map(line).collect()
 }
 
 /// Why members are missing, of which so many were asked in vain.
