@@ -1,6 +1,6 @@
 //! The broker: command line, log, runtime, signals. Everything else is in the library.
 
-use std::{io::Write, process::ExitCode};
+use std::{io::Write, process::ExitCode, time::Duration};
 
 use anyhow::Context;
 use clap::Parser;
@@ -13,7 +13,7 @@ use rmq::{
         load::Loaded,
     },
     raft::Recovered,
-    telemetry::logging,
+    telemetry::logging::{self, Log, LogHandle},
 };
 use rustix::process::Signal;
 use tokio::signal::unix::{SignalKind, signal};
@@ -21,6 +21,8 @@ use tracing::{error, info, warn};
 
 /// A broker that hangs ends itself: EX_SOFTWARE of sysexits.h.
 const EXIT_HUNG: i32 = 70;
+/// How long it waits for the line that says so.
+const LAST_LINE: Duration = Duration::from_millis(300);
 
 fn main() -> ExitCode {
     let args = BrokerArgs::parse();
@@ -28,13 +30,16 @@ fn main() -> ExitCode {
         Prepared::Run(loaded) => *loaded,
         Prepared::Exit(code) => return code,
     };
-    if let Err(error) = start_log(&loaded.config.logging) {
-        eprintln!("{error}");
-        return ExitCode::from(cli::EXIT_CONFIGURATION);
-    }
+    let log = match start_log(&loaded.config.logging) {
+        Ok(log) => log,
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::from(cli::EXIT_CONFIGURATION);
+        }
+    };
     let ended = match &args.recover_alone {
         Some(confirmation) => recover_alone(&loaded.config, confirmation),
-        None => run(loaded).map(|()| ExitCode::SUCCESS),
+        None => run(loaded, log.handle()).map(|()| ExitCode::SUCCESS),
     };
     match ended {
         Ok(code) => code,
@@ -57,7 +62,7 @@ fn recover_alone(config: &BrokerConfig, confirmation: &str) -> anyhow::Result<Ex
     Ok(code)
 }
 
-fn start_log(config: &Logging) -> Result<(), logging::Error> {
+fn start_log(config: &Logging) -> Result<Log, logging::Error> {
     let format = match config.format {
         LogFormat::Text => logging::Format::Text,
         LogFormat::Json => logging::Format::Json,
@@ -65,7 +70,10 @@ fn start_log(config: &Logging) -> Result<(), logging::Error> {
     logging::start(&config.level, std::env::var("RUST_LOG").ok().as_deref(), format)
 }
 
-fn run(Loaded { config, notices, warnings }: Loaded<BrokerConfig>) -> anyhow::Result<()> {
+fn run(
+    Loaded { config, notices, warnings }: Loaded<BrokerConfig>,
+    log: LogHandle,
+) -> anyhow::Result<()> {
     warnings.iter().for_each(|line| warn!("{line}"));
     // The other half is for the raft thread, syncs and the kernel's share. And a thread that has
     // company is woken for nothing: looking for work costs more than a small request.
@@ -76,17 +84,19 @@ fn run(Loaded { config, notices, warnings }: Loaded<BrokerConfig>) -> anyhow::Re
         .enable_all()
         .build()
         .context("cannot start the runtime")?
-        .block_on(serve(config, &notices))
+        .block_on(serve(config, &notices, log))
 }
 
-async fn serve(config: BrokerConfig, notices: &[String]) -> anyhow::Result<()> {
+async fn serve(config: BrokerConfig, notices: &[String], log: LogHandle) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot watch for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot watch for SIGINT")?;
     // With a handler, a write beyond `ulimit -f` is an error with a text; without, it is the end.
     let beyond_limit = SignalKind::from_raw(Signal::XFSZ.as_raw());
     let _handled = signal(beyond_limit).context("cannot watch for SIGXFSZ")?;
-    let end = |why: &str| {
+    let end = move |why: &str| {
         error!("{why}: ending the process, so that clients and members go elsewhere");
+        // It may be the log that hangs: the process ends all the same.
+        log.flush(LAST_LINE);
         std::process::exit(EXIT_HUNG)
     };
     let mut running = start::start(config, Box::new(end)).await?;

@@ -12,7 +12,7 @@ use rmq::{
         load::Loaded,
     },
     namesrv::start,
-    telemetry::logging,
+    telemetry::logging::{self, Log},
 };
 use rustix::process::Signal;
 use tokio::signal::unix::{SignalKind, signal};
@@ -23,10 +23,13 @@ fn main() -> ExitCode {
         Prepared::Run(loaded) => *loaded,
         Prepared::Exit(code) => return code,
     };
-    if let Err(error) = start_log(&loaded.config.logging) {
-        eprintln!("{error}");
-        return ExitCode::from(cli::EXIT_CONFIGURATION);
-    }
+    let _log = match start_log(&loaded.config.logging) {
+        Ok(log) => log,
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::from(cli::EXIT_CONFIGURATION);
+        }
+    };
     match run(loaded) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -36,7 +39,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn start_log(config: &Logging) -> Result<(), logging::Error> {
+fn start_log(config: &Logging) -> Result<Log, logging::Error> {
     let format = match config.format {
         LogFormat::Text => logging::Format::Text,
         LogFormat::Json => logging::Format::Json,

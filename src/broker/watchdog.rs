@@ -170,7 +170,16 @@ impl Watched {
             }
             match verdict {
                 Verdict::Well => {}
-                Verdict::Hangs(which) => self.hangs(which, verdict != before),
+                Verdict::Hangs(which) => {
+                    self.hangs(which, verdict != before);
+                    // Told after what was done: lines wait for nobody, but that comes first.
+                    if verdict != before {
+                        tracing::error!(
+                            "{} stands still: a disk that hangs, or a fault",
+                            which.name()
+                        );
+                    }
+                }
                 Verdict::Dead(which) => {
                     let why = format!("{} did not turn for too long", which.name());
                     return end(&why);
@@ -189,9 +198,6 @@ impl Watched {
     }
 
     fn hangs(&self, which: Loop, is_new: bool) {
-        if is_new {
-            tracing::error!("{} stands still: a disk that hangs, or a fault", which.name());
-        }
         if self.is_alone() {
             return; // whoever waits finds nothing better elsewhere
         }

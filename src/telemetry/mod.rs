@@ -7,6 +7,7 @@
 pub mod http;
 pub mod instruments;
 pub mod log_limit;
+mod log_queue;
 pub mod logging;
 pub mod metrics;
 

@@ -7,6 +7,7 @@ mod full_disk;
 mod group;
 mod hostile;
 mod recover_alone;
+mod unread_log;
 
 use std::{
     collections::BTreeSet,
