@@ -1,5 +1,6 @@
 //! What a group says of itself: why it got another leader, step by step, and what is wrong with it.
 
+use rustix::process::Signal;
 use serde_json::Value;
 
 use super::group::Group;
@@ -192,4 +193,22 @@ async fn a_drill_changes_the_leader_and_back_loses_nothing_and_leaves_nothing() 
     let story = |at: usize| (list[at]["from"]["name"].clone(), list[at]["to"]["name"].clone());
     let (back, away) = (story(0), story(1));
     assert_eq!((&back.0, &back.1), (&away.1, &away.0), "{list:#}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drill_that_is_interrupted_gives_an_account_and_takes_its_topic_away() {
+    let deployed = Deployed::start().await;
+    let list = ["topicList", "-o", "json"];
+    let before = deployed.until(&list, |ended| ended.out.contains("TBW102")).out;
+    let words = ["drill", "--rounds", "100", "--rate", "50", "--yes", "-n", &deployed.name_server];
+    let drill = deployed.group.site.start(ADMIN, &words);
+    deployed.until(&list, |ended| ended.out.contains("RMQ_DRILL_"));
+    drill.signal(Signal::INT);
+    let ended = drill.end();
+    assert_eq!(ended.code, Some(1), "{ended:#?}");
+    assert!(ended.err[0].contains("interrupted"), "{ended:#?}");
+    for text in ["no change of the leader was confirmed", "longest pause between deliveries"] {
+        assert!(ended.out.contains(text), "{text}: {ended:#?}");
+    }
+    assert_eq!(deployed.until(&list, |ended| !ended.out.contains("RMQ_DRILL_")).out, before);
 }

@@ -13,7 +13,10 @@ use std::{fmt, time::Duration};
 use clap::Args;
 use serde::Serialize;
 use serde_json::json;
-use tokio::time::sleep;
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    time::sleep,
+};
 
 use super::{Session, failover, members::OfGroup};
 use crate::{
@@ -75,11 +78,16 @@ pub(in crate::admin) async fn run(session: &mut Session<'_>, args: &Drill) -> Re
         write_queue_nums: QUEUES,
         ..TopicConfig::default()
     };
+    // From here on Ctrl-C ends one thing after the other: what is begun is told and taken away.
+    let mut interrupts = Interrupts::watch()?;
     session.admin.put_topic(&leader, &config).await?;
-    let outcome = under_load(session, args, (&group, &topic)).await;
-    let deleted = delete(&session.admin, &args.of, (&group, &topic)).await;
+    let outcome = under_load(session, args, &topic, &mut interrupts).await;
+    let deleted = tokio::select! {
+        deleted = delete(&session.admin, &args.of, (&group, &topic)) => deleted,
+        interrupted = interrupts.next() => Err(interrupted),
+    };
     if let Err(error) = &deleted {
-        session.out.fail(error);
+        session.out.fail(&Error::Unable(format!("{error}; the topic {topic} may be left")));
     }
     let (figures, changes) = outcome?;
     let is_bad = figures.lost > 0 || figures.given_up > 0;
@@ -88,7 +96,26 @@ pub(in crate::admin) async fn run(session: &mut Session<'_>, args: &Drill) -> Re
         session.out.mark_failed();
     }
     session.out.say("\n")?;
-    failover::show_last(session, &args.of).await
+    tokio::select! {
+        shown = failover::show_last(session, &args.of) => shown,
+        interrupted = interrupts.next() => Err(interrupted),
+    }
+}
+
+/// Ctrl-C, from when it is watched: each one counts, also one that came before it is waited for.
+struct Interrupts(Signal);
+
+impl Interrupts {
+    fn watch() -> Result<Self, Error> {
+        let unwatched = |error| Error::Unable(format!("cannot watch for SIGINT: {error}"));
+        signal(SignalKind::interrupt()).map(Self).map_err(unwatched)
+    }
+
+    async fn next(&mut self) -> Error {
+        // The signals of a process never end.
+        let _ = self.0.recv().await;
+        Error::Unable("interrupted".to_owned())
+    }
 }
 
 async fn find(admin: &AdminClient, of: &OfGroup) -> Result<BrokerData, Error> {
@@ -107,11 +134,13 @@ async fn delete(
     admin.forget_topic(topic, &group.cluster).await
 }
 
-/// Changes the leader while the load runs; ends early, but in order, on Ctrl-C.
+/// Changes the leader while the load runs. On Ctrl-C it ends early, but gives an account; on another
+/// one it waits for that no longer.
 async fn under_load(
     session: &mut Session<'_>,
     args: &Drill,
-    (group, topic): (&BrokerData, &str),
+    topic: &str,
+    interrupts: &mut Interrupts,
 ) -> Result<(Figures, Vec<TransferLeaderAnswer>), Error> {
     let on = LoadOn {
         name_servers: session.admin.name_servers().join(";"),
@@ -122,17 +151,15 @@ async fn under_load(
     let mut changes = Vec::new();
     let failed = tokio::select! {
         done = change(&session.admin, args, &mut changes) => done.err(),
-        _ = tokio::signal::ctrl_c() => Some(Error::Unable("interrupted".to_owned())),
+        interrupted = interrupts.next() => Some(interrupted),
     };
-    let figures = load.finish().await;
     if let Some(error) = failed {
         session.out.fail(&error);
     }
-    if changes.is_empty() {
-        let text = format!("{}: the leader was not changed", group.broker_name);
-        return Err(Error::Unable(text));
+    tokio::select! {
+        figures = load.finish() => Ok((figures, changes)),
+        interrupted = interrupts.next() => Err(interrupted),
     }
-    Ok((figures, changes))
 }
 
 async fn change(
@@ -143,13 +170,24 @@ async fn change(
     sleep(STEADY).await;
     for round in 0..args.rounds {
         let leader = leader_of(&find(admin, &args.of).await?)?.to_owned();
-        let first = changes.first().map(|change| change.from.clone());
-        let to = first.filter(|_| round % 2 == 1);
+        let to = match changes.first() {
+            Some(first) if round % 2 == 1 => {
+                let leads = admin.leader_changes(&leader).await?.member;
+                back(&first.from, &leads).map(str::to_owned)
+            }
+            _ => None,
+        };
         changes.push(admin.transfer_leader(&leader, to.as_deref()).await?);
         known(admin, &args.of, &leader).await?;
         sleep(STEADY).await;
     }
     Ok(())
+}
+
+/// Who is to lead in a round that goes back to `first`, while `leads` does: anybody, if that is
+/// `first` already.
+fn back<'a>(first: &'a str, leads: &str) -> Option<&'a str> {
+    Some(first).filter(|first| *first != leads)
 }
 
 /// Waits until a name server knows another leader than `former`.
@@ -185,7 +223,10 @@ struct Account {
 
 fn report(group: &str, figures: Figures, changes: &[TransferLeaderAnswer]) -> Told<Account> {
     let us = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
-    let mut text = String::new();
+    let mut text = match changes {
+        [] => "  no change of the leader was confirmed\n".to_owned(),
+        _ => String::new(),
+    };
     for TransferLeaderAnswer { from, leader, term, held_us, .. } in changes {
         let held = Ms(Duration::from_micros(*held_us));
         text += &format!("  {from} → {leader} (term {term}): sends were held for {held}\n");
@@ -264,5 +305,23 @@ mod tests {
         let value = serde_json::to_value(&told).unwrap();
         assert_eq!((&value["lost"], &value["slowestUs"]), (&json!(2), &json!(12_340)));
         assert_eq!(value["changes"][0]["heldUs"], 8_000);
+    }
+
+    #[test]
+    fn figures_without_a_confirmed_change_are_told_as_such() {
+        let told = report("G", Figures { sent: 7, ..Figures::default() }, &[]);
+        let text = told.to_string();
+        let mut lines = text.lines();
+        assert_eq!(lines.next(), Some("  no change of the leader was confirmed"));
+        assert!(lines.next().unwrap().trim_end().ends_with(" 7"), "{text}");
+        let value = serde_json::to_value(&told).unwrap();
+        assert_eq!((&value["changes"], &value["sent"]), (&json!([]), &json!(7)));
+    }
+
+    #[test]
+    fn a_round_goes_back_to_the_first_leader_unless_that_leads_already() {
+        for (first, leads, want) in [("n0", "n1", Some("n0")), ("n0", "n0", None)] {
+            assert_eq!(back(first, leads), want, "{first} {leads}");
+        }
     }
 }
