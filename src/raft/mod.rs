@@ -136,5 +136,5 @@ pub use repair::RepairDone;
 pub use role::Role;
 pub use room::{DiskPace, SlowDisk};
 pub use roster::{MemberStatus, Roster, Voting};
-pub use scrub::{ScrubRules, Scrubbed};
+pub use scrub::{Left, ScrubRules, Scrubbed};
 pub use transfer::Transferred;

@@ -181,6 +181,25 @@ pub(super) enum Verdict {
     Unknown,
 }
 
+impl Verdict {
+    /// Who is wrong, and what to do.
+    pub(super) fn advice(self) -> &'static str {
+        match self {
+            Self::This => {
+                "this member's is wrong: a majority has other bytes; stop it, empty its store and \
+                 start it, it gets all from the others"
+            }
+            Self::Another => {
+                "another member's is wrong: a majority has what is here; stop that one, empty its \
+                 store and start it"
+            }
+            Self::Nobody | Self::Unknown => {
+                "no majority says which one is wrong; ask again when all members run"
+            }
+        }
+    }
+}
+
 /// Judges an entry whose bytes have the hash `own` here, and `others` elsewhere; the group has
 /// `members`.
 pub(super) fn judge(own: u64, others: &[u64], members: usize) -> Verdict {
@@ -236,6 +255,36 @@ pub(super) fn compare(
     found
 }
 
+/// What a round found and left as it is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Left {
+    /// Entries that are damaged, and that nobody could repair.
+    pub unrepaired: u64,
+    /// Entries of which another member has other bytes that are whole, too.
+    pub differing: u64,
+    /// Who is wrong in the first of these, and what to do.
+    pub advice: Option<&'static str>,
+}
+
+/// That of the last round, and of the one that goes on: what was mended since is forgotten only once
+/// a whole round has not met it again.
+#[derive(Debug, Default)]
+struct Rounds {
+    last: Left,
+    this: Left,
+}
+
+impl Rounds {
+    fn left(&self) -> Left {
+        let Self { last, this } = self;
+        Left {
+            unrepaired: last.unrepaired.max(this.unrepaired),
+            differing: last.differing.max(this.differing),
+            advice: this.advice.or(last.advice),
+        }
+    }
+}
+
 /// What checking has found since the process started.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Scrubbed {
@@ -247,6 +296,8 @@ pub struct Scrubbed {
     pub repaired: u64,
     /// Entries of which another member has other bytes that are whole, too.
     pub differing: u64,
+    /// What is left of it, by the last round and the one that goes on.
+    pub left: Left,
     /// Up to where the round has come.
     pub position: PhysicalOffset,
     /// When the last round ended, ms since 1970, if there was one.
@@ -260,12 +311,32 @@ pub(super) struct Counts {
     pub(super) damaged: Counter,
     pub(super) repaired: Counter,
     pub(super) differing: Counter,
+    rounds: Mutex<Rounds>,
     position: AtomicU64,
     /// 0: none.
     ended_ms: AtomicI64,
 }
 
 impl Counts {
+    /// An entry stays damaged.
+    pub(super) fn leave(&self) {
+        self.rounds.lock().this.unrepaired += 1;
+    }
+
+    /// Some entries differ.
+    pub(super) fn differ(&self, found: &Difference) {
+        self.differing.add(found.entries);
+        let this = &mut self.rounds.lock().this;
+        this.differing += found.entries;
+        this.advice.get_or_insert_with(|| found.verdict.advice());
+    }
+
+    /// All is checked; it begins anew.
+    pub(super) fn round_is_over(&self) {
+        let mut rounds = self.rounds.lock();
+        rounds.last = std::mem::take(&mut rounds.this);
+    }
+
     /// The next entry to be checked.
     pub(super) fn reached(&self, at: Cursor) {
         self.position.store(at.position.0, Relaxed);
@@ -283,6 +354,7 @@ impl Counts {
             damaged: self.damaged.get(),
             repaired: self.repaired.get(),
             differing: self.differing.get(),
+            left: self.rounds.lock().left(),
             position: PhysicalOffset(self.position.load(Relaxed)),
             round_ended_ms: Some(self.ended_ms.load(Relaxed)).filter(|ms| *ms != 0),
         }
@@ -391,6 +463,29 @@ mod tests {
         assert_eq!((found.number, found.verdict, found.entries), (1, Verdict::This, 2));
         let want = "here: 0000000000000002, n1: 0000000000000009, n2: 0000000000000009";
         assert_eq!(found.hashes, want);
+    }
+
+    #[test]
+    fn what_is_left_is_told_until_a_whole_round_has_not_met_it_again() {
+        let (counts, verdict) = (Counts::default(), Verdict::This);
+        let found = Difference { number: 0, verdict, hashes: String::new(), entries: 2 };
+        let left = || {
+            let left = counts.get().left;
+            (left.unrepaired, left.differing, left.advice)
+        };
+        counts.leave();
+        counts.differ(&found);
+        let all = (1, 2, Some(Verdict::This.advice()));
+        assert_eq!(left(), all);
+        counts.round_is_over();
+        assert_eq!(left(), all, "the next round goes on");
+        counts.leave();
+        assert_eq!(left(), all, "it is the same damage again, not more");
+        counts.round_is_over();
+        assert_eq!(left(), (1, 0, None), "the difference was mended");
+        counts.round_is_over();
+        assert_eq!(left(), (0, 0, None));
+        assert_eq!(counts.get().differing, 2, "a total");
     }
 
     #[test]

@@ -110,6 +110,12 @@ fn what_differs_and_is_whole_is_told_by_all_and_overwritten_by_nobody() {
         until(&format!("n{i} tells of the difference"), differing);
         let scrubbed = member.status().scrubbed;
         assert_eq!((scrubbed.damaged, scrubbed.repaired), (0, 0), "n{i}");
+        let left = || {
+            let left = member.status().scrubbed.left;
+            (left.differing, left.advice.is_some())
+        };
+        // As often as it is met again in later rounds, it is one entry.
+        until(&format!("n{i} tells it once"), || (left() == (1, true)).then_some(()));
     }
     assert_eq!(*member.log().slice(at, header.total).unwrap(), *entry);
     let next = member.log().entries(header.index, EntryIndex(u64::MAX), 0);
@@ -129,6 +135,8 @@ fn a_group_of_one_finds_what_it_cannot_repair_and_goes_on() {
     group.set_scrub(EAGER);
     until("both are found", || (group.status().scrubbed.damaged >= 2).then_some(()));
     assert_eq!(group.status().scrubbed.repaired, 0);
+    until("both are found again", || (group.status().scrubbed.damaged >= 5).then_some(()));
+    assert_eq!(group.status().scrubbed.left.unrepaired, 2, "of a round");
     send(&group, "T", 0, "after");
     group.set_scrub(ScrubRules::OFF);
 }

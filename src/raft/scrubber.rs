@@ -27,7 +27,7 @@ use crate::raft::network::Network;
 use crate::raft::repair::Repairer;
 use crate::raft::room::Room;
 use crate::raft::scrub::{
-    Checked, Counts, Remedy, Saved, ScrubRules, Suspicion, Verdict, compare, entry_hashes,
+    Checked, Counts, Remedy, Saved, ScrubRules, Suspicion, compare, entry_hashes,
 };
 use crate::store;
 use crate::store::scrub::{Cursor, Damage, Hash, Look, Stretch};
@@ -41,12 +41,17 @@ const REPAIR_PATIENCE: Duration = Duration::from_secs(10);
 const LOOK_PAUSE: Duration = Duration::from_secs(60);
 const BUSY_PAUSE: Duration = Duration::from_secs(1);
 
-/// What is told at most once a minute.
+/// What is told at most once a minute, each: one must not hide another.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(super) enum Subject {
     Damage,
     Difference,
-    Failure,
+    /// A segment could not be read.
+    Unchecked,
+    /// Damage stays.
+    Unrepaired,
+    /// How far it is could not be noted.
+    Unsaved,
 }
 
 /// What others hold of it. Cloning shares it.
@@ -147,6 +152,7 @@ impl Scrubber {
             at = self.check(&stretch).await?;
         }
         self.check_runs().await?;
+        self.counts.round_is_over();
         *saved = Saved { at: None, ended_ms: Some(clock::wall_ms()) };
         self.save(*saved).await;
         let found = self.counts.get();
@@ -188,12 +194,13 @@ impl Scrubber {
                     }
                     Remedy::Leave => {
                         is_whole = false;
+                        self.counts.leave();
                         damage.next
                     }
                 },
                 Ok(Look::Gone) => None,
                 Err(error) => {
-                    if self.told.allow(Subject::Failure, clock::now()).is_some() {
+                    if self.told.allow(Subject::Unchecked, clock::now()).is_some() {
                         tracing::warn!(%error, "could not check a segment of the log");
                     }
                     None
@@ -260,7 +267,7 @@ impl Scrubber {
         };
         match mended {
             Ok(()) => self.counts.repaired.increment(),
-            Err(why) if self.told.allow(Subject::Failure, clock::now()).is_some() => {
+            Err(why) if self.told.allow(Subject::Unrepaired, clock::now()).is_some() => {
                 tracing::error!(
                     %position, entry = %index, why,
                     "could not repair damage on the disk; tried again in the next round"
@@ -298,24 +305,12 @@ impl Scrubber {
         });
         let others: Vec<_> = join_all(asked).await.into_iter().flatten().collect();
         if let Some(found) = compare(&own, &others, members.len() + 1) {
-            self.counts.differing.add(found.entries);
+            self.counts.differ(&found);
             if self.told.allow(Subject::Difference, clock::now()).is_some() {
                 let index = EntryIndex(from.0 + found.number as u64);
                 let header = self.parts.log.header_of(index).ok().flatten();
                 let position = header.map_or(PhysicalOffset(0), |header| header.position);
-                let verdict = match found.verdict {
-                    Verdict::This => {
-                        "this member's is wrong: a majority has other bytes; stop it, empty its \
-                         store and start it, it gets all from the others"
-                    }
-                    Verdict::Another => {
-                        "another member's is wrong: a majority has what is here; stop that one, \
-                         empty its store and start it"
-                    }
-                    Verdict::Nobody | Verdict::Unknown => {
-                        "no majority says which one is wrong; ask again when all members run"
-                    }
-                };
+                let verdict = found.verdict.advice();
                 let (entries, hashes) = (found.entries, found.hashes);
                 tracing::error!(
                     entry = %index, %position, entries, hashes, verdict,
@@ -359,7 +354,7 @@ impl Scrubber {
         let (files, path) = (Arc::clone(&self.parts.files), self.file());
         let write = move || files.replace(&path, &saved.to_bytes());
         if let Some(Err(error)) = aside(&*self.parts.files, write).await
-            && self.told.allow(Subject::Failure, clock::now()).is_some()
+            && self.told.allow(Subject::Unsaved, clock::now()).is_some()
         {
             tracing::warn!(%error, "could not note how far the disk was checked");
         }

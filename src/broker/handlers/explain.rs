@@ -10,12 +10,12 @@ use crate::clock;
 use crate::config::cli;
 use crate::protocol::bodies::{
     self, Awaiting, DiskFacts, LeadBody, LeaderChangeBody, LeaderChangesBody, LineageFacts,
-    MemberFacts, NameServerFacts, PeerFacts, Reached, RegisteredBody, SlowDiskFacts, SyncFacts,
-    VotingFacts,
+    MemberFacts, NameServerFacts, PeerFacts, Reached, RegisteredBody, ScrubFacts, SlowDiskFacts,
+    SyncFacts, VotingFacts,
 };
 use crate::protocol::codes::ResponseCode;
 use crate::protocol::command::RemotingCommand;
-use crate::raft::{Awaits, BelongsTo, Lead, LeaderChange, Reach, Unreached, Voting};
+use crate::raft::{Awaits, BelongsTo, Lead, LeaderChange, Reach, Scrubbed, Unreached, Voting};
 use crate::store::flush::SyncStats;
 
 use crate::broker::Broker;
@@ -137,6 +137,7 @@ pub(in crate::broker) fn facts(broker: Arc<Broker>, _: Request) -> Answering {
                 left_ms: u64::try_from(slow.left.as_millis()).unwrap_or(u64::MAX),
             }),
             others_shortage: broker.group.others_shortage(),
+            scrub: scrub(&status.scrubbed),
             peers: reached.into_iter().map(peer).collect(),
             name_servers: name_servers(&broker),
         };
@@ -193,6 +194,16 @@ fn peer(reach: Reach) -> PeerFacts {
         Err(Unreached::Failed(why)) => (Reached::Failed, 0, Some(why)),
     };
     PeerFacts { name: reach.peer, address: reach.address, reached, took_us, why }
+}
+
+/// What is left as it is, if anything.
+fn scrub(scrubbed: &Scrubbed) -> Option<ScrubFacts> {
+    let left = scrubbed.left;
+    (left.unrepaired > 0 || left.differing > 0).then(|| ScrubFacts {
+        unrepaired: left.unrepaired,
+        differing: left.differing,
+        verdict: left.advice.map(str::to_owned),
+    })
 }
 
 /// The figures of the disk, `longest` of the last minute; the buckets count durations below each power of two, in µs.

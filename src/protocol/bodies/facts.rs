@@ -60,6 +60,9 @@ pub struct MemberFacts {
     /// How long its disk takes to keep what is written; missing before the first time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub syncs: Option<SyncFacts>,
+    /// What checking its log found and left as it is; missing if nothing, and of older releases.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scrub: Option<ScrubFacts>,
     /// The other members, as this one is configured.
     pub peers: Vec<PeerFacts>,
     /// The name servers, as this one is configured.
@@ -156,6 +159,19 @@ pub struct SlowDiskFacts {
     pub why: String,
     /// How long it counts as slow if it is fast from now on, in ms.
     pub left_ms: u64,
+}
+
+/// What checking a log on its disk left as it is, in the last round and in the one that goes on.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ScrubFacts {
+    /// Entries that are damaged, and that nobody could repair.
+    pub unrepaired: u64,
+    /// Entries that another member has other bytes for, each whole by its checksums.
+    pub differing: u64,
+    /// Who is wrong, and what to do, as of the first one that differs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verdict: Option<String>,
 }
 
 /// What came of calling a peer.

@@ -34,7 +34,7 @@ pub use consumer::{
 };
 pub use facts::{
     Awaiting, DiskFacts, LineageFacts, MemberFacts, NameServerFacts, PeerFacts, Reached,
-    SlowDiskFacts, SyncFacts, VotingFacts,
+    ScrubFacts, SlowDiskFacts, SyncFacts, VotingFacts,
 };
 pub use failover::{LeadBody, LeaderChangeBody, LeaderChangesBody, RegisteredBody};
 pub use group::{

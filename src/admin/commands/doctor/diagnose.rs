@@ -1,22 +1,18 @@
 //! From what was found out to what is wrong. Pure.
 
+mod disks;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
 use super::{Patient, Site};
-use crate::protocol::bodies::{
-    Awaiting, LineageFacts, MemberFacts, PeerFacts, Reached, SlowDiskFacts,
-};
+use crate::protocol::bodies::{Awaiting, LineageFacts, MemberFacts, PeerFacts, Reached};
 
 /// Clocks that differ by more are told: times of messages and of retention go by them.
 const CLOCKS_US: i64 = 500_000;
-/// A disk with less than this free is told, percent.
-const FREE_PERCENT: u64 = 10;
 /// A member that lacks more entries than this is told.
 const LAG: u64 = 10_000;
-/// Syncs of which a hundredth takes longer are told, µs.
-const SLOW_SYNC_US: u64 = 100_000;
 /// Settings without which members refuse each other.
 const MUST_AGREE: [&str; 4] =
     ["brokerClusterName", "brokerName", "dLegerGroup", "mappedFileSizeCommitLog"];
@@ -452,6 +448,8 @@ impl<'a> Ward<'a> {
                 );
             }
             self.look_at_disk(facts);
+            self.look_at_syncs(facts);
+            self.look_at_scrub(facts);
         }
         let leads = self.facts.iter().filter(|facts| facts.leader.as_ref() == Some(&facts.member));
         let leads: Vec<&str> = leads.map(|facts| facts.member.as_str()).collect();
@@ -460,89 +458,6 @@ impl<'a> Ward<'a> {
                 Gravity::Harmed,
                 format!("{} all take themselves for the leader", listed(&leads)),
                 "the one of the latest term is right, the others learn it within a second: ask again",
-            );
-        }
-    }
-
-    fn look_at_disk(&mut self, facts: &MemberFacts) {
-        let name = &facts.member;
-        match &facts.disk {
-            None => self.add(
-                Gravity::Harmed,
-                format!("{name} cannot see how full its disk is"),
-                "does that disk answer at all?",
-            ),
-            Some(disk) => {
-                let percent = disk.free.saturating_mul(100).checked_div(disk.total).unwrap_or(0);
-                if let Some(why) = &disk.shortage {
-                    self.add(
-                        Gravity::Harmed,
-                        format!("{name} takes no messages, its disk is full: {why}"),
-                        "make room, or shorten fileReservedTime; rmq-admin deleteExpiredCommitLog \
-                         deletes what is old enough at once",
-                    );
-                } else if percent < FREE_PERCENT {
-                    self.add(
-                        Gravity::Notable,
-                        format!("{name} has {percent} % of its disk left"),
-                        "make room, or shorten fileReservedTime (updateBrokerConfig)",
-                    );
-                }
-            }
-        }
-        if let Some(why) = &facts.others_shortage {
-            self.add(
-                Gravity::Down,
-                format!("{name} leads and takes no messages: {why}"),
-                "make room on those disks: messages are taken again by themselves within seconds",
-            );
-        }
-        self.look_at_syncs(facts);
-    }
-
-    fn look_at_syncs(&mut self, facts: &MemberFacts) {
-        let name = &facts.member;
-        let longest = facts.syncs.as_ref().and_then(|syncs| syncs.longest_us);
-        let longest = longest.map_or_else(String::new, |us| {
-            format!("; the longest of the last minute took {} ms", us / 1000)
-        });
-        if let Some(SlowDiskFacts { why, left_ms }) = &facts.slow_disk {
-            let leads = facts.leader.as_ref() == Some(name);
-            let part = match leads {
-                true => "it leads all the same, for nobody else can take over".to_owned(),
-                false => format!("it leads only if nobody else can, for {} s more", left_ms / 1000),
-            };
-            self.add(
-                Gravity::Harmed,
-                format!("{name} has a slow disk, {why}: {part}{longest}"),
-                "what else uses that disk (iostat -x 1), and does the kernel report errors (dmesg)? \
-                 mend or replace it, then it counts as fast again by itself",
-            );
-        } else if let Some(syncs) = facts.syncs.as_ref().filter(|syncs| syncs.p99_us > SLOW_SYNC_US)
-        {
-            let ms = syncs.p99_us / 1000;
-            self.add(
-                Gravity::Notable,
-                format!("{name}'s disk is slow: a sync in a hundred takes {ms} ms{longest}"),
-                "does something else write there? every synced message waits for it",
-            );
-        }
-    }
-
-    /// Slow disks, if there is no majority without them.
-    fn look_at_slow_disks(&mut self) {
-        let slow = self.facts.iter().filter(|facts| facts.slow_disk.is_some());
-        let slow = slow.map(|facts| facts.member.as_str());
-        let slow: Vec<&str> = slow.filter(|name| self.voters.contains(name)).collect();
-        if !slow.is_empty() && self.voters.len().saturating_sub(slow.len()) < self.majority() {
-            self.add(
-                Gravity::Harmed,
-                format!(
-                    "of {} members {} have slow disks: what clients send waits for one of them",
-                    self.voters.len(),
-                    listed(&slow)
-                ),
-                "mend one of these disks first",
             );
         }
     }

@@ -6,8 +6,8 @@ use super::{Patient, Site, View, diagnose::diagnose};
 use crate::{
     admin::commands::members::Heard,
     protocol::bodies::{
-        Awaiting, DiskFacts, LineageFacts, MemberFacts, PeerFacts, Reached, SlowDiskFacts,
-        SyncFacts, VotingFacts,
+        Awaiting, DiskFacts, LineageFacts, MemberFacts, PeerFacts, Reached, ScrubFacts,
+        SlowDiskFacts, SyncFacts, VotingFacts,
     },
 };
 
@@ -105,7 +105,7 @@ impl Site {
 /// A case, and what is said: the verdict, then what of each finding.
 type Case = (&'static str, fn(&mut Site), &'static [&'static str]);
 
-const CASES: [Case; 30] = [
+const CASES: [Case; 34] = [
     ("well", |_| {}, &["G is well: n1 leads in term 4, n0 and n2 follow"]),
     (
         "a follower is down",
@@ -241,7 +241,53 @@ const CASES: [Case; 30] = [
             "n0 has a slow disk, /d/n0: a sync took 3.0 s: it leads only if nobody else can",
             "n1 has a slow disk, /d/n1: a sync took 3.0 s: it leads all the same, for nobody else \
              can take over",
-            "of 3 members n0 and n1 have slow disks: what clients send waits for one of them",
+            "of 3 members n0 and n1 have slow disks: what clients send waits for a slow disk",
+        ],
+    ),
+    (
+        "a slow disk, and a dead member: no majority without slow disks",
+        |site| {
+            site.kill("n2");
+            site.slow_disk("n0");
+        },
+        &[
+            "G has a leader, n1, and 3 things to look at",
+            "n2 is missing: calls to n2:40911 are refused; if another one fails, nobody can lead",
+            "n0 has a slow disk, /d/n0: a sync took 3.0 s: it leads only if nobody else can",
+            "of 3 members n0 has a slow disk and n2 is missing: what clients send waits for a slow \
+             disk",
+        ],
+    ),
+    (
+        "a slow disk where nobody can lead: first things first",
+        |site| {
+            site.kill("n1");
+            site.kill("n2");
+            site.leaderless();
+            site.slow_disk("n0");
+        },
+        &[
+            "G has no leader: of 3 members 2 are needed, and only n0 is there",
+            "there is no leader",
+            "n1 is missing",
+            "n2 is missing",
+            "n0 has a slow disk",
+        ],
+    ),
+    (
+        "damage that nobody could repair",
+        |site| site.facts("n0").scrub = Some(ScrubFacts { unrepaired: 2, ..Default::default() }),
+        &[
+            "G has a leader, n1, and something to look at",
+            "n0 found damage in its log that nobody could repair: 2 entries",
+        ],
+    ),
+    (
+        "members differ, each whole by its checksums",
+        |site| site.facts("n2").scrub = Some(ScrubFacts { differing: 1, ..Default::default() }),
+        &[
+            "G has a leader, n1, and something to look at",
+            "n2 has other bytes than other members in 1 committed entries",
         ],
     ),
     (
@@ -423,6 +469,17 @@ fn classical_cases_are_told_with_the_worst_first() {
         assert!(found.findings.iter().all(|finding| !finding.todo.is_empty()), "{case}");
         assert!(found.findings.is_sorted_by_key(|finding| finding.gravity), "{case}");
     }
+}
+
+#[test]
+fn who_differs_is_told_with_what_a_majority_says() {
+    let mut site = well();
+    let verdict = Some("this member's is wrong".to_owned());
+    site.facts("n2").scrub = Some(ScrubFacts { unrepaired: 0, differing: 3, verdict });
+    let finding = &diagnose(&site, &[]).findings[0];
+    assert!(finding.todo.starts_with("this member's is wrong; the log of n2"), "{finding:?}");
+    site.facts("n2").scrub = Some(ScrubFacts::default());
+    assert!(diagnose(&site, &[]).findings.is_empty());
 }
 
 #[test]

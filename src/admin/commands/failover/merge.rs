@@ -451,7 +451,7 @@ mod tests {
                 [
                     Some(vec![started(), of_n0()]),
                     Some(vec![started(), to_n1.clone()]),
-                    Some(vec![started(), to_n1.clone()]),
+                    Some(vec![started(), to_n1]),
                 ],
                 lead("n1", 6),
             ),
