@@ -46,6 +46,8 @@ use crate::protocol::message::sys_flag::{BORN_HOST_V6, STORE_HOST_V6};
 use crate::protocol::message::{Draft, RECORD_BYTES_MIN, Record, key_hash, properties};
 use crate::raft::command::FirstTry;
 use crate::raft::passers::Passers;
+#[cfg(test)]
+use crate::raft::simulation::planted::{Bug, is_planted};
 use crate::store::entry::crc32c;
 use crate::store::queues::Unit;
 
@@ -260,6 +262,10 @@ impl Duplicates {
 
     /// What lies before `end` is void: a topic is gone, and its messages with it.
     pub(super) fn forget(&self, end: PhysicalOffset) {
+        #[cfg(test)]
+        if is_planted(Bug::FindsWhatIsDeleted) {
+            return;
+        }
         let mut lately = self.0.lately.lock();
         lately.void = end;
         lately.forget();
@@ -409,7 +415,10 @@ impl Looking<'_> {
             let slot = self.of(window, draft.unique_hash?).find(|slot| slot.physical == at)?;
             let bytes = (self.shared.read)(slot.physical, slot.bytes)?;
             let record = Record::parse(&bytes).ok().filter(|_| crc32c(&bytes) == slot.crc)?;
-            if Content::of_record(&record) != Content::of(draft) {
+            let is_same = Content::of_record(&record) == Content::of(draft);
+            #[cfg(test)]
+            let is_same = is_same || is_planted(Bug::TrustsKeys);
+            if !is_same {
                 return None;
             }
             let place = (record.queue_id(), record.queue_offset());

@@ -27,7 +27,7 @@ use std::path::Path;
 
 use damage::Lossy;
 use faults::{Faults, Shift, Temper};
-use history::Producer;
+use history::{Heard, Producer};
 use machine::{DISK_BYTES, Death, Machine};
 use members::Operator;
 use network::Network;
@@ -36,8 +36,11 @@ use oracle::Oracle;
 use planted::Bug;
 
 use crate::clock;
+use crate::ids::StoredSend;
 use crate::raft::group_tests::options;
-use crate::raft::{Group, GroupOptions, PeerAddress, Peers, Role, Timing, member_change, roster};
+use crate::raft::{
+    Group, GroupOptions, PeerAddress, Peers, Place, Role, Timing, member_change, roster,
+};
 use crate::store::Durability;
 use crate::store::entry::crc32c;
 
@@ -76,6 +79,8 @@ struct Outcome {
     now: u64,
     /// Sends that were acknowledged.
     stored: usize,
+    /// Of these, sends that were answered with what an earlier try had stored.
+    found_again: usize,
     committed: u64,
     /// Entries before this are purged somewhere.
     purged: u64,
@@ -184,15 +189,20 @@ impl World {
         }
         self.keep_peace()?;
         self.oracle.check_served(&self.machines, &self.insiders())?;
+        let messages = &self.oracle.messages;
+        let deletions = self.producers.iter().flat_map(|producer| producer.deletions(messages));
+        let deletions: Vec<_> = deletions.collect();
         for producer in &self.producers {
-            producer.check(&self.oracle.messages)?;
+            producer.check(messages, &deletions)?;
         }
         let stored = self.producers.iter().map(Producer::stored).sum();
+        let found_again = self.producers.iter().map(|one| one.found_again(messages)).sum();
         let first = |machine: &Machine| machine.group().map(|g| g.0.log.first_index().0);
         Ok(Outcome {
             trace: self.trace,
             now: self.now,
             stored,
+            found_again,
             committed: self.oracle.committed(),
             purged: self.machines.iter().filter_map(first).max().unwrap_or(0),
             installed: self.oracle.installed,
@@ -222,10 +232,14 @@ impl World {
         }
         for index in 0..self.producers.len() {
             let (members, chance) = (self.machines.len(), &mut self.chance);
-            if let Some(place) = self.producers[index].listen(self.now, members, chance)? {
+            let heard = self.producers[index].listen(self.now, members, chance)?;
+            if let Some(Heard::Acknowledged(place) | Heard::Lost(_, place)) = heard {
                 self.oracle.check_acknowledged(place)?;
                 self.operator.check_acknowledged(index)?;
                 self.mix(&place.physical.0.to_le_bytes());
+            }
+            if let Some(Heard::Lost(member, place)) = heard {
+                self.lose_answer(member, place);
             }
             self.producers[index].check_offsets(self.oracle.tables())?;
         }
@@ -236,7 +250,8 @@ impl World {
 
     fn send(&mut self) {
         for index in 0..self.producers.len() {
-            let turn = self.producers[index].turn(self.now, &mut self.chance);
+            let committed = self.oracle.committed();
+            let turn = self.producers[index].turn(self.now, committed, &mut self.chance);
             let Some((member, proposal)) = turn else { continue };
             match self.machines[member].group() {
                 Some(group) => {
@@ -247,6 +262,13 @@ impl World {
                 None => (proposal.done)(Err(crate::raft::ProposeError::Stopping)),
             }
         }
+    }
+
+    /// The connection over which `member` answered has ended.
+    fn lose_answer(&mut self, member: usize, place: Place) {
+        let Some(group) = self.machines[member].group() else { return };
+        self.machines[member].set_time(self.now);
+        group.unanswered([StoredSend { first: place.physical, messages: 1 }].into());
     }
 
     fn start(&mut self, index: usize) {

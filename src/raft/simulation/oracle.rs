@@ -33,7 +33,7 @@ pub(super) struct Message {
     pub(super) queue_id: u32,
     pub(super) place: Place,
     /// The entry that it is in.
-    entry: u64,
+    pub(super) entry: u64,
     /// The entry that deleted its topic.
     deleted: Option<u64>,
 }

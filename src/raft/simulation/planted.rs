@@ -39,11 +39,15 @@ pub(in crate::raft) enum Bug {
     KeepsFirstMembers,
     /// Gives a vote to who has nothing yet.
     AdmitsAtOnce,
+    /// Takes messages of one unique key for one message.
+    TrustsKeys,
+    /// Answers who tries again with what was deleted.
+    FindsWhatIsDeleted,
 }
 
 impl Bug {
     /// All of them, by the name that a plan has for them.
-    pub(super) const ALL: [(&'static str, Self); 17] = [
+    pub(super) const ALL: [(&'static str, Self); 19] = [
         ("acknowledges-unsynced", Self::AcknowledgesUnsynced),
         ("forgets-votes", Self::ForgetsVotes),
         ("counts-what-was-cut", Self::CountsWhatWasCut),
@@ -61,6 +65,8 @@ impl Bug {
         ("appends-late", Self::AppendsLate),
         ("keeps-first-members", Self::KeepsFirstMembers),
         ("admits-at-once", Self::AdmitsAtOnce),
+        ("trusts-keys", Self::TrustsKeys),
+        ("finds-what-is-deleted", Self::FindsWhatIsDeleted),
     ];
 
     /// The bug of this name.

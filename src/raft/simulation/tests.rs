@@ -159,6 +159,8 @@ fn bugs_that_are_put_back_are_found() {
         ("appends-late", "pause", 0),
         ("keeps-first-members", "members stop", 0),
         ("admits-at-once", "members cut", 2),
+        ("trusts-keys", "death", 0),
+        ("finds-what-is-deleted", "cut", 0),
     ];
     assert_eq!(rows.len(), Bug::ALL.len());
     for (bug, faults, first) in rows {
