@@ -85,6 +85,8 @@ pub(super) struct Producer {
     sends: Vec<Send>,
     next_at: u64,
     under_way: Option<(u64, Told)>,
+    /// Whether it tries again what it does not know to be stored, and loses answers now and then.
+    is_stubborn: bool,
     /// What it tries again.
     again: Option<Draft>,
     /// The member that it takes for the leader.
@@ -97,8 +99,9 @@ type Told = Arc<Mutex<Vec<Answer>>>;
 
 impl Producer {
     /// A client that has done nothing yet.
-    pub(super) fn new(name: usize) -> Self {
-        Self { name, sends: Vec::new(), next_at: 500, under_way: None, again: None, leader: 0 }
+    pub(super) fn new(name: usize, is_stubborn: bool) -> Self {
+        let (sends, under_way, again) = (Vec::new(), None, None);
+        Self { name, sends, next_at: 500, under_way, is_stubborn, again, leader: 0 }
     }
 
     /// Whether it wants to send now, and to which member.
@@ -120,7 +123,7 @@ impl Producer {
         let (queue_id, asked, known) = (message.queue_id, (now, self.leader), Known::Waits);
         let send = self.sends.last_mut()?;
         send.tries.push(Try { queue_id, asked, committed, known, told_at: 0 });
-        self.again = commands.is_empty().then(|| message.clone());
+        self.again = (self.is_stubborn && commands.is_empty()).then(|| message.clone());
         let done = Box::new(move |answer| told.lock().push(answer));
         Some((self.leader, Proposal { messages: vec![message].into(), commands, done }))
     }
@@ -141,7 +144,7 @@ impl Producer {
         body[..text.len()].copy_from_slice(text.as_bytes());
         let commits = topic != DELETED && chance.u32(0..4) == 0;
         let offset = commits.then_some(number as u64 + 1);
-        let deletes = chance.u32(0..12) == 0;
+        let deletes = chance.u32(0..if self.is_stubborn { 12 } else { 60 }) == 0;
         self.sends.push(Send { topic, tries: Vec::new(), offset, deletes });
         let mut commands: Vec<Command> = offset
             .map(|offset| {
@@ -195,7 +198,9 @@ impl Producer {
         let (heard, tries_again) = match last.known {
             Known::Stored(place) => (Some(Heard::Acknowledged(place)), false),
             Known::Lost(place) => (Some(Heard::Lost(asked, place)), true),
-            Known::Waits | Known::Refused | Known::Unknown => (None, chance.bool()),
+            Known::Waits | Known::Refused | Known::Unknown => {
+                (None, self.again.is_some() && chance.bool())
+            }
         };
         self.under_way = None;
         if !tries_again || tries == TRIES {

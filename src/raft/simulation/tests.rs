@@ -158,7 +158,7 @@ fn bugs_that_are_put_back_are_found() {
         ("ignores-barriers", "cut", 0),
         ("appends-late", "pause", 0),
         ("keeps-first-members", "members stop", 0),
-        ("admits-at-once", "members cut", 2),
+        ("admits-at-once", "members cut", 12),
         ("trusts-keys", "death", 0),
         ("finds-what-is-deleted", "cut", 0),
     ];
