@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use crate::protocol::bodies::{GroupRetryPolicy, SubscriptionGroupConfig};
 use crate::protocol::names;
 use crate::raft::command::Group;
+use crate::raft::tables::Tables;
 
 use super::topics::{BY_USE_MAX, QUEUES_MAX};
 
@@ -35,10 +36,16 @@ pub fn with_defaults(name: &str) -> Group {
     }
 }
 
+/// What counts against [`BY_USE_MAX`] when a group comes, which has a retry topic.
+pub fn count(tables: &Tables) -> usize {
+    tables.group_count().max(tables.topic_count())
+}
+
 /// The group that comes by using its name, if groups may and there are not too many of them
-/// (`count`): those of the system always may.
+/// ([`count`]): those of the system always may.
 pub fn by_use(name: &str, auto_create: bool, count: usize) -> Option<Group> {
-    let may_be = auto_create && count < BY_USE_MAX || names::is_system_group(name);
+    let may_come = auto_create || names::is_system_group(name);
+    let may_be = may_come && count < BY_USE_MAX || names::SYSTEM_GROUPS.contains(&name);
     (may_be && names::validate_group(name).is_ok()).then(|| with_defaults(name))
 }
 
@@ -120,7 +127,9 @@ mod tests {
             ("g", true, BY_USE_MAX - 1, true),
             ("g", true, BY_USE_MAX, false),
             ("g", false, 0, false),
-            ("CID_RMQ_SYS_X", false, BY_USE_MAX, true),
+            ("CID_RMQ_SYS_X", false, BY_USE_MAX - 1, true),
+            ("CID_RMQ_SYS_X", true, BY_USE_MAX, false), // anybody may call a group so
+            ("SELF_TEST_C_GROUP", false, BY_USE_MAX, true),
             ("a b", true, 0, false),
         ];
         for (name, auto_create, count, want) in rows {

@@ -155,12 +155,21 @@ impl Stats {
         self.put_repeated.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Counts a pull that was answered with messages.
-    pub fn pulled(&self, topic: &str, group: &str, system: bool, messages: u64, bytes: u64) {
+    /// Counts a pull that was answered with messages, for its group as well if that is known.
+    pub fn pulled(
+        &self,
+        topic: &str,
+        group: Option<&str>,
+        system: bool,
+        messages: u64,
+        bytes: u64,
+    ) {
         self.found.add(1);
         self.got.add(messages);
         self.got_bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.traffic.got(topic, group, messages, bytes);
+        if let Some(group) = group {
+            self.traffic.got(topic, group, messages, bytes);
+        }
         if !system {
             self.users.got.fetch_add(messages, Ordering::Relaxed);
         }
@@ -263,13 +272,15 @@ mod tests {
         for second in 0..=20 {
             stats.sample(start + Duration::from_secs(second));
             stats.stored(&topic, false, 3, 30);
-            stats.pulled("T", "g", false, 2, 20);
+            stats.pulled("T", Some("g"), false, 1, 10);
+            stats.pulled("T", None, false, 1, 10);
             stats.pulled_nothing();
         }
         let totals = stats.totals();
         assert_eq!((totals.put, totals.put_bytes, totals.got), (63, 630, 42));
         assert_eq!(totals.put_rates, [3.0, 0.0, 0.0]);
-        assert_eq!((totals.got_rates[0], totals.found_rates[0]), (2.0, 1.0));
+        assert_eq!((totals.got_rates[0], totals.found_rates[0]), (2.0, 2.0));
+        assert_eq!(stats.traffic.out_of_topic("T", "g").unwrap().messages.sum(), 21);
         assert_eq!(totals.missed_rates[0], 1.0);
         assert!(stats.traffic.into_topic("T").unwrap().messages.growths().minute.sum > 0);
     }

@@ -118,7 +118,8 @@ impl NameServer {
     /// Answers a route request, now or when a better answer can be given.
     pub(super) fn route(&self, reply: ReplyTo, request: RouteRequest, now: Instant) {
         let mut state = self.state.lock();
-        let wait_until = state.wait_until(&request.topic, now).filter(|until| *until > now);
+        let wait_until = state.wait_until(&request.topic, now);
+        let wait_until = wait_until.filter(|until| *until > now && request.may_wait());
         let Some(wait_until) = wait_until else {
             let answer = self.route_answer(&state, &request, now);
             drop(state);

@@ -15,6 +15,9 @@ const PATIENCE: Duration = Duration::from_millis(2_500);
 /// Go's clients wait 6 s, and keep a route without a leader for 30 s.
 const PATIENCE_GO: Duration = Duration::from_millis(5_500);
 
+/// Longest name of a topic or a zone for which a request is held.
+const NAME_BYTES_MAX: usize = 512;
+
 /// One route request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RouteRequest {
@@ -28,6 +31,13 @@ pub struct RouteRequest {
 }
 
 impl RouteRequest {
+    /// Whether it may be held: nothing is registered under names that are longer, and what waits
+    /// is kept.
+    pub fn may_wait(&self) -> bool {
+        let zone = self.zone.as_ref().map_or(0, String::len);
+        self.topic.len() <= NAME_BYTES_MAX && zone <= NAME_BYTES_MAX
+    }
+
     /// Reads the request. There is no wrong one.
     pub fn parse(request: &RemotingCommand) -> Self {
         let is = |field| request.ext.get(field).is_some_and(|v| v.eq_ignore_ascii_case("true"));
@@ -55,5 +65,25 @@ fn keys(client_version: i32, wants_json: bool) -> NumericKeys {
         NumericKeys::Quoted
     } else {
         NumericKeys::Bare
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::codes::RequestCode;
+
+    #[test]
+    fn what_is_kept_while_a_request_waits_is_short() {
+        let of = |topic: &str, zone: &str| {
+            let fields = [("topic", topic), ("__ZONE_NAME", zone), ("__ZONE_MODE", "true")];
+            let command = RemotingCommand::request(RequestCode::GET_ROUTEINFO_BY_TOPIC);
+            let command =
+                fields.iter().fold(command, |c, (name, value)| c.with_field(name, *value));
+            RouteRequest::parse(&command)
+        };
+        let (short, long) = ("a".repeat(NAME_BYTES_MAX), "a".repeat(NAME_BYTES_MAX + 1));
+        assert!(of("T", "").may_wait() && of(&short, &short).may_wait());
+        assert!(!of(&long, "").may_wait() && !of("T", &long).may_wait());
     }
 }

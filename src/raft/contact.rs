@@ -17,7 +17,7 @@
 //! it, requests wait as always. Nothing relies on this for safety.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
@@ -93,6 +93,8 @@ struct Shared {
     pulse: Pulse,
     start: Instant,
     looked_ms: AtomicU64,
+    /// Whether there was no other member at the last look.
+    is_alone: AtomicBool,
     /// A [`Touch`]: its kind in two bits, above them since when, ms from the start. No lock, for
     /// each proposal asks.
     touch: AtomicU64,
@@ -106,8 +108,8 @@ impl Contact {
     pub(super) fn new(now: Instant) -> Self {
         let (pulse, touch) = (Pulse::default(), AtomicU64::new(0));
         let (breaks, closed) = (watch::Sender::new(0), Notify::new());
-        let looked_ms = AtomicU64::new(0);
-        Self(Arc::new(Shared { pulse, start: now, looked_ms, touch, breaks, closed }))
+        let (looked_ms, is_alone) = (AtomicU64::new(0), AtomicBool::new(false));
+        Self(Arc::new(Shared { pulse, start: now, looked_ms, is_alone, touch, breaks, closed }))
     }
 
     /// Shows that the loop turns.
@@ -150,11 +152,12 @@ impl Contact {
         matches!(self.touch(), Touch::CutOff(_))
     }
 
-    /// Why nothing is taken now, if so.
+    /// Why nothing is taken now, if so. Who is alone misses nobody, however long it stood still.
     pub(super) fn refusal(&self) -> Option<ProposeError> {
         let now = clock::now();
         let still = self.still(now);
         let since = match self.touch() {
+            Touch::In if self.0.is_alone.load(Ordering::Relaxed) => return None,
             Touch::In => (still >= SILENCE).then_some(still)?,
             Touch::CutOff(since) | Touch::Afresh(since) => now.saturating_duration_since(since),
         };
@@ -189,7 +192,9 @@ impl Looking {
         loop {
             looks.tick().await;
             let now = clock::now();
-            let stood_still = self.contact.still(now) >= SILENCE && !self.is_alone();
+            let is_alone = self.is_alone();
+            self.contact.0.is_alone.store(is_alone, Ordering::Relaxed);
+            let stood_still = self.contact.still(now) >= SILENCE && !is_alone;
             let silence = self.silence(now);
             let others = if silence < SILENCE { Others::Known } else { self.others().await };
             let before = self.contact.touch();
@@ -311,5 +316,8 @@ mod tests {
         assert!(matches!(stood.refusal(), Some(ProposeError::OutOfTouch { .. })));
         stood.look_at(now);
         assert!(stood.refusal().is_none());
+        let alone = Contact::new(now.checked_sub(SILENCE).unwrap());
+        alone.0.is_alone.store(true, Ordering::Relaxed);
+        assert!(alone.refusal().is_none(), "nobody else would take it");
     }
 }

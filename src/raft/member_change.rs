@@ -197,7 +197,7 @@ fn takes_back(change: &MemberChange, recorded: &Recorded) -> bool {
         stores.len() == 1 && stores.iter().all(|id| voters.contains(id) == votes)
     };
     match change {
-        MemberChange::Remove { name } => is(name, false),
+        MemberChange::Remove { name } => is(name, false) || is_lost(recorded, name),
         MemberChange::Assign { name, part: Part::Voter } => {
             let replaces = Wish::Replace(name.clone());
             let mut others = recorded.members.iter().filter(|(id, _)| !voters.contains(id));
@@ -207,6 +207,12 @@ fn takes_back(change: &MemberChange, recorded: &Recorded) -> bool {
             false
         }
     }
+}
+
+/// Whether a new store of a member is to take the place of one that votes.
+fn is_lost(recorded: &Recorded, name: &str) -> bool {
+    let (stores, voters) = (recorded.stores_of(name), recorded.voters());
+    stores.len() > 1 && stores.intersection(&voters).count() == 1
 }
 
 fn wish_of(part: Part) -> Wish {
@@ -313,8 +319,14 @@ fn replace(
 }
 
 fn remove(recorded: &Recorded, name: &str) -> Result<Plan, MemberError> {
-    let (id, member) = known(recorded, name)?;
     let mut voters = recorded.voters();
+    let (stores, lost) = (recorded.stores_of(name), is_lost(recorded, name));
+    let voter = stores.intersection(&voters).next().filter(|_| lost);
+    let (id, member) = match voter.and_then(|id| recorded.members.get_key_value(id)) {
+        Some((id, member)) => (*id, member),
+        None => known(recorded, name)?,
+    };
+    let forget = if lost { &stores - &voters } else { BTreeSet::new() };
     if !voters.remove(&id) {
         let mut plan = Plan {
             forget: recorded.stores_of(name),
@@ -345,7 +357,7 @@ fn remove(recorded: &Recorded, name: &str) -> Result<Plan, MemberError> {
     }
     steps.push(format!("{name} is removed: {} voters", voters.len()));
     let member = Member { wish: Wish::Leave, ..member.clone() };
-    Ok(Plan { members: BTreeMap::from([(id, member)]), forget: BTreeSet::new(), steps })
+    Ok(Plan { members: BTreeMap::from([(id, member)]), forget, steps })
 }
 
 fn assign(recorded: &Recorded, name: &str, part: Part) -> Result<Plan, MemberError> {

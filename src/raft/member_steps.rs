@@ -90,6 +90,12 @@ impl Recorded {
         of_name.map(|(id, _)| *id).collect()
     }
 
+    /// Whether a store of that name votes.
+    fn votes(&self, name: &str) -> bool {
+        let voters = self.voters();
+        self.stores_of(name).iter().any(|store| voters.contains(store))
+    }
+
     /// Entries that a store lacks.
     pub(super) fn behind(&self, id: u64) -> u64 {
         if id == self.own.0 {
@@ -162,7 +168,10 @@ fn replacement(recorded: &Recorded, name: &str, found: StoreId) -> Step {
         return Step::Nothing;
     };
     if !is_recorded {
-        let members = BTreeMap::from([(found.0, former.clone())]);
+        // Who replaced another one and votes has come; that name may be a new member's by now.
+        let has_come = !voting.is_empty() && matches!(former.wish, Wish::Replace(_));
+        let wish = if has_come { Wish::Vote } else { former.wish.clone() };
+        let members = BTreeMap::from([(found.0, Member { wish, ..former.clone() })]);
         return Step::Record { members, forget: others };
     }
     if !others.is_empty() {
@@ -192,9 +201,10 @@ fn wish(recorded: &Recorded, id: u64, member: &Member) -> Step {
         Wish::Leave if votes => farewell(recorded, id, member, voters),
         Wish::Leave => Step::Record { members: BTreeMap::new(), forget: BTreeSet::from([id]) },
         Wish::Vote if !votes => promotion(recorded, id, member, voters),
+        Wish::Replace(_) if recorded.votes(&member.name) => Step::Nothing, // see `replacement`
         Wish::Replace(other) if !votes => {
-            let other = recorded.stores_of(other);
-            let other = other.iter().find(|store| voters.contains(store));
+            let stores = recorded.stores_of(other);
+            let other = stores.iter().find(|store| voters.contains(store));
             let leaver = other.and_then(|store| Some((*store, recorded.members.get(store)?)));
             match leaver {
                 None => promotion(recorded, id, member, voters),
@@ -203,7 +213,9 @@ fn wish(recorded: &Recorded, id: u64, member: &Member) -> Step {
                 Some((store, leaver)) => {
                     let leaver = Member { wish: Wish::Leave, ..leaver.clone() };
                     let members = BTreeMap::from([(store, leaver)]);
-                    Step::Record { members, forget: BTreeSet::new() }
+                    // A store that came in place of a lost one goes with it.
+                    let forget = stores.difference(&voters).copied().collect();
+                    Step::Record { members, forget }
                 }
             }
         }
@@ -220,7 +232,7 @@ fn catches_up(recorded: &Recorded, id: u64, member: &Member) -> Step {
 
 /// A member that has no vote yet gets it, unless that is a lost store's.
 fn promotion(recorded: &Recorded, id: u64, member: &Member, mut voters: BTreeSet<u64>) -> Step {
-    if recorded.stores_of(&member.name).iter().any(|store| voters.contains(store)) {
+    if recorded.votes(&member.name) {
         return Step::Nothing; // see `replacement`
     }
     let is_near = recorded.is_near(id);
@@ -236,8 +248,8 @@ fn promotion(recorded: &Recorded, id: u64, member: &Member, mut voters: BTreeSet
 /// A voter that leaves goes, or makes way for who replaces it.
 fn farewell(recorded: &Recorded, id: u64, member: &Member, mut voters: BTreeSet<u64>) -> Step {
     let replaces = Wish::Replace(member.name.clone());
-    let heir = recorded.members.iter().find(|(_, other)| other.wish == replaces);
-    let heir = heir.filter(|(store, _)| !voters.contains(store));
+    let mut comers = recorded.members.iter().filter(|(store, _)| !voters.contains(store));
+    let heir = comers.find(|(_, other)| other.wish == replaces);
     if let Some((store, heir)) = heir.filter(|(store, _)| !recorded.is_near(**store)) {
         return catches_up(recorded, *store, heir);
     }

@@ -79,14 +79,16 @@ fn parse(command: &RemotingCommand) -> Result<HeartbeatData, RequestError> {
 fn missing(broker: &Broker, data: &HeartbeatData) -> Vec<Command> {
     let tables = broker.tables();
     let auto_create = broker.settings.policy(&tables).auto_create_group;
-    let (mut commands, mut groups) = (Vec::new(), tables.group_count());
+    let (mut commands, mut count) = (Vec::new(), groups::count(&tables));
     for ConsumerData { group_name: name, unit_mode, .. } in &data.consumer_data_set {
         let known = tables.group(name);
-        let by_use = || groups::by_use(name, auto_create, groups);
+        let by_use = || groups::by_use(name, auto_create, count);
         let new = if known.is_none() { by_use() } else { None };
-        groups += usize::from(new.is_some());
         let Some(group) = known.map(AsRef::as_ref).or(new.as_ref()) else { continue };
-        if tables.topic(&names::retry_topic(name)).is_none() {
+        count += usize::from(new.is_some());
+        let may_be = new.is_some() || count < topics::BY_USE_MAX;
+        if tables.topic(&names::retry_topic(name)).is_none() && may_be {
+            count += usize::from(new.is_none());
             let sys_flag = if *unit_mode { topics::sys_flag::UNIT_SUBSCRIBED } else { 0 };
             let topic = Topic { sys_flag, ..topics::retry(name, group.retry_queues) };
             commands.push(Command::EnsureTopic(topic));
@@ -145,7 +147,7 @@ fn register(
     let mut send_in_full = fingerprint == 0;
     for consumer in data.consumer_data_set {
         let group = consumer.group_name.clone();
-        let by_use = || groups::by_use(&group, auto_create, tables.group_count());
+        let by_use = || groups::by_use(&group, auto_create, groups::count(&tables));
         if tables.group(&group).is_none() && by_use().is_none() {
             continue; // as in Java: a group that may not be created is passed over silently
         }

@@ -103,7 +103,7 @@ pub(in crate::broker) fn one(broker: Arc<Broker>, request: Request) -> Answering
         let found = match tables.group(&group) {
             Some(found) => groups::to_config(found),
             None => {
-                let new = groups::by_use(&group, auto_create, tables.group_count());
+                let new = groups::by_use(&group, auto_create, groups::count(&tables));
                 let new = new.ok_or(RequestError::GroupUnknown { group })?;
                 let config = groups::to_config(&new);
                 broker.change(vec![Command::EnsureGroup(new)]).await?;

@@ -272,6 +272,10 @@ pub(in crate::broker) fn max(
 ) -> Handled {
     let asked = GetMaxOffset::parse(&command).map_err(RequestError::from);
     match asked.and_then(|header| Ok((queue_id(header.queue_id)?, header.topic))) {
+        // Nothing can have that name, and it shall not wait for the log either.
+        Ok((_, topic)) if topic.len() > NAME_BYTES_MAX => {
+            reply.answer(OffsetAnswer { offset: 0 }.answer());
+        }
         Ok((queue_id, topic)) => {
             let leading = Arc::clone(broker);
             broker.group.confirm(move |result| {

@@ -213,4 +213,7 @@ fn one_change_at_a_time_unless_it_is_taken_back() {
     lost.members.insert(9, lost.members[&3].clone());
     let text = planned(&n9, &lost).unwrap_err().to_string();
     assert!(text.starts_with("the lost store of n2 is being replaced"), "{text}");
+    // Its machine may be gone as well: then it is removed, with what was to replace it.
+    let plan = planned(&remove("n2"), &lost).unwrap();
+    assert_eq!((&plan.members[&3].wish, plan.forget), (&Wish::Leave, BTreeSet::from([9])));
 }

@@ -197,3 +197,38 @@ fn what_a_former_leader_began_is_ended_first() {
     let added = voting(&[&[1, 2], &[1, 2, 3]], three());
     check("added", &added, &[], &Step::Settle { keeps: false });
 }
+
+#[test]
+fn who_has_replaced_another_one_does_not_do_it_again() {
+    // n3 once replaced n2, which is another machine by now; then n3 lost its store.
+    let n3 = || member("n3", Wish::Replace("n2".to_owned()));
+    let four = || voting(&[&[1, 2, 3, 4]], with(4, n3(), Some(NEAR)));
+    let lost = |matched| {
+        let mut recorded = silent(&[4], four());
+        recorded.members.insert(9, n3());
+        let sight = Sight { matched, answers: true, has_said_farewell: false };
+        recorded.sights.insert(9, sight);
+        recorded
+    };
+    let n3_votes = member("n3", Wish::Vote);
+    check("it goes on", &four(), &[("n0", 1), ("n3", 4)], &Step::Nothing);
+    check("lost", &four(), &[("n0", 1), ("n3", 9)], &record(&[(9, n3_votes)], &[]));
+    check("near, and not found", &lost(Some(NEAR)), &[("n0", 1)], &Step::Nothing);
+    check("near", &lost(Some(NEAR)), &[("n0", 1), ("n3", 9)], &vote(&[1, 2, 3, 9], false));
+    // Another one replaces n2 now.
+    let mut again = farewelled(3, wishing(3, Wish::Leave, four()));
+    again.members.insert(5, member("n4", Wish::Replace("n2".to_owned())));
+    let sight = Sight { matched: Some(LAST), answers: true, has_said_farewell: false };
+    again.sights.insert(5, sight);
+    check("replaced again", &again, &[("n0", 1)], &vote(&[1, 2, 4, 5], false));
+}
+
+#[test]
+fn who_is_replaced_goes_with_the_store_that_came_in_place_of_its_lost_one() {
+    let mut recorded = with(4, member("n3", Wish::Replace("n2".to_owned())), Some(NEAR));
+    recorded.members.insert(9, member("n2", Wish::Vote));
+    let sight = Sight { matched: Some(FAR), answers: true, has_said_farewell: false };
+    recorded.sights.insert(9, sight);
+    let leaves = record(&[(3, member("n2", Wish::Leave))], &[9]);
+    check("n3 is near first", &recorded, &[("n0", 1), ("n2", 9)], &leaves);
+}

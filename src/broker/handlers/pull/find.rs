@@ -177,7 +177,9 @@ fn messages(
     };
     let (system, count) = (names::is_system_topic(&pull.topic), units.len() as u64);
     let bytes = records.iter().map(|stretch| stretch.len() as u64).sum();
-    broker.stats.pulled(&pull.topic, &pull.group, system, count, bytes);
+    // A follower serves groups that it does not know, and keeps nothing for any name.
+    let group = broker.tables().group(&pull.group).is_some().then_some(&*pull.group);
+    broker.stats.pulled(&pull.topic, group, system, count, bytes);
     let next = as_i64(next);
     pull.note_next(broker, next);
     let head = PullAnswer { suggest_which_broker_id: suggested, next_begin_offset: next, ..head };

@@ -42,7 +42,7 @@ impl Sending<'_> {
         if let Some(group) = self.request.topic.strip_prefix(names::RETRY_PREFIX) {
             match self.retries(group)? {
                 Retries::Left => {}
-                Retries::Used => return Ok(self.dead_letters(group)),
+                Retries::Used => return self.dead_letters(group),
                 Retries::GroupMissing(command) => return Ok(Aim::Missing(command)),
             }
         }
@@ -78,7 +78,7 @@ impl Sending<'_> {
         let Some(config) = self.tables.group(group) else {
             let unknown = || RequestError::GroupToRetryUnknown { group: group.to_owned() };
             let auto_create = self.settings.config.policy.auto_create_group;
-            let new = groups::by_use(group, auto_create, self.tables.group_count());
+            let new = groups::by_use(group, auto_create, groups::count(&self.tables));
             let new = new.ok_or_else(unknown)?;
             return Ok(Retries::GroupMissing(Command::EnsureGroup(new)));
         };
@@ -92,10 +92,14 @@ impl Sending<'_> {
         Ok(if given_up { Retries::Used } else { Retries::Left })
     }
 
-    fn dead_letters(&self, group: &str) -> Aim {
-        match self.tables.topic(&names::dlq_topic(group)) {
-            Some(topic) => Aim::At(Target { is_dead_letter: true, ..self.target(topic) }),
-            None => Aim::Missing(Command::EnsureTopic(topics::dead_letter(group))),
+    fn dead_letters(&self, group: &str) -> Result<Aim, RequestError> {
+        let name = names::dlq_topic(group);
+        match self.tables.topic(&name) {
+            Some(topic) => Ok(Aim::At(Target { is_dead_letter: true, ..self.target(topic) })),
+            None if self.tables.topic_count() < topics::BY_USE_MAX => {
+                Ok(Aim::Missing(Command::EnsureTopic(topics::dead_letter(group))))
+            }
+            None => Err(RequestError::TopicToSendUnknown { topic: name }),
         }
     }
 
