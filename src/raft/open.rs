@@ -116,7 +116,7 @@ async fn open_held(
     let caller = (own.clone(), belonging.clone());
     let network = Network::new(caller, active.clone(), options.peers.clone(), links);
     network.learn(&start.progress.membership);
-    let repairs = Repairer::new(network.clone(), options.segment_bytes, ending.clone());
+    let repairs = Repairer::new(network.clone(), &files, options.segment_bytes, ending.clone());
     let log = open_log(&files, options, &votes, &start, &store, &repairs).await?;
     belonging.has(&log);
     store.recovered()?;

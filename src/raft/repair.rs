@@ -25,15 +25,16 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
 
 use crate::clock;
-use crate::ids::PhysicalOffset;
+use crate::ids::{EntryIndex, PhysicalOffset};
 use crate::raft::applied::AppliedState;
+use crate::raft::checkpointer::aside;
 use crate::raft::network::Network;
 #[cfg(test)]
 use crate::raft::simulation::planted::{Bug, is_planted};
 use crate::raft::wire;
 use crate::raft::wire_codec::DAMAGED;
 use crate::store::repair::{Gap, RepairError, Repaired, Spares, Unfit};
-use crate::store::{self, CommitLog};
+use crate::store::{self, CommitLog, Files};
 
 const ASK_TIMEOUT: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(200);
@@ -63,11 +64,31 @@ pub(super) struct Repairer(Arc<Shared>);
 
 struct Shared {
     network: Network,
+    files: Arc<dyn Files>,
     segment_bytes: u64,
     /// One at a time: who waited looks first whether it is done.
     turn: tokio::sync::Mutex<()>,
     ending: CancellationToken,
 }
+
+/// Writes to the files of a log that is not open.
+type Put = fn(&Spares) -> Result<Repaired, RepairError>;
+
+/// What is repaired.
+enum Target<'a, P> {
+    /// A log that is not open yet: this writes to its files.
+    Files(&'a P),
+    /// A log in use; up to this entry, if any, all is committed here.
+    Log(&'a CommitLog, Option<EntryIndex>),
+}
+
+impl<P> Clone for Target<'_, P> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<P> Copy for Target<'_, P> {}
 
 /// Why a member did not help.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -126,9 +147,14 @@ impl fmt::Display for Tried {
 
 impl Repairer {
     /// Asks by `network`; `ending` says that this member stops.
-    pub(super) fn new(network: Network, segment_bytes: u64, ending: CancellationToken) -> Self {
-        let turn = tokio::sync::Mutex::default();
-        Self(Arc::new(Shared { network, segment_bytes, turn, ending }))
+    pub(super) fn new(
+        network: Network,
+        files: &Arc<dyn Files>,
+        segment_bytes: u64,
+        ending: CancellationToken,
+    ) -> Self {
+        let (files, turn) = (Arc::clone(files), tokio::sync::Mutex::default());
+        Self(Arc::new(Shared { network, files, segment_bytes, turn, ending }))
     }
 
     /// What leads to the other members.
@@ -145,7 +171,7 @@ impl Repairer {
     ) -> Result<(), Tried> {
         let start = clock::now();
         loop {
-            let Err(tried) = self.round(gap, &put).await else { return Ok(()) };
+            let Err(tried) = self.round(gap, Target::Files(&put)).await else { return Ok(()) };
             if tried.is_hopeless() || start.elapsed() >= patience {
                 return Err(tried);
             }
@@ -185,10 +211,8 @@ impl Repairer {
                     return Ok(());
                 }
                 let settled = applied.progress().last.map(|last| last.index);
-                let Err(tried) = self.round(&gap, &|spares| log.repair(spares, settled)).await
-                else {
-                    return Ok(());
-                };
+                let target = Target::<Put>::Log(log, settled);
+                let Err(tried) = self.round(&gap, target).await else { return Ok(()) };
                 tried
             };
             let is_late = start.elapsed() >= patience;
@@ -208,14 +232,17 @@ impl Repairer {
     }
 
     /// Asks each of the others once, until one has helped.
-    async fn round(
-        &self,
-        gap: &Gap,
-        put: &impl Fn(&Spares) -> Result<Repaired, RepairError>,
-    ) -> Result<(), Tried> {
+    async fn round<P>(&self, gap: &Gap, target: Target<'_, P>) -> Result<(), Tried>
+    where
+        P: Fn(&Spares) -> Result<Repaired, RepairError>,
+    {
         let mut tried = Tried::default();
         for name in self.0.network.all_others() {
-            match self.ask(&name, gap, put).await {
+            let repaired = match self.ask(&name, gap).await {
+                Ok(spares) => self.put(spares, target).await,
+                Err(refusal) => Err(refusal),
+            };
+            match repaired {
                 Ok(Repaired { entries, bytes }) => {
                     let (position, first) = (gap.position, gap.index);
                     tracing::warn!(
@@ -230,22 +257,30 @@ impl Repairer {
         Err(tried)
     }
 
-    async fn ask(
-        &self,
-        name: &str,
-        gap: &Gap,
-        put: &impl Fn(&Spares) -> Result<Repaired, RepairError>,
-    ) -> Result<Repaired, Refusal> {
+    async fn ask(&self, name: &str, gap: &Gap) -> Result<Spares, Refusal> {
         let answer = self.0.network.entries_after(name, gap.previous, ASK_TIMEOUT).await;
         let answer = answer.map_err(|status| refusal(&status))?;
         let (entries, committed) =
             wire::to_entries(answer).map_err(|error| Refusal::Never(error.to_string()))?;
         let spares = Spares::new(gap, entries, committed, self.0.segment_bytes);
-        let put = spares.map_err(RepairError::Unfit).and_then(|spares| put(&spares));
-        put.map_err(|error| match error {
-            RepairError::Unfit(Unfit::Unsure { .. }) => Refusal::NotYet(error.to_string()),
-            RepairError::Unfit(_) | RepairError::Store(_) => Refusal::Never(error.to_string()),
-        })
+        spares.map_err(|why| unfit(&RepairError::Unfit(why)))
+    }
+
+    /// Writes them. A disk that has lost something may take its time for that: this thread goes on
+    /// with whatever else there is.
+    async fn put<P>(&self, spares: Spares, target: Target<'_, P>) -> Result<Repaired, Refusal>
+    where
+        P: Fn(&Spares) -> Result<Repaired, RepairError>,
+    {
+        let put = match target {
+            Target::Files(put) => put(&spares),
+            Target::Log(log, settled) => {
+                let log = log.clone();
+                let done = aside(&*self.0.files, move || log.repair(&spares, settled)).await;
+                done.ok_or_else(|| Refusal::NotYet("no thread writes it".to_owned()))?
+            }
+        };
+        put.map_err(|error| unfit(&error))
     }
 
     /// Repairs for readers that met damage, until the member stops.
@@ -289,6 +324,13 @@ impl Repairer {
 /// Where readers ask for repairs, and where [`Repairer::serve`] hears of it.
 pub(super) fn requests() -> (mpsc::Sender<Wanted>, mpsc::Receiver<Wanted>) {
     mpsc::channel(WAITING_MAX)
+}
+
+fn unfit(error: &RepairError) -> Refusal {
+    match error {
+        RepairError::Unfit(Unfit::Unsure { .. }) => Refusal::NotYet(error.to_string()),
+        RepairError::Unfit(_) | RepairError::Store(_) => Refusal::Never(error.to_string()),
+    }
 }
 
 fn refusal(status: &Status) -> Refusal {

@@ -145,7 +145,7 @@ fn new_group(broker: &Broker, tables: &Tables, group: &str) -> Result<Option<Gro
         return Ok(None);
     }
     let auto_create = broker.settings.policy(tables).auto_create_group;
-    let new = groups::by_use(group, auto_create, groups::count(&tables));
+    let new = groups::by_use(group, auto_create, groups::count(tables));
     new.map(Some).ok_or_else(|| RequestError::GroupUnknown { group: group.to_owned() })
 }
 

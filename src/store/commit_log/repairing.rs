@@ -63,6 +63,7 @@ impl CommitLog {
             core.replace(&mut write, base, &entries)?;
         }
         core.show(&write);
+        drop(write); // who appends meanwhile does not wait for the disk
         core.sync_written()?;
         Ok(Repaired::by(needed))
     }

@@ -79,6 +79,7 @@ impl CommitLog {
         let copy = copy.map_err(|error| damaged(position, index, error.to_string()))?;
         core.replace(&mut write, base_of(position, core.options.segment_bytes), &[&copy])?;
         core.show(&write);
+        drop(write); // as in `repair`
         core.sync_written()
     }
 }

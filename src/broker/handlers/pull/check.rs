@@ -138,7 +138,7 @@ fn group_of(
     }
     let unknown = || RequestError::GroupToPullUnknown { group: name.to_owned() };
     let auto_create = settings.config.policy.auto_create_group;
-    let group = groups::by_use(name, auto_create, groups::count(&tables)).ok_or_else(unknown)?;
+    let group = groups::by_use(name, auto_create, groups::count(tables)).ok_or_else(unknown)?;
     let create = broker.is_leader().then(|| Command::EnsureGroup(group.clone()));
     Ok((Arc::new(group), create))
 }

@@ -78,7 +78,7 @@ impl Sending<'_> {
         let Some(config) = self.tables.group(group) else {
             let unknown = || RequestError::GroupToRetryUnknown { group: group.to_owned() };
             let auto_create = self.settings.config.policy.auto_create_group;
-            let new = groups::by_use(group, auto_create, groups::count(&self.tables));
+            let new = groups::by_use(group, auto_create, groups::count(self.tables));
             let new = new.ok_or_else(unknown)?;
             return Ok(Retries::GroupMissing(Command::EnsureGroup(new)));
         };
@@ -145,8 +145,10 @@ impl Sending<'_> {
     }
 
     fn new_topic(&self) -> Option<Topic> {
-        let auto_create = self.settings.config.policy.auto_create_topic
-            && self.tables.topic_count() < topics::BY_USE_MAX;
+        if self.tables.topic_count() >= topics::BY_USE_MAX {
+            return None;
+        }
+        let auto_create = self.settings.config.policy.auto_create_topic;
         let template = self.tables.topic(self.request.default_topic);
         let template = template.filter(|topic| auto_create || topic.name != names::TBW102);
         let (name, queues) = (self.request.topic, self.request.default_topic_queue_nums);
