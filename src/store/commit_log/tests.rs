@@ -36,6 +36,8 @@ struct Faults {
     lost: Mutex<Option<u64>>,
     lost_in: Mutex<PathBuf>,
     syncs: AtomicU64,
+    /// The next sync says that it has begun, and waits.
+    held: Mutex<Option<(mpsc::Sender<()>, mpsc::Receiver<()>)>>,
 }
 
 #[derive(Default, Clone)]
@@ -54,6 +56,11 @@ impl SegmentFile for FaultySegment {
     }
     fn sync(&self) -> io::Result<()> {
         self.1.syncs.fetch_add(1, Ordering::SeqCst);
+        let held = self.1.held.lock().take();
+        if let Some((begun, go_on)) = held {
+            begun.send(()).unwrap();
+            go_on.recv().unwrap();
+        }
         match self.1.sync_fails.load(Ordering::SeqCst) {
             true => Err(io::Error::other("medium error")),
             false => self.0.sync(),

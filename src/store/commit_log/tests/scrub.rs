@@ -64,6 +64,25 @@ fn a_bit_that_flips_anywhere_is_found_at_its_entry() {
 }
 
 #[test]
+fn nothing_that_is_appended_waits_for_what_is_written_again() {
+    let (disk, log) = forty();
+    let index = all(&log)[12].header.index;
+    let ((begun, has_begun), (let_go, go_on)) = (mpsc::channel(), mpsc::channel());
+    *disk.files.0.held.lock() = Some((begun, go_on));
+    let (tell, told) = mpsc::channel();
+    std::thread::scope(|scope| {
+        let again = scope.spawn(|| log.write_again(index));
+        has_begun.recv().unwrap();
+        scope.spawn(|| tell.send(append(&log, 9, 100).map(drop)).unwrap());
+        let appended = told.recv_timeout(Duration::from_secs(10));
+        let_go.send(()).unwrap();
+        appended.expect("the sync is still under way").unwrap();
+        again.join().unwrap().unwrap();
+    });
+    assert!(check(&log).is_ok());
+}
+
+#[test]
 fn what_only_the_disk_has_lost_is_written_again_from_memory() {
     let (disk, log) = forty();
     let hashes = check(&log).unwrap();
