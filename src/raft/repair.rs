@@ -328,7 +328,9 @@ pub(super) fn requests() -> (mpsc::Sender<Wanted>, mpsc::Receiver<Wanted>) {
 
 fn unfit(error: &RepairError) -> Refusal {
     match error {
-        RepairError::Unfit(Unfit::Unsure { .. }) => Refusal::NotYet(error.to_string()),
+        RepairError::Unfit(Unfit::Unsure { .. } | Unfit::Beside { .. }) => {
+            Refusal::NotYet(error.to_string())
+        }
         RepairError::Unfit(_) | RepairError::Store(_) => Refusal::Never(error.to_string()),
     }
 }

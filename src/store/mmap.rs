@@ -44,6 +44,7 @@ const CACHE_LINE_BYTES: usize = 64;
 const PREFETCHED_LINES_MAX: usize = 32;
 /// A multiple of every page size in use (4, 16 and 64 KiB).
 const PAGE_BYTES_MAX: usize = 64 * 1024;
+const PAGE_BYTES_MIN: usize = 4096;
 
 struct Region {
     /// Goes before the mapping does.
@@ -192,8 +193,8 @@ impl Writer {
     }
 
     /// Has other bytes written in the place of those published from `at` on, for whoever reads
-    /// from now on. Slices handed out before keep what they had, as with [`Self::detach`]. After
-    /// an error, what was there may be there in part.
+    /// from now on; they may reach beyond what is published. Slices handed out before keep what
+    /// they had, as with [`Self::detach`]. After an error, what was there may be there in part.
     #[allow(clippy::panic_in_result_fn)] // an invariant of memory safety, not an error
     pub(super) fn replace(
         &mut self,
@@ -202,7 +203,8 @@ impl Writer {
         write: impl FnOnce(Unpublished<'_>) -> io::Result<()>,
     ) -> io::Result<()> {
         let (end, stop) = (self.published(), at + bytes.len());
-        assert!(stop <= end && fresh.len() == self.len() && fresh.published() == 0);
+        assert!(at <= end && stop <= self.len());
+        assert!(fresh.len() == self.len() && fresh.published() == 0);
         let pages = at - at % PAGE_BYTES_MAX..stop.next_multiple_of(PAGE_BYTES_MAX);
         self.former.retain(|(region, _)| region.strong_count() > 0);
         // The present mapping last: if a copy cannot be made, it must go on showing the file.
@@ -256,6 +258,17 @@ impl Reader {
     pub fn bytes(&self, range: Range<usize>) -> Option<&[u8]> {
         (range.start <= range.end && range.end <= self.published())
             .then(|| self.region.published_bytes(range))
+    }
+
+    /// Reads what [`Writer::replace`] copies of `range`, so that this finds it in memory: the disk
+    /// may take its time, above all for what it cannot read.
+    pub(super) fn touch(&self, range: Range<usize>) {
+        let start = range.start - range.start % PAGE_BYTES_MAX;
+        let end = range.end.next_multiple_of(PAGE_BYTES_MAX).min(self.published());
+        let bytes = self.bytes(start..end).unwrap_or_default();
+        std::hint::black_box(
+            bytes.iter().step_by(PAGE_BYTES_MIN).fold(0, |seen, byte| seen ^ byte),
+        );
     }
 
     /// Like [`Self::bytes`], as an owner of the mapping.

@@ -22,8 +22,8 @@ use super::prepare::segment_path;
 use super::segment::{base_of, place};
 use crate::ids::{EntryIndex, PhysicalOffset};
 
-/// What disks and file systems read and write at once, most of them.
-const PAGE_BYTES: usize = 4096;
+/// What disks and file systems read and write at once, most of them. A divisor of segments' size.
+pub(super) const PAGE_BYTES: usize = 4096;
 
 /// A place in the log that does not hold what it should.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,6 +72,13 @@ pub enum Unfit {
         /// The entry.
         index: EntryIndex,
     },
+    /// The disk cannot read the page that both lie in. What is not known to be committed would be
+    /// zeros in it, which the next start takes for the end of the log.
+    #[error("entry {index} cannot be read either, lies in the same page and may not be committed")]
+    Beside {
+        /// The neighbour of what would be written.
+        index: EntryIndex,
+    },
     /// The log goes on with something else.
     #[error("what follows entry {index} here does not fit to it")]
     Follower {
@@ -118,6 +125,11 @@ impl Spares {
             true => Err(Unfit::Nothing),
             false => Ok(Self { entries, committed }),
         }
+    }
+
+    /// Index of the first one.
+    pub(super) fn first(&self) -> Option<EntryIndex> {
+        self.entries.first().map(|entry| entry.header().index)
     }
 
     /// Those to write: from the first one on, as long as what is in their place is not whole.

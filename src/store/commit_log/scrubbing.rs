@@ -9,6 +9,7 @@ use crate::ids::EntryIndex;
 use crate::store::entry::ReceivedEntry;
 use crate::store::error::Error;
 use crate::store::files::Through;
+use crate::store::repair::RepairError;
 use crate::store::scrub::{Cursor, Extent, Hash, Look, Stretch, Verified, segment_start};
 use crate::store::segment::{Segment, base_of, damaged};
 
@@ -64,22 +65,31 @@ impl CommitLog {
         }
     }
 
-    /// Writes an entry that is whole in memory once more, because the disk has lost it. On disk
-    /// when this returns.
+    /// Writes an entry that is whole in memory once more, because the disk has lost it. It is known
+    /// to be committed. On disk when this returns; called as [`Self::repair`] is.
     pub fn write_again(&self, index: EntryIndex) -> Result<(), Error> {
         let core = self.core();
+        let copy = [self.copy_of(index)?];
+        let seen = core.look_around(&copy);
         let mut write = core.write.lock();
         core.alive()?;
+        let copy = [self.copy_of(index)?]; // the log may have been cut
+        let patch = core.patch(&write, &copy, &seen, Some(index)).map_err(|error| match error {
+            RepairError::Store(error) => error,
+            RepairError::Unfit(why) => damaged(copy[0].header().position, index, why.to_string()),
+        })?;
+        let written = core.replace(&mut write, &patch);
+        core.show(&write);
+        drop(write);
+        written.and(core.sync_written())
+    }
+
+    fn copy_of(&self, index: EntryIndex) -> Result<ReceivedEntry, Error> {
         let entries = self.entries(index, index.next(), 0)?;
         let Some(entry) = entries.first() else {
             return Err(not_found(index, self.first_position()));
         };
-        let position = entry.header.position;
         let copy = ReceivedEntry::take_from(&mut Bytes::copy_from_slice(&entry.bytes));
-        let copy = copy.map_err(|error| damaged(position, index, error.to_string()))?;
-        core.replace(&mut write, base_of(position, core.options.segment_bytes), &[&copy])?;
-        core.show(&write);
-        drop(write); // as in `repair`
-        core.sync_written()
+        copy.map_err(|error| damaged(entry.header.position, index, error.to_string()))
     }
 }

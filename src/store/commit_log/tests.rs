@@ -1,6 +1,7 @@
 //! The log as its users see it: appended, read, cut, purged, killed, damaged, full.
 //! Long because one model of a log serves all of its cases.
 
+use std::collections::BTreeSet;
 use std::fs::{self, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -35,10 +36,16 @@ struct Faults {
     /// A place in a segment that the disk has lost, until it is written again; memory has it.
     lost: Mutex<Option<u64>>,
     lost_in: Mutex<PathBuf>,
+    /// Pages of segments that the disk cannot read until they are written as a whole.
+    bad: Mutex<BTreeSet<(PathBuf, u64)>>,
+    /// A segment that takes no write.
+    refuses: Mutex<PathBuf>,
     syncs: AtomicU64,
     /// The next sync says that it has begun, and waits.
     held: Mutex<Option<(mpsc::Sender<()>, mpsc::Receiver<()>)>>,
 }
+
+const PAGE: u64 = 4096;
 
 #[derive(Default, Clone)]
 struct FaultyFiles(Arc<Faults>);
@@ -52,6 +59,14 @@ impl SegmentFile for FaultySegment {
     fn write(&self, bytes: Unpublished<'_>) -> io::Result<()> {
         let range = bytes.at()..bytes.at() + bytes.bytes().len() as u64;
         self.1.lost.lock().take_if(|at| *self.1.lost_in.lock() == self.2 && range.contains(at));
+        let (first, last) = (range.start / PAGE, (range.end - 1) / PAGE);
+        let mut bad = self.1.bad.lock();
+        let is_part = |page: u64| page * PAGE < range.start || range.end < (page + 1) * PAGE;
+        let is_bad = |page| is_part(page) && bad.contains(&(self.2.clone(), page));
+        if *self.1.refuses.lock() == self.2 || is_bad(first) || is_bad(last) {
+            return Err(io::Error::other("medium error"));
+        }
+        bad.retain(|(path, page)| *path != self.2 || !(first..=last).contains(page));
         self.0.write(bytes)
     }
     fn sync(&self) -> io::Result<()> {
@@ -74,6 +89,12 @@ impl SegmentFile for FaultySegment {
         let lost = self.1.lost.lock().filter(|_| *self.1.lost_in.lock() == self.2);
         if let Some(byte) = lost.and_then(|lost| out.get_mut(lost.checked_sub(at)? as usize)) {
             *byte = !*byte;
+        }
+        let bad = self.1.bad.lock();
+        for (n, byte) in (at..).zip(out.iter_mut()) {
+            if !bad.is_empty() && bad.contains(&(self.2.clone(), n / PAGE)) {
+                *byte = 0;
+            }
         }
         Ok(())
     }
@@ -164,6 +185,19 @@ impl Disk {
     fn write(&self, at: u64, bytes: &[u8]) {
         let file = OpenOptions::new().write(true).open(self.segment(at / SEGMENT)).unwrap();
         file.write_all_at(bytes, at % SEGMENT).unwrap();
+    }
+
+    /// The disk cannot read the pages that `range` touches any more: they are zeros in memory.
+    fn lose_pages(&self, range: std::ops::Range<u64>) {
+        for page in range.start / PAGE..range.end.div_ceil(PAGE) {
+            let (segment, at) = (self.segment(page * PAGE / SEGMENT), page * PAGE % SEGMENT);
+            self.write(page * PAGE, &[0; PAGE as usize]);
+            self.files.0.bad.lock().insert((segment, at / PAGE));
+        }
+    }
+
+    fn has_bad_pages(&self) -> bool {
+        !self.files.0.bad.lock().is_empty()
     }
 }
 
