@@ -18,6 +18,7 @@ use tonic::{Code, Request, Response, Status, Streaming};
 use crate::clock;
 use crate::ids::{EntryIndex, PhysicalOffset};
 use crate::raft::applied::AppliedState;
+use crate::raft::checkpointer::aside;
 use crate::raft::chronicle::{Cause, Chronicle};
 use crate::raft::consumers::{Consumers, GROUPS_MAX};
 use crate::raft::doubt::Doubt;
@@ -42,7 +43,7 @@ use crate::raft::wire::proto::peer_server::Peer;
 use crate::raft::wire::{self, proto};
 use crate::raft::wire_codec::{DAMAGED, tell_damage};
 use crate::store::entry::crc32c;
-use crate::store::{self, CommitLog, EntryId, StoredEntry};
+use crate::store::{self, CommitLog, EntryId, Files, StoredEntry};
 
 /// Largest snapshot taken from a peer, bytes. Tables, not messages: a million groups fit.
 const SNAPSHOT_BYTES_MAX: u64 = 512 * 1024 * 1024;
@@ -59,6 +60,7 @@ pub(super) struct PeerService {
     role: watch::Receiver<Role>,
     own: Arc<Introduction>,
     belonging: Belonging,
+    files: Arc<dyn Files>,
     log: CommitLog,
     applied: AppliedState,
     checked: Checked,
@@ -87,12 +89,13 @@ impl PeerService {
     pub(super) fn new(
         (own, belonging): (Introduction, Belonging),
         core: (Raft<TypeConfig, StateMachine>, watch::Receiver<Role>, Arc<AtomicBool>),
-        stored: (CommitLog, AppliedState, Checked),
+        stored: ((Arc<dyn Files>, CommitLog), AppliedState, Checked),
         fitness: (Doubt, Arc<Room>, Offers),
         news: (Arc<Heard>, Arc<Notify>, Chronicle),
         (forwarded, consumers): (Arc<Forwarded>, Consumers),
     ) -> Self {
-        let ((raft, role, yields), (log, applied, checked), own) = (core, stored, Arc::new(own));
+        let ((raft, role, yields), own) = (core, Arc::new(own));
+        let ((files, log), applied, checked) = stored;
         let ((doubt, room, offers), (heard, gone, chronicle)) = (fitness, news);
         let (told, turn) = (Mutex::default(), tokio::sync::Mutex::default());
         Self {
@@ -100,6 +103,7 @@ impl PeerService {
             role,
             own,
             belonging,
+            files,
             log,
             applied,
             checked,
@@ -123,6 +127,15 @@ impl PeerService {
         let (caller, said) = self.introduced(request)?;
         self.belonging.follow(&caller.member, said).map_err(fatal)?;
         Ok(caller)
+    }
+
+    /// Reads what nobody may have read for long on a thread: the disk takes its time for it.
+    async fn read_aside<T: Send + 'static>(
+        &self,
+        read: impl FnOnce() -> Result<T, Status> + Send + 'static,
+    ) -> Result<T, Status> {
+        let no_thread = || Err(Status::unavailable("it has no thread to read the log"));
+        aside(&*self.files, read).await.unwrap_or_else(no_thread)
     }
 
     /// The caller of a call that only asks.
@@ -378,7 +391,8 @@ impl Peer for PeerService {
     ) -> Result<Response<proto::RepairResponse>, Status> {
         let caller = self.check(&request)?;
         let previous = request.into_inner().previous.map(|id| entry_id(&wire::to_log_id(id)));
-        let entries = following(&self.log, previous)?;
+        let log = self.log.clone();
+        let entries = self.read_aside(move || following(&log, previous)).await?;
         tracing::info!(to = caller.member, entries = entries.len(), "sent entries for a repair");
         let committed = self.applied.progress().last;
         Ok(Response::new(wire::repair_response(entries, committed)))
@@ -397,11 +411,13 @@ impl Peer for PeerService {
             Some(Of::Entries(proto::EntryRange { from, to })) => {
                 let applied = self.applied.progress().last.map_or(0, |last| last.index.0 + 1);
                 let (from, to) = (EntryIndex(from), EntryIndex(to.min(applied)));
-                match scrub::entry_hashes(&self.log, from, to) {
-                    Ok(hashes) => hashes,
-                    Err(store::Error::Purged { .. } | store::Error::Damaged { .. }) => Vec::new(),
-                    Err(error) => return Err(fatal(error)),
-                }
+                let log = self.log.clone();
+                let hash = move || match scrub::entry_hashes(&log, from, to) {
+                    Ok(hashes) => Ok(hashes),
+                    Err(store::Error::Purged { .. } | store::Error::Damaged { .. }) => Ok(vec![]),
+                    Err(error) => Err(fatal(error)),
+                };
+                self.read_aside(hash).await?
             }
             None => return Err(Status::invalid_argument("hashes of nothing")),
         };
