@@ -6,8 +6,8 @@
 //!                          2 s ──► the process ends, if it led others; if not, after 30 s
 //! ```
 //!
-//! A leader that hands over because its disk is slow votes for its heir, and waits for the disk to
-//! keep that: it may take 4 s.
+//! A leader that hands over because its disk is slow votes for its heir, and one that lets old
+//! messages go notes where its log begins: both wait for the disk to keep that, and may take 4 s.
 //!
 //! Time is counted in the watchdog's own turns: while a process is stopped, or a machine too busy to
 //! run its threads, the watchdog stands still as well, and finds nothing.
@@ -27,8 +27,9 @@ use super::acquaintance::Acquaintance;
 const HANGS: u32 = 5;
 /// After which a member is dead that led others when it began to hang: 2 s.
 const LEADER_DEAD: u32 = 10;
-/// And one that stood still for a vote, by which it leads no more: 4 s, two syncs of a slow disk.
-const VOTER_DEAD: u32 = 20;
+/// And one that stood still while the disk kept its vote, by which it leads no more, or where its
+/// log begins: 4 s, two syncs of a slow disk.
+const WAITER_DEAD: u32 = 20;
 /// And any other one, which is in nobody's way: 30 s.
 const DEAD: u32 = 150;
 
@@ -62,8 +63,8 @@ struct Seen {
     beats: [u64; 2],
     /// Whether this member leads a group that has others.
     leads_others: bool,
-    /// Whether the raft thread waits for the disk to keep a vote.
-    votes: bool,
+    /// Whether the raft thread waits for the disk to keep a vote, or where the log begins or ends.
+    waits: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,8 +81,8 @@ struct Judge {
     still: [u32; 2],
     /// Whether this member led others when all loops turned last.
     led: bool,
-    /// Whether it was seen to vote since.
-    voted: bool,
+    /// Whether it was seen to wait for the disk since.
+    waited: bool,
 }
 
 impl Judge {
@@ -95,13 +96,13 @@ impl Judge {
         if all_turn {
             self.led = seen.leads_others;
         }
-        self.voted = seen.votes || (self.voted && !all_turn);
+        self.waited = seen.waits || (self.waited && !all_turn);
         let [raft, clients] = self.still;
         let (still, which) =
             if raft >= clients { (raft, Loop::Raft) } else { (clients, Loop::Clients) };
-        let dead = match (self.led, self.voted && which == Loop::Raft) {
+        let dead = match (self.led, self.waited && which == Loop::Raft) {
             (true, false) => LEADER_DEAD,
-            (true, true) => VOTER_DEAD,
+            (true, true) => WAITER_DEAD,
             (false, _) => DEAD,
         };
         match still {
@@ -163,7 +164,7 @@ impl Watched {
             let verdict = judge.look(Seen {
                 beats: [self.group.pulse().beats(), self.clients.beats()],
                 leads_others: !self.is_alone() && self.group.role().is_leader(),
-                votes: self.group.is_voting(),
+                waits: self.group.waits_for_disk(),
             });
             if over.load(Ordering::Relaxed) {
                 return;
@@ -221,7 +222,7 @@ mod tests {
     fn turns(judge: &mut Judge, n: u32, beating: [bool; 2], leads_others: bool) -> Vec<Verdict> {
         let turn = |_| {
             let beats = [0, 1].map(|i| judge.beats[i] + u64::from(beating[i]));
-            judge.look(Seen { beats, leads_others, votes: false })
+            judge.look(Seen { beats, leads_others, waits: false })
         };
         (0..n).map(turn).collect()
     }
@@ -262,20 +263,20 @@ mod tests {
 
     #[test]
     fn a_leader_whose_vote_takes_the_disk_long_may_take_twice_as_long() {
-        let still = |judge: &mut Judge, votes| {
+        let still = |judge: &mut Judge, waits| {
             let beats = [judge.beats[0], judge.beats[1] + 1];
-            judge.look(Seen { beats, leads_others: true, votes })
+            judge.look(Seen { beats, leads_others: true, waits })
         };
         // The vote may be kept at the last look before the thread turns: it counts all the same.
         let voting: [fn(u32) -> bool; 2] = [|_| true, |turn| turn < 7];
         for votes in voting {
             let mut judge = well();
             turns(&mut judge, 1, [true; 2], true);
-            for turn in 1..VOTER_DEAD {
+            for turn in 1..WAITER_DEAD {
                 let verdict = still(&mut judge, votes(turn));
                 assert_ne!(verdict, Verdict::Dead(Loop::Raft), "{turn}");
             }
-            assert_eq!(still(&mut judge, votes(VOTER_DEAD)), Verdict::Dead(Loop::Raft));
+            assert_eq!(still(&mut judge, votes(WAITER_DEAD)), Verdict::Dead(Loop::Raft));
         }
         // The next time it did not vote.
         let mut judge = well();

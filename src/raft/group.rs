@@ -559,10 +559,10 @@ impl Group {
         self.0.contact.pulse()
     }
 
-    /// Whether the raft thread stands still for a vote that the disk takes long to keep: whoever was
-    /// leader leads no more when that is over.
-    pub fn is_voting(&self) -> bool {
-        self.0.log_store.is_voting()
+    /// Whether the raft thread stands still for what the disk takes long to keep: a vote, after which
+    /// whoever was leader leads no more, or where the log begins or ends.
+    pub fn waits_for_disk(&self) -> bool {
+        self.0.log_store.waits_for_disk()
     }
 
     /// The changes of the leader that this member saw.

@@ -262,6 +262,12 @@ impl Housekeeping {
         if purge.reason == Reason::Forced {
             return Some(purge); // whatever its age
         }
+        if !purge.reason.is_pressing() && self.0.room.slowness().is_some() {
+            if asked == Asked::Now {
+                self.0.room.ask(); // once the disk is fast
+            }
+            return None;
+        }
         let Some(agreed_ms) = self.agreed_ms(own_ms).await else {
             tracing::debug!("nothing goes by age: a majority must say what time it is");
             return None;

@@ -98,9 +98,9 @@ impl LogStore {
         if is_valid { assigned.next.next(topic, queue_id) } else { QueueOffset::default() }
     }
 
-    /// Whether the raft thread waits for the disk to keep a vote.
-    pub(super) fn is_voting(&self) -> bool {
-        self.0.votes.is_saving()
+    /// Whether the raft thread waits for the disk to keep a vote, or where the log begins or ends.
+    pub(super) fn waits_for_disk(&self) -> bool {
+        self.0.votes.is_saving() || self.0.log.is_moving()
     }
 
     /// What a command says about when it was proposed, if this member proposes it now as the leader

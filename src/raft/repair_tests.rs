@@ -22,7 +22,7 @@ impl Cluster {
         fs::read(self.segment(i, 0)).unwrap()
     }
 
-    fn overwrite(&self, i: usize, at: u64, bytes: &[u8]) {
+    pub(super) fn overwrite(&self, i: usize, at: u64, bytes: &[u8]) {
         let base = at - at % self.options(i).segment_bytes;
         let file = OpenOptions::new().write(true).open(self.segment(i, base)).unwrap();
         file.write_all_at(bytes, at - base).unwrap();
@@ -44,7 +44,7 @@ impl Cluster {
         }
     }
 
-    fn until_has(&self, i: usize, messages: u64) -> Group {
+    pub(super) fn until_has(&self, i: usize, messages: u64) -> Group {
         let member = self.members[i].clone().unwrap();
         until(&format!("n{i} has {messages} messages"), || {
             (member.queues().bounds("T", 0).unwrap().next == QueueOffset(messages)).then_some(())
@@ -54,7 +54,7 @@ impl Cluster {
 }
 
 /// Twenty messages, an entry each, and where each entry starts.
-fn send_twenty(group: &Group) -> (Vec<String>, Vec<u64>) {
+pub(super) fn send_twenty(group: &Group) -> (Vec<String>, Vec<u64>) {
     let bodies: Vec<String> = (0..20).map(|n| format!("body {n:02}")).collect();
     let receipts: Vec<Receipt> = bodies.iter().map(|body| send(group, "T", 0, body)).collect();
     let position = |receipt: &Receipt| receipt.places[0].physical.0 - HEADER_BYTES as u64;

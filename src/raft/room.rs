@@ -179,11 +179,12 @@ impl Room {
     /// disk waits for them.
     pub(super) fn look_at_syncs(&self, now: Instant) {
         let SyncStats { begun, count: ended, .. } = self.log.sync_stats();
+        let longest = self.log.take_sync_peak();
         let (took, under_way) = {
             let mut pace = self.pace.lock();
-            (pace.look(Syncs { begun, ended }, now), pace.under_way(now))
+            (pace.look(Syncs { begun, ended, longest }, now), pace.under_way(now))
         };
-        if let Some(longest) = self.log.take_sync_peak().max(under_way) {
+        if let Some(longest) = longest.max(under_way) {
             self.longest.lock().note(longest, now);
         }
         let text = took.map(|took| {

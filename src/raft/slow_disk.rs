@@ -20,11 +20,14 @@ const MEMORY: Duration = Duration::from_secs(60);
 /// … and a little more.
 const SLOT: Duration = Duration::from_secs(5);
 
-/// How many syncs of the log were begun, and ended.
+/// Syncs of the log: how many were begun, and ended.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Syncs {
     pub(super) begun: u64,
     pub(super) ended: u64,
+    /// The longest that has ended since the last look: one that the thread which looks waited for
+    /// is never seen under way.
+    pub(super) longest: Option<Duration>,
 }
 
 /// What is known of this member's disk.
@@ -56,7 +59,8 @@ impl Pace {
             Some(_) | None => Some((syncs.begun, now)),
         }
         .filter(|_| syncs.begun > syncs.ended);
-        let took = self.under_way.map_or(Duration::ZERO, |(_, since)| now.duration_since(since));
+        let under_way = self.under_way.map(|(_, since)| now.duration_since(since));
+        let took = under_way.max(syncs.longest).unwrap_or_default();
         if took >= SLOW {
             self.slow = Some(match self.slow {
                 Some(slow) if now.duration_since(slow.at) < self.rest => {
@@ -126,7 +130,19 @@ mod tests {
     use super::*;
 
     fn syncs(begun: u64, ended: u64) -> Syncs {
-        Syncs { begun, ended }
+        Syncs { begun, ended, longest: None }
+    }
+
+    #[test]
+    fn a_sync_that_nobody_saw_under_way_makes_a_disk_slow_when_it_has_ended() {
+        let (start, ms) = (Instant::now(), Duration::from_millis);
+        for (took, want) in [(999, None), (1_000, Some(1_000)), (1_700, Some(1_700))] {
+            let mut pace = Pace::new();
+            let ended = Syncs { longest: Some(ms(took)), ..syncs(2, 2) };
+            assert_eq!(pace.look(syncs(0, 0), start), None);
+            assert_eq!(pace.look(ended, start + ms(took)), want.map(ms));
+            assert_eq!(pace.look(syncs(2, 2), start + ms(30_000)), want.map(ms), "for a minute");
+        }
     }
 
     #[test]

@@ -7,8 +7,9 @@
 //! ```
 //!
 //! One thread writes (the raft thread): `append`, `append_stored`, `truncate_from`,
-//! `purge_through`, `reset`, `repair`. Any number of threads read, without a lock that a writer holds for
-//! longer than it takes to copy a few numbers. What a reader has got never changes: not when the
+//! `purge_through`, `reset`. Repairs come from others and are short under its lock: `repair`,
+//! `write_again`. Any number of threads read, without a lock that a writer holds for longer than it
+//! takes to copy a few numbers. What a reader has got never changes: not when the
 //! log is cut or repaired (see [`super::mmap`]), not when the segment is deleted.
 
 use std::collections::BTreeMap;
@@ -26,7 +27,7 @@ use super::files::Files;
 use super::flush::{BACKGROUND_SYNC_MS, Durability, SyncCounters, SyncDone, SyncStats, Syncer};
 use super::mmap::Writer;
 use super::prepare::{Preparer, segment_path};
-use super::purge_point::{self, LogStart, PurgePoint};
+use super::purge_point::{LogStart, PurgePoint};
 use super::recovery::{self, Recovery};
 use super::segment::{Segment, base_of, damaged, place};
 use super::store_file::{PreviousLife, StoreFile};
@@ -135,6 +136,8 @@ struct Core {
     /// Held by whoever changes the log.
     write: Mutex<WriteSide>,
     preparer: Preparer,
+    /// Whoever holds `write` waits for the disk to keep where the log begins or ends.
+    moving: AtomicBool,
     /// Held during a sync: one that found nothing to do must not overtake one at work.
     syncing: Mutex<()>,
     durable: Mutex<Durable>,
@@ -175,6 +178,7 @@ impl CommitLog {
             ends: Mutex::new(ends),
             write: Mutex::new(WriteSide { segments: found.segments, encoded: Vec::new() }),
             preparer: preparer.map_err(failed)?,
+            moving: AtomicBool::new(false),
             syncing: Mutex::new(()),
             durable: Mutex::new(Durable { position: ends.tail, last: ends.last }),
             poison: OnceLock::new(),
@@ -297,6 +301,7 @@ impl CommitLog {
         if index >= ends.next() {
             return Ok(());
         }
+        let _moving = core.move_end();
         // A truncation that stops half way leaves an unknown tail: nothing may be appended to it.
         core.truncate(&mut write, ends, index).map_err(|e| core.poisoned_by(&e))
     }
@@ -315,9 +320,10 @@ impl CommitLog {
             return Err(Error::Beyond { index, next: ends.next() });
         }
         let (_, header) = find(&core.segments.load(), index)?;
+        let _moving = core.move_end();
         let purged = PurgePoint { last: Some(header.id()), end: header.end() };
         let start = LogStart { purged, reset: None };
-        purge_point::save(core.files.as_ref(), &core.options.dir, start)?;
+        core.save_start(start)?;
         core.ends.lock().purged = purged;
         let first = self.first_position().0;
         let gone = |base: u64| base + core.options.segment_bytes <= first;
@@ -340,9 +346,10 @@ impl CommitLog {
         if self.holds(end, previous)? {
             return Ok(());
         }
+        let _moving = core.move_end();
         let purged = core.ends.lock().purged;
         let reset = Some(PurgePoint { last: Some(previous), end });
-        purge_point::save(core.files.as_ref(), &core.options.dir, LogStart { purged, reset })
+        core.save_start(LogStart { purged, reset })
     }
 
     /// A log that goes on after `previous`, which ended at `end`. What is behind `previous` stays if
@@ -355,12 +362,13 @@ impl CommitLog {
         self.begin_reset(end, previous)?;
         let core = self.core();
         let mut write = core.write.lock();
+        let _moving = core.move_end();
         let done = core.preparer.clear().and_then(|()| {
             core.drop_segments(&mut write, |_| true);
             recovery::remove_segments(core.files.as_ref(), &core.options.dir)?;
             let purged = PurgePoint { last: Some(previous), end };
             let start = LogStart { purged, reset: None };
-            purge_point::save(core.files.as_ref(), &core.options.dir, start)?;
+            core.save_start(start)?;
             core.move_ends(Ends { purged, last: Some(previous), tail: end, epoch: 0 });
             core.prepare_next();
             Ok(())
@@ -707,6 +715,7 @@ fn not_found(index: EntryIndex, near: PhysicalOffset) -> Error {
     damaged(near, index, "the entry is not where it must be".to_owned())
 }
 
+mod moving;
 mod reading;
 mod repairing;
 mod room;

@@ -112,6 +112,16 @@ pub enum Reason {
     Forced,
 }
 
+impl Reason {
+    /// Whether the disk needs the room. A disk that is slow now need not be bothered for less.
+    pub fn is_pressing(self) -> bool {
+        match self {
+            Self::Disk | Self::Forced => true,
+            Self::Hour | Self::Operator => false,
+        }
+    }
+}
+
 /// What may go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Purge {

@@ -109,7 +109,7 @@ metrics! {
     HeldPulls, Gauge, "rmq_held_pulls", "Pulls that wait for a message.";
     Requests, Counter, "rmq_requests_total", "Requests of any kind; label: code";
 
-    SyncSeconds, Histogram, "rmq_sync_duration_seconds", "One sync of the log's file.";
+    SyncSeconds, Histogram, "rmq_sync_duration_seconds", "One sync of the log's files.";
     DiskBytes, Gauge, "rmq_disk_size_bytes", "Size of the store's disk.";
     DiskFreeBytes, Gauge, "rmq_disk_free_bytes", "What is free of it.";
     ScrubBytes, Counter, "rmq_scrub_bytes_total",
