@@ -18,7 +18,7 @@ use tonic::{Code, Request, Response, Status, Streaming};
 use crate::clock;
 use crate::ids::{EntryIndex, PhysicalOffset};
 use crate::raft::applied::AppliedState;
-use crate::raft::checkpointer::aside;
+use crate::raft::checkpointer::{StoreParts, aside};
 use crate::raft::chronicle::{Cause, Chronicle};
 use crate::raft::consumers::{Consumers, GROUPS_MAX};
 use crate::raft::doubt::Doubt;
@@ -89,13 +89,14 @@ impl PeerService {
     pub(super) fn new(
         (own, belonging): (Introduction, Belonging),
         core: (Raft<TypeConfig, StateMachine>, watch::Receiver<Role>, Arc<AtomicBool>),
-        stored: ((Arc<dyn Files>, CommitLog), AppliedState, Checked),
+        stored: (&StoreParts, AppliedState, Checked),
         fitness: (Doubt, Arc<Room>, Offers),
         news: (Arc<Heard>, Arc<Notify>, Chronicle),
         (forwarded, consumers): (Arc<Forwarded>, Consumers),
     ) -> Self {
         let ((raft, role, yields), own) = (core, Arc::new(own));
-        let ((files, log), applied, checked) = stored;
+        let (parts, applied, checked) = stored;
+        let (files, log) = (Arc::clone(&parts.files), parts.log.clone());
         let ((doubt, room, offers), (heard, gone, chronicle)) = (fitness, news);
         let (told, turn) = (Mutex::default(), tokio::sync::Mutex::default());
         Self {

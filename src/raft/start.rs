@@ -250,8 +250,7 @@ impl Member {
         if let Some(incoming) = incoming {
             let forwarded = take_over(&machine, &proposer, (&role, &room), eager);
             let fitness = (doubt.clone(), Arc::clone(&room), offers.clone());
-            let log = (Arc::clone(&parts.files), log.clone());
-            let stored = (log, state.clone(), scrub.checked.clone());
+            let stored = (&parts, state.clone(), scrub.checked.clone());
             let (core, serves) =
                 ((raft.clone(), role.clone(), yields), (forwarded, consumers.clone()));
             let caller = (own, network.belonging().clone());

@@ -48,7 +48,7 @@ impl CommitLog {
         settled: Option<EntryIndex>,
     ) -> Result<Repaired, RepairError> {
         let core = self.core();
-        let seen = core.look_around(&self.needed(spares).unwrap_or_default());
+        let seen = core.look_around(self.needed(spares).unwrap_or_default());
         let mut write = core.write.lock();
         core.alive()?;
         let needed = self.needed(spares)?;

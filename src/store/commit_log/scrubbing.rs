@@ -81,7 +81,8 @@ impl CommitLog {
         let written = core.replace(&mut write, &patch);
         core.show(&write);
         drop(write);
-        written.and(core.sync_written())
+        let synced = core.sync_written(); // also what a write has left that failed
+        written.and(synced)
     }
 
     fn copy_of(&self, index: EntryIndex) -> Result<ReceivedEntry, Error> {
