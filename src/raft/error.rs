@@ -258,14 +258,16 @@ pub enum MemberError {
         /// Who has it.
         other: String,
     },
-    /// The leader would call another address.
+    /// A member would call another address.
     #[error(
-        "{name} shall be at {address}, but dLegerPeers of this member, which goes first, says \
+        "{name} shall be at {address}, but dLegerPeers of {member}, which goes first there, says \
          {configured}: make them agree"
     )]
     Elsewhere {
         /// Its name.
         name: String,
+        /// Whose configuration says so.
+        member: String,
         /// As asked for.
         address: String,
         /// As configured.

@@ -10,7 +10,7 @@ use crate::ids::StoreId;
 use crate::raft::error::MemberError;
 use crate::raft::member_steps::Recorded;
 use crate::raft::membership::{self, Member, Wish};
-use crate::raft::peers::{PeerAddress, Peers};
+use crate::raft::peers::PeerAddress;
 
 /// What an operator asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,12 +97,14 @@ pub(super) struct Plan {
     pub steps: Vec<String>,
 }
 
-/// Plans a change. `comer` is what came of asking who comes, if anybody does; `configured` is this
-/// member's `dLegerPeers`. Pure.
+/// `dLegerPeers` of those members that said theirs, by name.
+pub(super) type Files = BTreeMap<String, String>;
+
+/// Plans a change. `comer` is what came of asking who comes, if anybody does. Pure.
 pub(super) fn plan(
     change: &MemberChange,
     recorded: &Recorded,
-    configured: &Peers,
+    files: &Files,
     comer: Option<&Result<Comer, String>>,
 ) -> Result<Plan, MemberError> {
     if is_so_already(change, recorded) {
@@ -116,14 +118,14 @@ pub(super) fn plan(
     }
     let mut plan = match change {
         MemberChange::Add { name, address, part } => {
-            let id = welcome((name, address), recorded, configured, comer)?;
+            let id = welcome((name, address), recorded, files, comer)?;
             add(recorded, id, (name, address), *part)?
         }
         MemberChange::Replace { old, new, address } => {
             if old == new {
                 return Err(MemberError::ItselfInPlace { name: old.clone() });
             }
-            let id = welcome((new, address), recorded, configured, comer)?;
+            let id = welcome((new, address), recorded, files, comer)?;
             replace(recorded, id, old, (new, address))?
         }
         MemberChange::Remove { name } => remove(recorded, name)?,
@@ -226,7 +228,7 @@ fn wish_of(part: Part) -> Wish {
 fn welcome(
     (name, address): (&str, &PeerAddress),
     recorded: &Recorded,
-    configured: &Peers,
+    files: &Files,
     comer: Option<&Result<Comer, String>>,
 ) -> Result<u64, MemberError> {
     let (name, at) = (name.to_owned(), address.to_string());
@@ -236,8 +238,11 @@ fn welcome(
     if let Some(other) = recorded.members.values().find(|member| member.address == at) {
         return Err(MemberError::AddressTaken { address: at, other: other.name.clone() });
     }
-    if let Some(here) = configured.address(&name).filter(|here| *here != address) {
-        return Err(MemberError::Elsewhere { name, address: at, configured: here.to_string() });
+    // Who reads another address there would call, and may take in, whoever that is.
+    let mut listed = files.iter().filter_map(|(member, file)| Some((member, listed(file, &name)?)));
+    if let Some((member, there)) = listed.find(|(_, there)| *there != at) {
+        let (member, configured) = (member.clone(), there.to_owned());
+        return Err(MemberError::Elsewhere { name, member, address: at, configured });
     }
     let silent = |why: &str| MemberError::Silent {
         name: name.clone(),
@@ -253,6 +258,11 @@ fn welcome(
         return Err(MemberError::Alien { name, address: at, why });
     }
     Ok(comer.store.0)
+}
+
+/// Where a member is by a `dLegerPeers`, if it is there.
+fn listed<'a>(file: &'a str, name: &str) -> Option<&'a str> {
+    file.split(';').find_map(|entry| entry.strip_prefix(name)?.strip_prefix('-'))
 }
 
 /// Refuses a set of voters without a majority that is there; `comer` is, and has yet to catch up.

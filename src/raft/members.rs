@@ -32,7 +32,7 @@ use crate::raft::first_start::{
 };
 use crate::raft::heard::Heard;
 use crate::raft::lineage::Belonging;
-use crate::raft::member_change::{Comer, MemberChange, Plan, plan, under_way};
+use crate::raft::member_change::{Comer, Files, MemberChange, Plan, plan, under_way};
 use crate::raft::member_steps::{Recorded, Step, next_step};
 use crate::raft::membership::{self, Member, Wish};
 use crate::raft::network::Network;
@@ -390,9 +390,15 @@ impl MemberKeeper {
     }
 
     async fn change(&self, change: &MemberChange, mode: Mode) -> Outcome {
-        let comer = match change.comer() {
-            Some(comer) => Some(self.ask_comer(comer).await),
-            None => None,
+        let (comer, files) = match change.comer() {
+            Some(comer) => {
+                let (comer, others) =
+                    tokio::join!(self.ask_comer(comer), self.ask(self.network.others()));
+                let said = others.into_iter().filter_map(|(name, said)| Some((name, said.ok()?)));
+                let files = said.map(|(name, said)| (name, said.peers));
+                (Some(comer), files.chain([(self.own.0.clone(), self.peers.to_string())]).collect())
+            }
+            None => (None, Files::new()),
         };
         let (metrics, recorded) = (self.metrics(), self.recorded());
         if metrics.committed_membership_config.log_id() != metrics.membership_config.log_id() {
@@ -404,7 +410,7 @@ impl MemberKeeper {
             let why = why.unwrap_or_else(|| "that is being found out".to_owned());
             return Err(MemberError::Outdated { why });
         }
-        let Plan { members, forget, steps } = plan(change, &recorded, &self.peers, comer.as_ref())?;
+        let Plan { members, forget, steps } = plan(change, &recorded, &files, comer.as_ref())?;
         if mode == Mode::Record && !(members.is_empty() && forget.is_empty()) {
             let step = Step::Record { members, forget };
             let done = self.step(&recorded, step).await;

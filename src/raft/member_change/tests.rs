@@ -21,8 +21,9 @@ fn three() -> Recorded {
     }
 }
 
-fn file() -> Peers {
-    Peers::new([("n0".to_owned(), at(1)), ("n7".to_owned(), at(7))])
+fn files() -> Files {
+    let files = [("n0", "n0-h:1;n7-h:7"), ("n1", "n1-h:2;n9-h:7"), ("n2", "n2-h:3")];
+    files.map(|(name, peers)| (name.to_owned(), peers.to_owned())).into()
 }
 
 fn comer() -> Result<Comer, String> {
@@ -46,7 +47,7 @@ fn assign(name: &str, part: Part) -> MemberChange {
 }
 
 fn planned(change: &MemberChange, recorded: &Recorded) -> Result<Plan, MemberError> {
-    plan(change, recorded, &file(), Some(&comer()))
+    plan(change, recorded, &files(), Some(&comer()))
 }
 
 /// After `change` was recorded.
@@ -132,7 +133,8 @@ fn a_change_that_cannot_go_well_is_refused_with_what_to_do() {
     let rows = [
         (add("n1", 4, Part::Voter), three(), "n1 is a member already"),
         (add("n3", 2, Part::Voter), three(), "h:2 is the address of n1"),
-        (add("n7", 8, Part::Voter), three(), "n7 shall be at h:8, but dLegerPeers of this member"),
+        (add("n7", 8, Part::Voter), three(), "n7 shall be at h:8, but dLegerPeers of n0,"),
+        (add("n9", 8, Part::Voter), three(), "n9 shall be at h:8, but dLegerPeers of n1,"),
         (remove("n5"), three(), "the group has no member n5; it has n0, n1, n2"),
         (assign("n5", Part::Voter), three(), "the group has no member n5"),
         (replace("n5", "n3"), three(), "the group has no member n5"),
@@ -160,7 +162,7 @@ fn a_change_that_cannot_go_well_is_refused_with_what_to_do() {
     }
     let asked = |comer: Result<Comer, String>| {
         let change = add("n3", 4, Part::Voter);
-        plan(&change, &three(), &file(), Some(&comer)).unwrap_err().to_string()
+        plan(&change, &three(), &files(), Some(&comer)).unwrap_err().to_string()
     };
     assert!(
         asked(Err("refused".to_owned())).contains("cannot be taken in") || {
