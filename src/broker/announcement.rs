@@ -13,6 +13,7 @@ use crate::{
     protocol::{
         bodies::{self, DataVersion, RegisterBrokerBody, TopicConfig, TopicConfigTable},
         command::RemotingCommand,
+        frame::FRAME_BYTES_MAX,
         headers::namesrv::{BrokerHeartbeat, RegisterBroker, UnregisterBroker},
         message, perm,
     },
@@ -139,6 +140,32 @@ impl Announcement {
         })
     }
 }
+
+/// What a registration may have of topics, bytes; the rest of its frame has some 1,000.
+const TOPICS_BYTES_MAX: usize = FRAME_BYTES_MAX - 64 * 1024;
+
+/// Whether all topics still fit into one registration when these have come or changed. A broker
+/// with more is in no route.
+pub fn fits<'a>(topics: &Topics, changed: impl Iterator<Item = &'a Topic>) -> bool {
+    let mut changed: BTreeMap<&str, &Topic> =
+        changed.map(|topic| (topic.name.as_str(), topic)).collect();
+    let new: usize = changed.values().map(|topic| bytes_max(topic)).sum();
+    if (topics.size() + changed.len()) * TOPIC_BYTES_MAX <= TOPICS_BYTES_MAX {
+        return true;
+    }
+    let stays = topics.values().filter(|topic| changed.remove(topic.name.as_str()).is_none());
+    stays.map(|topic| bytes_max(topic)).sum::<usize>() + new <= TOPICS_BYTES_MAX
+}
+
+/// More than a topic takes in a registration: what is around its names and attributes with numbers
+/// of ten digits.
+fn bytes_max(topic: &Topic) -> usize {
+    let attributes = topic.attributes.iter().map(|(name, value)| name.len() + value.len() + 6);
+    2 * topic.name.len() + attributes.sum::<usize>() + 190
+}
+
+/// Of any topic.
+const TOPIC_BYTES_MAX: usize = 800;
 
 /// A topic's permission on a broker that may itself be read-only or write-only.
 fn allowed(topic: u32, broker: u32) -> u32 {
@@ -267,6 +294,40 @@ mod tests {
         assert_eq!(open.changes_since(&told), Some(Vec::new()), "no topic for that");
         let read_only = Announcement { permission: perm::READ, ..announcement([a, b]) };
         assert_eq!(read_only.changes_since(&first), None, "another permission");
+    }
+
+    #[test]
+    fn as_many_topics_may_be_as_fit_into_a_registration() {
+        let most = u32::MAX;
+        let long = |n: usize| {
+            let mut topic = topics::plain(&format!("{n:0>127}"), most, most);
+            (topic.sys_flag, topic.multi_tag) = (i32::MIN, true);
+            topic.attributes = [
+                ("message.type", "TRANSACTION"),
+                ("queue.type", "SimpleCQ"),
+                ("cleanup.policy", "DELETE"),
+            ]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .into();
+            Arc::new(topic)
+        };
+        let bytes =
+            |topics: Vec<Arc<Topic>>| announcement(topics).request(&registrant()).body.len();
+        for topic in [plain("T"), long(1)] {
+            let (one, most) = (bytes(vec![Arc::clone(&topic)]) - bytes(vec![]), bytes_max(&topic));
+            assert!(one <= most && most <= TOPIC_BYTES_MAX, "{one} {most}");
+        }
+        let all = announcement((0..30_000).map(long)).topics;
+        let has_room = |n: usize| {
+            let changed: Vec<_> = (0..n).map(long).collect();
+            fits(&all, changed.iter().map(AsRef::as_ref))
+        };
+        assert!(has_room(31_000), "most of them change only");
+        assert!(!has_room(35_000));
+        // As many as come by use, with names as long as they may be.
+        let by_use = |n: usize| Arc::new(topics::retry(&format!("{n:0>120}"), 1));
+        let all = announcement((0..topics::BY_USE_MAX).map(by_use));
+        assert!(all.request(&registrant()).body.len() < TOPICS_BYTES_MAX);
     }
 
     #[test]

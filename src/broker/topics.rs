@@ -9,7 +9,8 @@ use crate::raft::command::Topic;
 
 /// Topics, and groups, above which no more come by use. Whoever may connect may use a new name, and
 /// every member keeps it (2 KiB a group) for good. 40,000 topics fit into one registration however
-/// long their names are. Operators may create more.
+/// long their names are. Operators may create more
+/// (`announcement::fits`).
 pub const BY_USE_MAX: usize = 40_000;
 /// Most queues of a topic. Java has no limit; a request for two billion must not create them.
 pub const QUEUES_MAX: u32 = 65_536;

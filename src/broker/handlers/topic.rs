@@ -21,7 +21,7 @@ use crate::raft::tables::Version;
 use crate::broker::dispatch::{Answer, Request};
 use crate::broker::error::RequestError;
 use crate::broker::topics::AttributeChange;
-use crate::broker::{Broker, system_topics, topics};
+use crate::broker::{Broker, announcement, system_topics, topics};
 
 type Answering = Pin<Box<dyn Future<Output = Answer> + Send>>;
 
@@ -63,12 +63,23 @@ async fn put(
     command: impl Fn(Topic) -> Command,
 ) -> Answer {
     let names: Vec<String> = configs.iter().map(|config| config.topic_name.clone()).collect();
-    let mut commands = Vec::with_capacity(configs.len());
+    let mut new = Vec::with_capacity(configs.len());
     for config in configs {
         let topic = topics::from_config(config).map_err(RequestError::Parameter)?;
         refuse_protected(broker, &topic.name)?;
-        commands.push(command(topic));
+        new.push(topic);
     }
+    let tables = broker.tables();
+    if !announcement::fits(&tables.all_topics(), new.iter()) {
+        let text = format!(
+            "no room for {} topics beside {}: names and settings of all have to fit into the 16 MiB \
+             of a registration with name servers; delete some first",
+            names.len(),
+            tables.topic_count(),
+        );
+        return Err(RequestError::Parameter(text));
+    }
+    let commands = new.into_iter().map(command).collect();
     broker.change(commands).await?;
     broker.announcer.tell(&broker.tables()).await;
     tracing::info!(topics = names.join(","), "topics created or changed");
