@@ -17,6 +17,7 @@ use crate::store;
 
 use super::members::Refused;
 use super::subscription::ExpressionError;
+use super::topics::BY_USE_MAX;
 
 const FAQ: &str = "See https://rocketmq.apache.org/docs/bestPractice/06FAQ for further details.";
 
@@ -61,6 +62,15 @@ pub enum RequestError {
     /// A send to a topic that is not there and may not be created.
     #[error("topic[{topic}] not exist, apply first please!\n{FAQ}")]
     TopicToSendUnknown {
+        /// The topic.
+        topic: String,
+    },
+    /// A send to a topic that is not there, which would be one too many.
+    #[error(
+        "topic[{topic}] not exist, apply first please!\nThere are {BY_USE_MAX} topics or more, and \
+         no more come by use: an operator may create it, or delete others"
+    )]
+    TopicsFull {
         /// The topic.
         topic: String,
     },
@@ -278,6 +288,7 @@ impl RequestError {
             Self::MessageIllegal(_) => ResponseCode::MESSAGE_ILLEGAL,
             Self::Forbidden(_) | Self::PullForbidden { .. } => ResponseCode::NO_PERMISSION,
             Self::TopicToSendUnknown { .. }
+            | Self::TopicsFull { .. }
             | Self::TopicToPullUnknown { .. }
             | Self::TopicUnknown { .. } => ResponseCode::TOPIC_NOT_EXIST,
             Self::GroupToPullUnknown { .. }

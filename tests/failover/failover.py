@@ -1,5 +1,5 @@
 """Breaks the leader of a group, or a name server, while stock clients work, and accounts for what they saw. scripts/failover starts it."""
-import argparse, asyncio, random, shutil, signal, sys, tempfile
+import argparse, asyncio, random, re, shutil, signal, sys, tempfile
 
 from account import Account, figures, now, table
 from clients import GO, JAVA, Running
@@ -85,7 +85,8 @@ class Run:
         victim = self.group.name_server(number) if self.fault in NAMES else leader
         start = now()
         self.account.waited.clear()
-        self.tell(f"round {number}: {FAULTS[self.fault].replace('leader', 'leader ' + leader, 1)}")
+        hit = re.sub(r"\bleader\b", f"leader {leader}", FAULTS[self.fault], count=1)
+        self.tell(f"round {number}: {hit}")
         await self.group.hit(self.fault, victim)
         if self.fault in HOLD_S:
             await asyncio.sleep(HOLD_S[self.fault])

@@ -1,7 +1,10 @@
 use super::hanging::HoldUp;
 use super::members::Trio;
 use super::*;
+use crate::broker::topics;
+use crate::protocol::bodies::{self, TopicConfigList};
 use crate::protocol::message::{batch, id, properties};
+use crate::protocol::perm;
 use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 
@@ -230,6 +233,37 @@ async fn what_was_consumed_in_vain_too_often_becomes_a_dead_letter() {
     }
     assert_eq!(texts(&broker.call(pull("%RETRY%g", 0)).await), ["after 1", "after 16"]);
     assert_eq!(texts(&broker.call(pull("%DLQ%g", 0)).await), ["after 17", "after 4"]);
+    broker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn above_a_limit_topics_come_by_an_operator_only() {
+    let broker = deploy().await;
+    let letter = |group: &str| {
+        let header = SendRequest { reconsume_times: 17, ..send_header(group, 0) };
+        header.request(RequestCode::SEND_MESSAGE_V2).with_body("x")
+    };
+    assert_eq!(broker.call(letter("%RETRY%g")).await.code, 0);
+    let there = broker.running.broker().tables().topic_count();
+    let names: Vec<usize> = (there..topics::BY_USE_MAX - 1).collect();
+    for names in names.chunks(10_000) {
+        let topic = |n| topics::to_config(&topics::plain(&format!("T{n}"), 1, perm::READ));
+        let list = TopicConfigList { topic_config_list: names.iter().map(topic).collect() };
+        let request = RemotingCommand::request(RequestCode::UPDATE_AND_CREATE_TOPIC_LIST);
+        assert_eq!(broker.call(request.with_body(bodies::encode(&list))).await.code, 0);
+    }
+    assert_eq!(broker.call(send("Last", 0, "", "x")).await.code, 0);
+    let refused = [send("More", 0, "", "x"), letter("%RETRY%h"), send("%RETRY%h", 0, "", "x")];
+    for request in refused {
+        let answer = broker.call(request).await;
+        assert!(answer.code != 0, "{answer:?}");
+    }
+    let answer = broker.call(send("More", 0, "", "x")).await;
+    let why = "There are 40000 topics or more, and no more come by use: an operator may create it";
+    assert!(answer.code == 17 && remark(&answer).contains(why), "{answer:?}");
+    assert_eq!(broker.call(letter("%RETRY%g")).await.code, 0, "it is there");
+    broker.create_topic("More", 1).await;
+    assert_eq!(broker.call(send("More", 0, "", "x")).await.code, 0);
     broker.stop().await;
 }
 

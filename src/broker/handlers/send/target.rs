@@ -99,7 +99,7 @@ impl Sending<'_> {
             None if self.tables.topic_count() < topics::BY_USE_MAX => {
                 Ok(Aim::Missing(Command::EnsureTopic(topics::dead_letter(group))))
             }
-            None => Err(RequestError::TopicToSendUnknown { topic: name }),
+            None => Err(RequestError::TopicsFull { topic: name }),
         }
     }
 
@@ -134,6 +134,9 @@ impl Sending<'_> {
         let name = self.request.topic;
         let unknown = || RequestError::TopicToSendUnknown { topic: name.to_owned() };
         let topic = self.new_topic().ok_or_else(unknown)?;
+        if self.tables.topic_count() >= topics::BY_USE_MAX {
+            return Err(RequestError::TopicsFull { topic: topic.name });
+        }
         tracing::info!(
             topic = topic.name,
             queues = topic.write_queues,
@@ -145,9 +148,6 @@ impl Sending<'_> {
     }
 
     fn new_topic(&self) -> Option<Topic> {
-        if self.tables.topic_count() >= topics::BY_USE_MAX {
-            return None;
-        }
         let auto_create = self.settings.config.policy.auto_create_topic;
         let template = self.tables.topic(self.request.default_topic);
         let template = template.filter(|topic| auto_create || topic.name != names::TBW102);
