@@ -393,8 +393,13 @@ impl Inbox {
         }
         let (now, patience) = (Instant::now(), self.limits.patience);
         let is_late = |admitted: &Admitted| now.duration_since(admitted.since) >= patience;
-        while let Some(late) = self.backlog.pop_front_if(|first| is_late(first)) {
-            (late.proposal.done)(Err(ProposeError::NotLeader { leader: None }));
+        if self.backlog.iter().any(is_late) {
+            // Not the first ones only: some have waited elsewhere before.
+            let late: VecDeque<Admitted>;
+            (late, self.backlog) = self.backlog.drain(..).partition(is_late);
+            for late in late {
+                (late.proposal.done)(Err(ProposeError::NotLeader { leader: None }));
+            }
         }
         for late in self.repeats.extract_if(.., |repeat| is_late(repeat)) {
             (late.proposal.done)(Err(ProposeError::NoQuorum { waited: patience }));
@@ -705,13 +710,33 @@ mod tests {
         running.abort();
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn who_has_waited_elsewhere_before_waits_no_longer_than_others() {
+        let (patience, begin) = (Duration::from_secs(2), Instant::now());
+        let limits = Limits { patience, ..Limits::default() };
+        let (proposer, mut inbox) = Proposer::new(limits, desk());
+        tokio::time::advance(patience).await;
+        let refused = Arc::new(Mutex::new(Vec::new()));
+        for (name, since) in [("fresh", Instant::now()), ("late", begin), ("next", Instant::now())]
+        {
+            let refused = Arc::clone(&refused);
+            let done = move |_| refused.lock().push(name);
+            proposer.propose_since(Proposal::of_commands(Vec::new(), done), since);
+        }
+        inbox.expire();
+        assert_eq!(*refused.lock(), ["late"]);
+        tokio::time::advance(patience).await;
+        inbox.expire();
+        assert_eq!(*refused.lock(), ["late", "fresh", "next"]);
+    }
+
     #[test]
     fn a_proposer_that_gets_no_turn_holds_a_bounded_number_of_proposals() {
         let limits = Limits { patience: Duration::from_secs(3600), ..Limits::default() };
         let (proposer, mut inbox) = Proposer::new(limits, desk());
         let refused = Arc::new(AtomicUsize::new(0));
-        for _ in 0..4 * INBOX {
-            if inbox.receiver.len() == INBOX {
+        for n in 0..4 * INBOX {
+            if n % INBOX == 0 {
                 inbox.expire();
             }
             let refused = Arc::clone(&refused);
