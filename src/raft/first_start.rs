@@ -116,8 +116,22 @@ pub(super) enum FirstStart {
     Wait(Awaited),
 }
 
+/// What a member that has not started its group has heard of one that was started long ago.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Calls<'a> {
+    /// Who called for a store that it had before.
+    pub former: Option<&'a str>,
+    /// Whether anybody who would has had the time.
+    pub all: bool,
+}
+
 /// Decides a first start from the answers of the other members. Pure.
-pub(super) fn first_start(own: (&str, StoreId), peers: &Peers, answers: &Answers) -> FirstStart {
+pub(super) fn first_start(
+    own: (&str, StoreId),
+    peers: &Peers,
+    answers: &Answers,
+    calls: Calls<'_>,
+) -> FirstStart {
     let (mut members, here) = (BTreeMap::new(), peers.to_string());
     let (mut missing, mut belong) = (Vec::new(), Vec::new());
     for (name, address) in peers.iter() {
@@ -161,6 +175,17 @@ pub(super) fn first_start(own: (&str, StoreId), peers: &Peers, answers: &Answers
         let text = format!("the group is not started yet: {what}");
         FirstStart::Wait(Awaits::Start.because(text))
     };
+    if let Some(caller) = calls.former {
+        let text = format!(
+            "this member's store is new, and {caller} calls the one that it had before: the group \
+             goes on without it, and its leader will take this member in; add {caller} to \
+             dLegerPeers"
+        );
+        return FirstStart::Wait(Awaits::Leader.because(text));
+    }
+    if peers.len() == 1 && !calls.all {
+        return wait("listening whether a group that goes on calls this member".to_owned());
+    }
     if !missing.is_empty() {
         return wait(format!("waiting for {}", missing.join(", ")));
     }
@@ -276,6 +301,8 @@ mod tests {
     use crate::raft::type_config::log_id;
     use crate::store::EntryId;
 
+    const QUIET: Calls<'_> = Calls { former: None, all: true };
+
     fn peers() -> Peers {
         Peers::new(
             ["n0", "n1", "n2"]
@@ -298,7 +325,7 @@ mod tests {
             ("n1".to_owned(), answered(2, true)),
             ("n2".to_owned(), answered(3, true)),
         ]);
-        let started = first_start(("n0", StoreId(1)), &peers(), &all);
+        let started = first_start(("n0", StoreId(1)), &peers(), &all, QUIET);
         let FirstStart::Initialize(members) = started else { panic!("{started:?}") };
         assert_eq!(members.keys().copied().collect::<Vec<_>>(), [1, 2, 3]);
 
@@ -306,7 +333,7 @@ mod tests {
             ("n0".to_owned(), answered(1, true)),
             ("n2".to_owned(), answered(3, true)),
         ]);
-        let turn = first_start(("n1", StoreId(2)), &peers(), &others);
+        let turn = first_start(("n1", StoreId(2)), &peers(), &others, QUIET);
         assert_eq!(
             turn,
             FirstStart::Wait(
@@ -317,13 +344,33 @@ mod tests {
 
         let mut all_but_one = all;
         all_but_one.insert("n2".to_owned(), gone());
-        let wait = first_start(("n0", StoreId(1)), &peers(), &all_but_one);
+        let wait = first_start(("n0", StoreId(1)), &peers(), &all_but_one, QUIET);
         assert_eq!(
             wait,
             FirstStart::Wait(Awaits::Start.because(
                 "the group is not started yet: waiting for n2 at n2:1 (no route)".to_owned()
             ))
         );
+    }
+
+    #[test]
+    fn who_is_called_as_somebody_it_was_starts_no_group() {
+        let alone = Peers::new([("n0".to_owned(), PeerAddress { host: "h".into(), port: 1 })]);
+        let both = BTreeMap::from(["n1", "n2"].map(|name| (name.to_owned(), answered(2, true))));
+        let rows = [
+            (&alone, Answers::new(), QUIET, None),
+            (&alone, Answers::new(), Calls { all: false, ..QUIET }, Some(Awaits::Start)),
+            (&alone, Answers::new(), Calls { former: Some("n1"), ..QUIET }, Some(Awaits::Leader)),
+            (&peers(), both.clone(), Calls { all: false, ..QUIET }, None),
+            (&peers(), both, Calls { former: Some("n3"), ..QUIET }, Some(Awaits::Leader)),
+        ];
+        for (peers, answers, calls, want) in rows {
+            let awaits = match first_start(("n0", StoreId(1)), peers, &answers, calls) {
+                FirstStart::Initialize(_) => None,
+                FirstStart::Wait(awaited) => Some(awaited.what),
+            };
+            assert_eq!(awaits, want, "{peers} {calls:?}");
+        }
     }
 
     #[test]
@@ -346,7 +393,7 @@ mod tests {
         ];
         for (n1, n2, want) in rows {
             let answers = BTreeMap::from([("n1".to_owned(), n1), ("n2".to_owned(), n2)]);
-            let wait = first_start(("n0", StoreId(1)), &peers(), &answers);
+            let wait = first_start(("n0", StoreId(1)), &peers(), &answers, QUIET);
             let want = Awaits::Leader.because(format!("{known} {want}"));
             assert_eq!(wait, FirstStart::Wait(want));
         }
@@ -415,12 +462,12 @@ mod tests {
             |n2| BTreeMap::from([("n1".to_owned(), answered(2, true)), ("n2".to_owned(), n2)]);
         let own = ("n0", StoreId(1));
         let FirstStart::Wait(Awaited { why: text, .. }) =
-            first_start(own, &peers(), &answers(other("n2-typo:1")))
+            first_start(own, &peers(), &answers(other("n2-typo:1")), QUIET)
         else {
             panic!("started")
         };
         assert!(text.contains("n0-n0:1;n1-n1:1;n2-n2:1") && text.contains("n2-typo:1"), "{text}");
-        let started = first_start(own, &peers(), &answers(other("")));
+        let started = first_start(own, &peers(), &answers(other("")), QUIET);
         assert!(matches!(started, FirstStart::Initialize(_)), "of a former version");
     }
 
@@ -432,10 +479,11 @@ mod tests {
             ..answered(2, false).unwrap()
         };
         let mut answers = BTreeMap::from([("n1".to_owned(), Ok(n1.clone()))]);
-        let wait = |answers: &Answers| match first_start(("n0", StoreId(1)), &peers(), answers) {
-            FirstStart::Wait(awaited) => awaited,
-            FirstStart::Initialize(members) => panic!("{members:?}"),
-        };
+        let wait =
+            |answers: &Answers| match first_start(("n0", StoreId(1)), &peers(), answers, QUIET) {
+                FirstStart::Wait(awaited) => awaited,
+                FirstStart::Initialize(members) => panic!("{members:?}"),
+            };
         assert_eq!(
             wait(&answers),
             Awaits::Operator.because(

@@ -2,6 +2,7 @@
 //! it, and others are told when a leader was found dead. And when it voted last: whoever won that
 //! election may not have been heard yet.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -22,13 +23,15 @@ pub(super) struct Heard {
     voted_ms: AtomicU64,
     /// 0: none, terms count from 1.
     dead_in: AtomicU64,
+    /// Who called first for a store that this member had before.
+    former: OnceLock<String>,
 }
 
 impl Heard {
     /// Nothing was heard before `now`.
     pub(super) fn new(now: Instant, heartbeat: Duration) -> Self {
-        let (last_ms, voted_ms, dead_in) = Default::default();
-        Self { start: now, election: ELECTION * heartbeat, last_ms, voted_ms, dead_in }
+        let (last_ms, voted_ms, dead_in, former) = Default::default();
+        Self { start: now, election: ELECTION * heartbeat, last_ms, voted_ms, dead_in, former }
     }
 
     /// This member gave its vote, to itself or to another.
@@ -48,6 +51,16 @@ impl Heard {
     pub(super) fn note(&self, now: Instant) {
         self.last_ms.fetch_max(self.since_start(now).max(1), Ordering::Relaxed);
         self.dead_in.store(0, Ordering::Release);
+    }
+
+    /// `caller` called for a store that this member does not have: its group has one of that name.
+    pub(super) fn note_former(&self, caller: &str) {
+        self.former.get_or_init(|| caller.to_owned());
+    }
+
+    /// Who did, if anybody has.
+    pub(super) fn former(&self) -> Option<&str> {
+        self.former.get().map(String::as_str)
     }
 
     /// The leader of `term` was found dead.

@@ -126,10 +126,12 @@ pub(super) enum Refusal {
         there: Option<Lineage>,
     },
     /// The call is for a store that this member does not have any more.
-    #[error("the call is for store {meant}, but member {member} has store {here}")]
+    #[error("{caller} calls store {meant}, but member {member} has store {here}")]
     OtherStore {
         /// This member.
         member: String,
+        /// The caller.
+        caller: String,
         /// The store the caller means.
         meant: StoreId,
         /// The store that is here.
@@ -243,6 +245,7 @@ impl Introduction {
         }
         (caller.callee != 0 && caller.callee != self.store_id).then(|| Refusal::OtherStore {
             member: self.member.clone(),
+            caller: caller.member.clone(),
             meant: StoreId(caller.callee),
             here: StoreId(self.store_id),
         })

@@ -28,7 +28,7 @@ use crate::raft::chronicle::Cause;
 use crate::raft::command::Command;
 use crate::raft::error::MemberError;
 use crate::raft::first_start::{
-    Answered, Answers, FirstStart, NoAnswer, first_start, missing_majority, removal,
+    Answered, Answers, Calls, FirstStart, NoAnswer, first_start, missing_majority, removal,
 };
 use crate::raft::heard::Heard;
 use crate::raft::lineage::Belonging;
@@ -54,6 +54,9 @@ const PAUSE: Duration = Duration::from_secs(1);
 const NEXT_STEP: Duration = Duration::from_millis(50);
 /// Requests that wait for their turn.
 const WAITING: usize = 4;
+/// How long a member that shall be a group by itself listens first whether it belongs to one: a
+/// leader calls who was away once a second.
+const LISTENS: Duration = Duration::from_secs(2);
 /// Without a leader for this long a member asks whether it was removed.
 const SILENCE: Duration = Duration::from_secs(2);
 
@@ -93,6 +96,7 @@ pub(super) struct Kept {
 
 /// The other ends.
 pub(super) struct Telling {
+    is_reachable: bool,
     waits_for: watch::Sender<Option<Awaited>>,
     removed: watch::Sender<bool>,
     asked: mpsc::Receiver<Wanted>,
@@ -104,7 +108,7 @@ pub(super) fn telling(is_reachable: bool, belonging: &Belonging) -> (Telling, Ke
     let (changes, asked) = mpsc::channel(WAITING);
     let (tell_waits_for, waits_for) = watch::channel(None);
     let (tell_removed, removed) = watch::channel(false);
-    let telling = Telling { waits_for: tell_waits_for, removed: tell_removed, asked };
+    let telling = Telling { is_reachable, waits_for: tell_waits_for, removed: tell_removed, asked };
     (telling, Kept { changes, waits_for, removed, is_reachable, belonging })
 }
 
@@ -142,12 +146,13 @@ pub(super) struct Memory {
 impl MemberKeeper {
     /// Runs until the group ends.
     pub(super) async fn run(mut self) {
+        let began = Instant::now();
         while let Ok(false) = self.raft.is_initialized().await {
             while let Ok(wanted) = self.telling.asked.try_recv() {
                 // Whoever asked may have gone.
                 let _ = wanted.done.send(Err(MemberError::NotLeader { leader: None }));
             }
-            self.try_first_start().await;
+            self.try_first_start(began).await;
             tokio::time::sleep(PAUSE_BEFORE_START).await;
         }
         self.says_anew(None);
@@ -276,9 +281,11 @@ impl MemberKeeper {
         join_all(asked).await.into_iter().collect()
     }
 
-    async fn try_first_start(&self) {
+    async fn try_first_start(&self, began: Instant) {
         let answers = self.ask(self.network.all_others()).await;
-        match first_start((&self.own.0, self.own.1), &self.peers, &answers) {
+        let all = !self.telling.is_reachable || began.elapsed() >= LISTENS;
+        let calls = Calls { former: self.heard.former(), all };
+        match first_start((&self.own.0, self.own.1), &self.peers, &answers, calls) {
             FirstStart::Initialize(members) => match self.raft.initialize(members).await {
                 Ok(()) => tracing::info!(members = %self.peers, "started the group"),
                 Err(error) => tracing::warn!(%error, "could not start the group"),

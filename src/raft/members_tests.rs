@@ -335,6 +335,30 @@ fn a_learner_stays_one_whatever_happens() {
     site.until_settled("it learns again", is_learner);
 }
 
+#[test]
+fn a_member_whose_file_names_it_alone_is_taken_in_again_with_an_empty_disk() {
+    let mut site = Site::new(1);
+    for i in [1, 2] {
+        site.start(i, &[0, i]);
+        site.join(i);
+    }
+    send(&site.group(site.leader()), "T", 0, "a");
+    site.kill(0);
+    std::fs::remove_dir_all(site.dir.path().join("n0")).unwrap();
+    site.restart(0); // its file is as it was when it was the first
+    let (group, mut led) = (site.group(0), false);
+    until("it is taken in", || {
+        led |= group.role().is_leader() && bodies(&group, "T", 0).is_empty();
+        (bodies(&group, "T", 0) == ["a"]).then_some(())
+    });
+    assert!(!led, "it is no second group");
+    site.until_settled("its new store votes", |members| {
+        let is_it = |member: &MemberStatus| member.store_id == group.store_id();
+        members.len() == 3
+            && members.iter().any(|member| is_it(member) && member.part == Part::Voter)
+    });
+}
+
 /// Records a wish as a leader does before it dies.
 fn record(site: &Site, id: u64, member: &Member) {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();

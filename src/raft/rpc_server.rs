@@ -147,6 +147,9 @@ impl PeerService {
         let (active, said) = (self.applied.active().get(), self.belonging.said());
         let caller = self.own.check(active, said, request.metadata());
         caller.inspect(|_| introduced.note()).map_err(|refusal| {
+            if let Refusal::OtherStore { caller, .. } = &refusal {
+                self.heard.note_former(caller);
+            }
             match &refusal {
                 // Peers ask several times a second.
                 Refusal::Differs { .. }
