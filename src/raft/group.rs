@@ -511,7 +511,8 @@ impl Group {
         let (done, _) = oneshot::channel();
         let to = to.map(str::to_owned);
         // If one is under way already, another one need not be.
-        let _ = self.0.transfers.try_send(transfer::Wanted { to, cause: Cause::Transferred, done });
+        let wanted = transfer::Wanted { to, cause: Cause::Transferred, yields: true, done };
+        let _ = self.0.transfers.try_send(wanted);
     }
 
     /// Hands leadership to the member `to`, or to whoever is nearest. What is asked meanwhile waits,
@@ -533,7 +534,7 @@ impl Group {
         cause: Cause,
     ) -> Result<Transferred, TransferError> {
         let (done, outcome) = oneshot::channel();
-        let wanted = transfer::Wanted { to: to.map(str::to_owned), cause, done };
+        let wanted = transfer::Wanted { to: to.map(str::to_owned), cause, yields: true, done };
         match self.0.transfers.try_send(wanted) {
             Ok(()) => outcome.await.unwrap_or(Err(TransferError::Stopping)),
             Err(TrySendError::Full(_)) => Err(TransferError::Busy),
@@ -549,9 +550,8 @@ impl Group {
     /// Asks for a transfer to whoever is nearest, if this member leads, and does not wait for it.
     pub fn give_way(&self) {
         let (done, _) = oneshot::channel();
-        // Who is being asked already does it.
-        let _ =
-            self.0.transfers.try_send(transfer::Wanted { to: None, cause: Cause::Hanging, done });
+        let wanted = transfer::Wanted { to: None, cause: Cause::Hanging, yields: false, done };
+        let _ = self.0.transfers.try_send(wanted); // who is being asked already does it
     }
 
     /// Beats while the raft thread turns, until [`Group::stop`].

@@ -29,7 +29,7 @@ pub(super) struct Sight {
     pub matched: Option<u64>,
     /// Whether it answered lately.
     pub answers: bool,
-    /// Whether its farewell is over, or nobody would notice.
+    /// Whether its farewell is over, or it is dead.
     pub has_said_farewell: bool,
 }
 
@@ -262,7 +262,7 @@ fn farewell(recorded: &Recorded, id: u64, member: &Member, mut voters: BTreeSet<
         return Step::HandOver;
     }
     let sight = recorded.sights.get(&id).copied().unwrap_or_default();
-    if sight.answers && !sight.has_said_farewell {
+    if !sight.has_said_farewell {
         return Step::Wait(format!("clients of {} turn to others", member.name));
     }
     vote(recorded, voters, false)

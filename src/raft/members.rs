@@ -10,7 +10,7 @@
 //! reads in the log what was wished, and goes on. With each look it also learns which versions the
 //! members read ([`crate::raft::version`]), and goes on to a newer one when all read it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -57,6 +57,8 @@ const WAITING: usize = 4;
 /// How long a member that shall be a group by itself listens first whether it belongs to one: a
 /// leader calls who was away once a second.
 const LISTENS: Duration = Duration::from_secs(2);
+/// Who leaves and has not answered for this long is dead.
+const DEAD: Duration = Duration::from_secs(10);
 /// Without a leader for this long a member asks whether it was removed.
 const SILENCE: Duration = Duration::from_secs(2);
 
@@ -137,6 +139,8 @@ pub(super) struct MemberKeeper {
 pub(super) struct Memory {
     /// Since when this leader has seen members leave, by store.
     leaving: BTreeMap<u64, Instant>,
+    /// Those of them whose ports refused calls.
+    gone: BTreeSet<u64>,
     /// What it waits for, or what did not work, as it was said last.
     said: Option<String>,
     /// Whom a newer version waits for.
@@ -307,6 +311,7 @@ impl MemberKeeper {
         }
         let answers = self.ask(self.network.others()).await;
         self.raise_version(&answers).await;
+        self.memory.gone = self.gone(&answers).await;
         let recorded = self.recorded();
         let mut alien = None;
         let found = answers.into_iter().filter_map(|(name, answer)| {
@@ -346,9 +351,26 @@ impl MemberKeeper {
     }
 
     fn recorded(&self) -> Recorded {
-        let leaving = &self.memory.leaving;
-        let farewell = |id: &u64| leaving.get(id).is_some_and(|at| at.elapsed() >= self.farewell);
-        roster::recorded(&self.metrics(), self.own.1, farewell)
+        let (Memory { leaving, gone, .. }, metrics) = (&self.memory, self.metrics());
+        let is_dead = |id: &u64| {
+            let silence = roster::silence(&metrics, *id);
+            gone.contains(id) || silence.is_some_and(|silence| silence >= DEAD)
+        };
+        let is_over = |id: &u64| leaving.get(id).is_some_and(|at| at.elapsed() >= self.farewell);
+        roster::recorded(&metrics, self.own.1, |id| is_over(id) || is_dead(id))
+    }
+
+    /// Who leaves, and whose process has ended.
+    async fn gone(&self, answers: &Answers) -> BTreeSet<u64> {
+        let members = membership::members(self.metrics().membership_config.membership());
+        let mut gone = BTreeSet::new();
+        for (id, Member { name, wish, .. }) in members {
+            let is_silent = answers.get(&name).is_some_and(Result::is_err);
+            if wish == Wish::Leave && is_silent && self.network.is_refused(&name).await {
+                gone.insert(id);
+            }
+        }
+        gone
     }
 
     async fn step(&self, recorded: &Recorded, step: Step) -> Result<Done, String> {
@@ -378,7 +400,7 @@ impl MemberKeeper {
 
     async fn hand_over(&self) -> Result<Done, String> {
         let (done, outcome) = oneshot::channel();
-        let wanted = transfer::Wanted { to: None, cause: Cause::Transferred, done };
+        let wanted = transfer::Wanted { to: None, cause: Cause::Transferred, yields: false, done };
         if self.transfers.try_send(wanted).is_err() {
             return Err("leadership is being transferred already".to_owned());
         }

@@ -120,7 +120,8 @@ fn matched(metrics: &RaftMetrics<TypeConfig>, id: u64) -> Option<EntryIndex> {
     Some(EntryIndex(matched.index))
 }
 
-fn silence(metrics: &RaftMetrics<TypeConfig>, id: u64) -> Option<Duration> {
+/// How long a store has not answered this leader; `None` if it never did.
+pub(super) fn silence(metrics: &RaftMetrics<TypeConfig>, id: u64) -> Option<Duration> {
     Some(metrics.heartbeat.as_ref()?.get(&id)?.as_ref()?.elapsed())
 }
 

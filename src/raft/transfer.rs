@@ -74,6 +74,8 @@ pub(super) type Outcome = Result<Transferred, TransferError>;
 pub(super) struct Wanted {
     pub to: Option<String>,
     pub cause: Cause,
+    /// Whether somebody wants that it does not lead: no preference gives leadership back to it.
+    pub yields: bool,
     pub done: oneshot::Sender<Outcome>,
 }
 
@@ -120,10 +122,10 @@ impl Transfers {
             // All branches are cancel-safe.
             tokio::select! {
                 asked = wanted.recv() => match asked {
-                    Some(Wanted { to, cause, done }) => {
+                    Some(Wanted { to, cause, yields, done }) => {
                         let outcome = self.transfer(to.as_deref(), cause).await;
-                        let yields = outcome.is_ok() || cause == Cause::Stopped;
-                        self.yields.fetch_or(yields, Ordering::Relaxed);
+                        let gone = outcome.is_ok() || cause == Cause::Stopped;
+                        self.yields.fetch_or(yields && gone, Ordering::Relaxed);
                         // Whoever asked may have gone.
                         let _ = done.send(outcome);
                     }

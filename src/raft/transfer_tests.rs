@@ -182,6 +182,13 @@ fn the_preferred_member_leads_until_an_operator_wants_another_one_and_again_when
         until(&format!("n{i} leads"), || (cluster.leader().0 == i).then_some(()));
     };
     leads(&cluster, 1);
+    let first = cluster.leader().1;
+    first.give_way(); // nobody asked for another leader
+    let term = first.role().term();
+    until("it has given way, and leads again", || {
+        let (i, leader) = cluster.leader();
+        (i == 1 && leader.role().term().0 > term.0 + 1).then_some(())
+    });
     transfer_when_it_can(&cluster, "n2");
     leads(&cluster, 2);
     (0..100).for_each(|n| drop(send(&cluster.leader().1, "T", 0, &format!("m{n}"))));

@@ -101,7 +101,7 @@ fn a_lost_store_is_replaced_step_by_step() {
         ("of who leaves, alive", wishing(3, Wish::Leave, three()), 9, WAIT),
         (
             "of who leaves, dead",
-            silent(&[3], wishing(3, Wish::Leave, three())),
+            farewelled(3, silent(&[3], wishing(3, Wish::Leave, three()))),
             9,
             vote(&[1, 2], false),
         ),
@@ -141,7 +141,8 @@ fn who_leaves_goes_when_its_clients_have_gone_and_never_as_the_leader() {
     let rows = [
         ("its clients turn to others", leaves(3), WAIT),
         ("they have", farewelled(3, leaves(3)), vote(&[1, 2], false)),
-        ("it is dead", silent(&[3], leaves(3)), vote(&[1, 2], false)),
+        ("it is silent for a moment", silent(&[3], leaves(3)), WAIT),
+        ("it is dead", silent(&[3], farewelled(3, leaves(3))), vote(&[1, 2], false)),
         ("the other one is dead", silent(&[2], farewelled(3, leaves(3))), WAIT),
         ("it leads", leaves(1), Step::HandOver),
         ("it has no vote", voting(&[&[1, 2]], leaves(3)), record(&[], &[3])),
@@ -172,7 +173,7 @@ fn who_replaces_another_one_first_has_everything() {
         ("they have", farewelled(3, leaving(Some(NEAR))), vote(&[1, 2, 4], false)),
         ("it fell behind", farewelled(3, leaving(Some(FAR))), WAIT),
         ("it died", silent(&[4], farewelled(3, leaving(Some(NEAR)))), WAIT),
-        ("the other one is dead", silent(&[3], leaving(Some(NEAR))), vote(&[1, 2, 4], false)),
+        ("the other one is silent", silent(&[3], leaving(Some(NEAR))), WAIT),
         ("the other one was removed", voting(&[&[1, 2]], new(Some(NEAR))), WAIT),
         ("done", voting(&[&[1, 2, 4]], new(Some(NEAR))), Step::Nothing),
     ];
