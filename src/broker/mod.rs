@@ -50,9 +50,11 @@ pub mod watchdog;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Instant;
 
 use parking_lot::RwLock;
 
+use crate::clock;
 use crate::protocol::command::RemotingCommand;
 use crate::protocol::names;
 use crate::raft::command::{Command, Outcome};
@@ -143,10 +145,15 @@ impl Broker {
     /// Waits until this member has applied all that anybody was told before. A leader has, as far
     /// as it knows; what must not rest on that goes through the log anyway.
     async fn be_current(&self) -> Result<(), RequestError> {
+        self.be_current_since(clock::now()).await
+    }
+
+    /// The same for what came at `since`.
+    async fn be_current_since(&self, since: Instant) -> Result<(), RequestError> {
         if self.is_leader() {
             return Ok(());
         }
-        self.change(Vec::new()).await.map(drop)
+        self.change_since(Vec::new(), since).await.map(drop)
     }
 
     /// Whether this member leads. Others pass on what needs the leader
@@ -170,5 +177,14 @@ impl Broker {
     /// Changes replicated state and waits until that is committed.
     async fn change(&self, commands: Vec<Command>) -> Result<Vec<Outcome>, RequestError> {
         Ok(self.group.run(commands).await?)
+    }
+
+    /// The same for what came at `since`: all that it waits for shares one time.
+    async fn change_since(
+        &self,
+        commands: Vec<Command>,
+        since: Instant,
+    ) -> Result<Vec<Outcome>, RequestError> {
+        Ok(self.group.run_since(commands, since.into()).await?)
     }
 }

@@ -325,11 +325,21 @@ impl Group {
 
     /// Proposes commands and waits for what they decided.
     pub async fn run(&self, commands: Vec<Command>) -> Result<Vec<Outcome>, ProposeError> {
+        self.run_since(commands, Instant::now()).await
+    }
+
+    /// The same for what a client asked at `since`.
+    pub async fn run_since(
+        &self,
+        commands: Vec<Command>,
+        since: Instant,
+    ) -> Result<Vec<Outcome>, ProposeError> {
         let (answer, wait) = oneshot::channel();
-        self.propose(Proposal::of_commands(commands, move |result| {
+        let done = move |result| {
             // Whoever waited may have gone.
             let _ = answer.send(result);
-        }));
+        };
+        self.propose_since(Proposal::of_commands(commands, done), since);
         let receipt = wait.await.map_err(|_| ProposeError::OutcomeUnknown)??;
         Ok(receipt.outcomes)
     }

@@ -2,14 +2,15 @@
 //! queue. Replicated, so that a change of leader frees no lock and gives no queue to two clients.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::clock;
 use crate::net::{Handled, ReplyTo};
 use crate::protocol::bodies::{self, LockBatch, LockedQueues, MessageQueue};
 use crate::protocol::codes::ResponseCode;
 use crate::protocol::command::RemotingCommand;
-use crate::raft::Proposal;
 use crate::raft::command::{Command, Outcome, QueueName};
+use crate::raft::{Proposal, ProposeError, Receipt};
 
 use crate::broker::Broker;
 use crate::broker::error::RequestError;
@@ -27,16 +28,16 @@ pub(in crate::broker) fn lock(
     command: RemotingCommand,
 ) -> Handled {
     match checked(&command) {
-        Ok(batch) => when_current(broker, reply, move |broker, reply| take(broker, reply, batch)),
+        Ok(batch) => when_current(broker, reply, move |broker, asked| take(broker, asked, batch)),
         Err(error) => refused(reply, &error),
     }
 }
 
-fn take(broker: &Arc<Broker>, reply: ReplyTo, batch: LockBatch) {
+fn take(broker: &Arc<Broker>, asked: Asked, batch: LockBatch) {
     let LockBatch { client_id: client, consumer_group: group, mq_set, .. } = batch;
     let queues = queues(broker, mq_set);
     let answering = Arc::clone(broker);
-    propose(broker, reply, Command::LockQueues { group, client, queues }, move |outcomes| {
+    propose(broker, asked, Command::LockQueues { group, client, queues }, move |outcomes| {
         let locked = outcomes.into_iter().find_map(|outcome| match outcome {
             Outcome::Locked { queues, no_room } => Some((queues, no_room)),
             Outcome::Done => None,
@@ -70,29 +71,42 @@ pub(in crate::broker) fn unlock(
         Ok(batch) => batch,
         Err(error) => return refused(reply, &error),
     };
-    when_current(broker, reply, move |broker, reply| {
+    let unlocked = || RemotingCommand::response(ResponseCode::SUCCESS);
+    if broker.suspects.has(reply.connection(), clock::now()) {
+        // It may be old, and its client may have taken the queues again through other members. What
+        // is not released ends by itself.
+        reply.answer(unlocked());
+        return Handled::Done;
+    }
+    when_current(broker, reply, move |broker, asked| {
         let queues = queues(broker, mq_set);
-        propose(broker, reply, Command::UnlockQueues { group, client, queues }, |_| {
-            RemotingCommand::response(ResponseCode::SUCCESS)
-        });
+        let command = Command::UnlockQueues { group, client, queues };
+        propose(broker, asked, command, move |_| unlocked());
     })
+}
+
+/// Whom to answer, and since when that one waits.
+struct Asked {
+    reply: ReplyTo,
+    since: Instant,
 }
 
 /// Goes on when this member knows the queues that there are: now, or soon.
 fn when_current(
     broker: &Arc<Broker>,
     reply: ReplyTo,
-    go_on: impl FnOnce(&Arc<Broker>, ReplyTo) + Send + 'static,
+    go_on: impl FnOnce(&Arc<Broker>, Asked) + Send + 'static,
 ) -> Handled {
+    let asked = Asked { reply, since: clock::now() };
     if broker.is_leader() {
-        go_on(broker, reply);
+        go_on(broker, asked);
         return Handled::Done;
     }
     let broker = Arc::clone(broker);
     Handled::Wait(Box::pin(async move {
-        match broker.be_current().await {
-            Ok(()) => go_on(&broker, reply),
-            Err(error) => reply.answer(error.answer()),
+        match broker.be_current_since(asked.since).await {
+            Ok(()) => go_on(&broker, asked),
+            Err(error) => asked.reply.answer(error.answer()),
         }
     }))
 }
@@ -133,14 +147,15 @@ fn refused(reply: ReplyTo, error: &RequestError) -> Handled {
 
 fn propose(
     broker: &Broker,
-    reply: ReplyTo,
+    Asked { reply, since }: Asked,
     command: Command,
     answer: impl FnOnce(Vec<Outcome>) -> RemotingCommand + Send + 'static,
 ) {
-    broker.group.propose(Proposal::of_commands(vec![command], move |result| {
+    let done = move |result: Result<Receipt, ProposeError>| {
         reply.answer(match result {
             Ok(receipt) => answer(receipt.outcomes),
             Err(error) => RequestError::from(error).answer(),
         });
-    }));
+    };
+    broker.group.propose_since(Proposal::of_commands(vec![command], done), since.into());
 }

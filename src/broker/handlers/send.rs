@@ -55,51 +55,70 @@ pub(in crate::broker) fn send(
             Handled::Done
         }
         Ok(Prepared::Missing(missing)) => {
-            Handled::Wait(Box::pin(create_and_send(Arc::clone(broker), reply, command, missing)))
+            let waiting = Waiting { broker: Arc::clone(broker), reply, command, started };
+            Handled::Wait(Box::pin(waiting.create_and_send(missing)))
         }
         Err(error) if broker.is_leader() => {
             refuse(broker, reply, &error);
             Handled::Done
         }
         // What it lacks may be there by now.
-        Err(_) => Handled::Wait(Box::pin(be_current_and_send(Arc::clone(broker), reply, command))),
+        Err(_) => {
+            let waiting = Waiting { broker: Arc::clone(broker), reply, command, started };
+            Handled::Wait(Box::pin(waiting.be_current_and_send()))
+        }
     }
 }
 
-/// Sends again on a member that knows what everybody was told.
-async fn be_current_and_send(broker: Arc<Broker>, reply: ReplyTo, command: RemotingCommand) {
-    let started = clock::now();
-    let current = broker.be_current().await;
-    match current.and_then(|()| prepare(&broker, &reply, &command)) {
-        Ok(Prepared::Ready(drafts)) => propose(&broker, reply, drafts, started),
-        Ok(Prepared::Missing(missing)) => create_and_send(broker, reply, command, missing).await,
-        Err(error) => refuse(&broker, reply, &error),
-    }
-}
-
-/// Creates what the send needs, then does it. The connection takes no other request meanwhile, so
-/// a producer's messages keep their order.
-async fn create_and_send(
+/// A send that waits for something else first, with the time that all of it may take.
+struct Waiting {
     broker: Arc<Broker>,
     reply: ReplyTo,
     command: RemotingCommand,
-    mut missing: Command,
-) {
-    /// A retry of an unknown group needs the group, then a topic.
-    const ROUNDS_MAX: usize = 3;
-    let started = clock::now();
-    for _ in 0..ROUNDS_MAX {
-        if let Err(error) = broker.change(vec![missing]).await {
-            return refuse(&broker, reply, &error);
-        }
-        match prepare(&broker, &reply, &command) {
-            Ok(Prepared::Ready(drafts)) => return propose(&broker, reply, drafts, started),
-            Ok(Prepared::Missing(more)) => missing = more,
-            Err(error) => return refuse(&broker, reply, &error),
+    started: Instant,
+}
+
+impl Waiting {
+    /// Sends again on a member that knows what everybody was told.
+    async fn be_current_and_send(self) {
+        let current = self.broker.be_current_since(self.started).await;
+        match current.and_then(|()| self.prepare()) {
+            Ok(Prepared::Ready(drafts)) => self.propose(drafts),
+            Ok(Prepared::Missing(missing)) => self.create_and_send(missing).await,
+            Err(error) => self.refuse(&error),
         }
     }
-    let text = "what this send needs was created and is gone again; try again".to_owned();
-    refuse(&broker, reply, &RequestError::Unsettled(text));
+
+    /// Creates what the send needs, then does it. The connection takes no other request meanwhile,
+    /// so a producer's messages keep their order.
+    async fn create_and_send(self, mut missing: Command) {
+        /// A retry of an unknown group needs the group, then a topic.
+        const ROUNDS_MAX: usize = 3;
+        for _ in 0..ROUNDS_MAX {
+            if let Err(error) = self.broker.change_since(vec![missing], self.started).await {
+                return self.refuse(&error);
+            }
+            match self.prepare() {
+                Ok(Prepared::Ready(drafts)) => return self.propose(drafts),
+                Ok(Prepared::Missing(more)) => missing = more,
+                Err(error) => return self.refuse(&error),
+            }
+        }
+        let text = "what this send needs was created and is gone again; try again".to_owned();
+        self.refuse(&RequestError::Unsettled(text));
+    }
+
+    fn prepare(&self) -> Result<Prepared, RequestError> {
+        prepare(&self.broker, &self.reply, &self.command)
+    }
+
+    fn propose(self, drafts: Drafts) {
+        propose(&self.broker, self.reply, drafts, self.started);
+    }
+
+    fn refuse(self, error: &RequestError) {
+        refuse(&self.broker, self.reply, error);
+    }
 }
 
 /// What a checked request comes to.

@@ -327,7 +327,14 @@ async fn what_may_have_lain_in_a_connection_takes_no_offset_back_and_is_not_sent
         leader.call(request.with_field("commitOffset", offset))
     };
     assert_eq!(commit("2").await.code, 0);
+    let queue = "{\"brokerName\":\"B\",\"queueId\":0,\"topic\":\"T\"}";
+    let locks = format!("{{\"clientId\":\"c\",\"consumerGroup\":\"g\",\"mqSet\":[{queue}]}}");
+    let asks = |code| leader.call(RemotingCommand::request(code).with_body(locks.clone()));
+    let holds = || tables().holds_locks("g", leader.running.broker().group.commands_ms());
+    assert_eq!(asks(RequestCode::LOCK_BATCH_MQ).await.code, 0);
     leader.running.broker().suspects.note_break(crate::clock::now());
+    assert_eq!(asks(RequestCode::UNLOCK_BATCH_MQ).await.code, 0);
+    assert!(holds(), "it may have locked the queue again");
     for (offset, stored) in [("1", 2), ("3", 3), ("2", 3)] {
         assert_eq!(commit(offset).await.code, 0);
         assert_eq!(tables().offset("g", "T", 0), Some(stored), "{offset}");
@@ -337,6 +344,8 @@ async fn what_may_have_lain_in_a_connection_takes_no_offset_back_and_is_not_sent
     assert_eq!(leader.send("T", 0, "x", "in time").await, 3, "over another connection");
     assert_eq!(commit("1").await.code, 0);
     assert_eq!(tables().offset("g", "T", 0), Some(1), "a consumer may go back");
+    assert_eq!(asks(RequestCode::UNLOCK_BATCH_MQ).await.code, 0);
+    assert!(!holds());
     trio.stop().await;
 }
 
