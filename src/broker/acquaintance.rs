@@ -13,9 +13,13 @@
 //!                 └─────────────────────────────────────────────────────────────┘
 //! ```
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+
+use crate::broker::members::Members;
+use crate::net::ConnectionId;
 
 /// How much of a group this member knows by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,12 +36,22 @@ pub struct Acquaintance {
     /// How long clients need to find a member and send it a heartbeat.
     heartbeats_within: Duration,
     gap_until: Mutex<Instant>,
+    away: Mutex<Away>,
+}
+
+/// Consumers whose connections this member closed, and who had no time yet to come back.
+#[derive(Debug, Default)]
+struct Away {
+    /// Those that are not closed yet.
+    closing: BTreeSet<ConnectionId>,
+    /// Client ids by group.
+    ids: BTreeMap<String, BTreeSet<String>>,
 }
 
 impl Acquaintance {
     /// Of a member that nobody knows at `now`.
     pub fn new(heartbeats_within: Duration, now: Instant) -> Self {
-        Self { heartbeats_within, gap_until: Mutex::new(now) }
+        Self { heartbeats_within, gap_until: Mutex::new(now), away: Mutex::default() }
     }
 
     /// Until `now` clients could not know this member, or lost their connections to it.
@@ -49,6 +63,44 @@ impl Acquaintance {
     /// What it knows at `now`.
     pub fn knows(&self, now: Instant) -> Knows {
         knows(*self.gap_until.lock(), self.heartbeats_within, now)
+    }
+
+    /// These consumers lose their connections at `now`, and are in their groups still.
+    pub fn send_away(
+        &self,
+        consumers: &Members,
+        stays: impl Fn(ConnectionId) -> bool,
+        now: Instant,
+    ) {
+        self.note_gap(now);
+        let mut away = self.away.lock();
+        for (group, clients) in consumers.iter() {
+            for (connection, client) in clients.iter().filter(|(id, _)| !stays(**id)) {
+                away.closing.insert(*connection);
+                away.ids.entry(group.to_owned()).or_default().insert(client.id.clone());
+            }
+        }
+    }
+
+    /// A connection has closed. Whether this member did that, and its client is in its groups still.
+    pub fn was_sent_away(&self, connection: ConnectionId) -> bool {
+        self.away.lock().closing.remove(&connection)
+    }
+
+    /// A client has left a group.
+    pub fn leave(&self, group: &str, client_id: &str) {
+        if let Some(ids) = self.away.lock().ids.get_mut(group) {
+            ids.remove(client_id);
+        }
+    }
+
+    /// Consumers of a group that were sent away and may not be back at `now`.
+    pub fn away(&self, group: &str, now: Instant) -> BTreeSet<String> {
+        let mut away = self.away.lock();
+        if self.knows(now) == Knows::All {
+            away.ids.clear();
+        }
+        away.ids.get(group).cloned().unwrap_or_default()
     }
 }
 

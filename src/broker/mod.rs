@@ -55,6 +55,7 @@ use std::time::Instant;
 use parking_lot::RwLock;
 
 use crate::clock;
+use crate::net::ConnectionId;
 use crate::protocol::command::RemotingCommand;
 use crate::protocol::names;
 use crate::raft::command::{Command, Outcome};
@@ -121,6 +122,8 @@ pub struct Broker {
     pull_offsets: PullOffsets,
     /// Who was told of in the log for offsets that no group can have.
     refused_offsets: LogLimit<IpAddr>,
+    /// Consumers that were told to ask the leader, by connection and queue.
+    sent_to_leader: LogLimit<(ConnectionId, String, u32)>,
     stats: Stats,
     unique_ids: UniqueIds,
     announcer: Announcer,

@@ -45,8 +45,12 @@ pub(super) async fn run(broker: Arc<Broker>, server: Weak<Server>) {
 }
 
 fn break_off(broker: &Broker, server: &Server) {
-    broker.suspects.note_break(clock::now());
-    let stay = suspects::only_consume(&broker.producers.read(), broker.consumers.read().members());
+    let now = clock::now();
+    broker.suspects.note_break(now);
+    let consumers = broker.consumers.read();
+    let stay = suspects::only_consume(&broker.producers.read(), consumers.members());
+    broker.acquaintance.send_away(consumers.members(), |id| stay.contains(&id), now);
+    drop(consumers);
     server.close_those(|connection| !stay.contains(&connection.id()));
     broker.group.are_closed();
 }

@@ -385,6 +385,7 @@ fn broker(
         offset_commits: OffsetCommits::default(),
         pull_offsets: PullOffsets::default(),
         refused_offsets: LogLimit::minutely(),
+        sent_to_leader: LogLimit::new(Duration::from_secs(1)),
         announcer: Announcer::default(),
         steering: Steering::default(),
         detours: Detours::default(),

@@ -199,6 +199,7 @@ pub(in crate::broker) fn unregister(broker: &Broker, request: &Request) -> Answe
         broker.producers.write().leave(group, connection);
     }
     if let Some(group) = &header.consumer_group {
+        broker.acquaintance.leave(group, &header.client_id);
         let left = broker.consumers.write().leave(group, connection);
         if left {
             broker.tell_members(&broker.tables(), group);
@@ -212,18 +213,16 @@ pub(in crate::broker) fn unregister(broker: &Broker, request: &Request) -> Answe
 pub(in crate::broker) fn consumer_ids(broker: Arc<Broker>, request: Request) -> Answering {
     Box::pin(async move {
         let group = GetConsumerList::parse(&request.command)?.consumer_group;
-        let elsewhere = match broker.acquaintance.knows(clock::now()) {
-            Knows::Some if group.len() <= NAME_BYTES_MAX => {
-                broker.group.consumers_elsewhere(group.clone()).await
-            }
-            Knows::Some | Knows::All => Arc::default(),
-        };
-        consumer_list(&broker, group, &elsewhere)
+        let now = clock::now();
+        let mut ids = broker.acquaintance.away(&group, now);
+        if broker.acquaintance.knows(now) == Knows::Some && group.len() <= NAME_BYTES_MAX {
+            ids.extend(broker.group.consumers_elsewhere(group.clone()).await.iter().cloned());
+        }
+        consumer_list(&broker, group, ids)
     })
 }
 
-fn consumer_list(broker: &Broker, group: String, elsewhere: &BTreeSet<String>) -> Answer {
-    let mut ids = elsewhere.clone();
+fn consumer_list(broker: &Broker, group: String, mut ids: BTreeSet<String>) -> Answer {
     let consumers = broker.consumers.read();
     ids.extend(consumers.members().of(&group).map(|(_, client)| client.id.clone()));
     drop(consumers);
@@ -337,7 +336,8 @@ impl Broker {
         let left = self.consumers.write().forget(connection);
         self.channels.forget(connection);
         self.detours.forget(connection);
-        if !left.is_empty() {
+        // Who was sent away consumes on, through other members.
+        if !self.acquaintance.was_sent_away(connection) && !left.is_empty() {
             let tables = self.tables();
             left.iter().for_each(|group| self.tell_members(&tables, group));
         }

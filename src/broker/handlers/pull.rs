@@ -108,7 +108,7 @@ pub(in crate::broker) fn pull(
         }
         Err(error) => {
             tracing::debug!(peer = %reply.connection().peer(), %error, "pull refused");
-            let leader = check::ask_leader(broker, &command, &error);
+            let leader = check::ask_leader(broker, reply.connection().id(), &command, &error);
             reply.answer(leader.unwrap_or_else(|| error.answer()));
             Handled::Done
         }

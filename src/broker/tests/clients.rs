@@ -1,4 +1,5 @@
 use super::*;
+use crate::clock;
 use crate::protocol::bodies::{self, ConsumerList, LockBatch, LockedQueues, MessageQueue};
 
 pub(super) fn heartbeat(client: &str, topic: &str, version: i64) -> RemotingCommand {
@@ -47,6 +48,41 @@ async fn a_heartbeat_makes_a_member_and_members_hear_of_each_other() {
     until(|| !consumers.read().members().has("g")).await;
     let none = broker.ask(RequestCode::GET_CONSUMER_LIST_BY_GROUP, &[("consumerGroup", "g")]).await;
     assert_eq!((none.code, remark(&none)), (1, "no consumer for this group, g"));
+    broker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn consumers_that_were_sent_away_are_in_their_group_until_they_had_time_to_come_back() {
+    let broker = deploy().await;
+    broker.create_topic("T", 1).await;
+    let (heard, mut hears) = tokio::sync::mpsc::channel(8);
+    let options = ClientOptions { handler: Some(Arc::new(Heard(heard))), ..Default::default() };
+    let stays = Client::new(options);
+    stays.call(&broker.address, heartbeat("stays", "T", 1), WITHIN).await.unwrap();
+    let away = [(); 2].map(|()| Client::new(ClientOptions::default()));
+    for (client, id) in away.iter().zip(["a", "b"]) {
+        client.call(&broker.address, heartbeat(id, "T", 1), WITHIN).await.unwrap();
+    }
+    for _ in 0..3 {
+        hears.recv().await.unwrap(); // of itself and of the others
+    }
+    let ids = || async {
+        let of = [("consumerGroup", "g")];
+        let answer = broker.ask(RequestCode::GET_CONSUMER_LIST_BY_GROUP, &of).await;
+        bodies::decode::<ConsumerList>(&answer.body).unwrap().consumer_id_list
+    };
+    let (of, now) = (broker.running.broker(), clock::now());
+    let stays_at = of.consumers.read().members().find("g", "stays").unwrap();
+    let later = now + Duration::from_secs(3600);
+    of.acquaintance.send_away(of.consumers.read().members(), |id| id == stays_at, later);
+    drop(away);
+    until(|| of.consumers.read().members().of("g").count() == 1).await;
+    assert_eq!(ids().await, ["a", "b", "stays"]);
+    assert!(hears.try_recv().is_err(), "nobody takes the queues of others");
+    let goodbye = [("clientID", "a"), ("consumerGroup", "g")];
+    assert_eq!(broker.ask(RequestCode::UNREGISTER_CLIENT, &goodbye).await.code, 0);
+    assert_eq!(ids().await, ["b", "stays"], "over another connection");
+    assert!(of.acquaintance.away("g", later).is_empty());
     broker.stop().await;
 }
 

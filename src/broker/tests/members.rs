@@ -303,6 +303,8 @@ async fn a_consumer_whose_heartbeat_a_follower_missed_reads_at_the_leader_until_
     let answer = follower.call(holding(0, 0)).await;
     assert_eq!((answer.code, suggested(&answer)), (20, 0));
     assert_eq!(answer.ext.get("nextBeginOffset"), Some("0"));
+    let spins = follower.call(holding(0, 0)).await;
+    assert_eq!(spins.code, 24, "who takes it for the leader waits 3 s before it asks again");
     assert_eq!(leader.call(holding(0, 0)).await.code, 24, "nobody knows it");
     beat(&trio).await;
     leader.send("T", 0, "x", "m").await;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::clock;
 use crate::ids::LEADER_BROKER_ID;
-use crate::net::ReplyTo;
+use crate::net::{ConnectionId, ReplyTo};
 use crate::protocol::bodies::{MessageModel, SubscriptionData};
 use crate::protocol::codes::{RequestCode, ResponseCode};
 use crate::protocol::command::RemotingCommand;
@@ -83,9 +83,11 @@ pub(super) fn check(
 }
 
 /// The answer to a consumer whose heartbeat this member has missed, as one that was started a
-/// moment ago has: it comes each 30 s, and until then its pulls go to the leader, which has it.
+/// moment ago has: it comes each 30 s, and until then its pulls go to the leader, which has it. Once
+/// a second for a queue: who takes this member for the leader still asks here again, at once.
 pub(super) fn ask_leader(
     broker: &Broker,
+    connection: ConnectionId,
     command: &RemotingCommand,
     error: &RequestError,
 ) -> Option<RemotingCommand> {
@@ -95,6 +97,7 @@ pub(super) fn ask_leader(
     let request = PullRequest::parse(command).ok().filter(|_| lacks_heartbeat && follows)?;
     let queue_id = request.queue_id.unsigned_abs(); // checked before the subscription
     let bounds = broker.group.queues().bounds(request.topic, queue_id).ok()?;
+    broker.sent_to_leader.allow((connection, request.topic.to_owned(), queue_id), clock::now())?;
     let head = PullAnswer {
         suggest_which_broker_id: LEADER_BROKER_ID.0,
         next_begin_offset: request.queue_offset,
