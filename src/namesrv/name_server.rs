@@ -11,7 +11,10 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use tokio::{sync::Notify, time};
+use tokio::{
+    sync::Notify,
+    time::{self, MissedTickBehavior},
+};
 use tracing::{info, warn};
 
 use super::{
@@ -164,13 +167,22 @@ impl NameServer {
         log_departed(&departed, "connection closed");
     }
 
-    /// Takes out silent brokers every `interval`, for ever.
+    /// Takes out silent brokers every `interval`, for ever. After a standstill of its own it hears
+    /// them first: what they have said since has not been read yet.
     pub async fn expire_silent(&self, interval: Duration) {
         let mut ticks = time::interval(interval);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut last = clock::now();
         loop {
             ticks.tick().await;
+            let now = clock::now();
+            let stood_still = stood_still(now.duration_since(last), interval);
+            last = now;
+            if stood_still {
+                continue;
+            }
             let mut state = self.state.lock();
-            let departed = state.table.expire(clock::now());
+            let departed = state.table.expire(now);
             let channels = departed.iter().filter_map(|gone| state.channels.get(&gone.channel));
             let connections: Vec<_> = channels.map(Arc::clone).collect();
             drop(state);
@@ -282,6 +294,11 @@ fn wait_until(
     }
 }
 
+/// Whether this process stood still between two looks, which are `interval` apart else. Pure.
+fn stood_still(between: Duration, interval: Duration) -> bool {
+    between >= 2 * interval
+}
+
 /// The answer that says why not.
 pub(super) fn refusal(refusal: &Refusal) -> RemotingCommand {
     RemotingCommand::error(super::error::response_code(refusal), refusal.to_string())
@@ -298,6 +315,19 @@ pub(super) fn log_departed(departed: &[Departed], reason: &'static str) {
             info!(%group, broker_id, %address, reason, "broker gone");
         } else {
             warn!(%group, broker_id, %address, reason, "broker gone");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_look_that_comes_late_by_a_whole_interval_is_none() {
+        let interval = Duration::from_secs(5);
+        for (seconds, want) in [(0, false), (5, false), (9, false), (10, true), (3600, true)] {
+            assert_eq!(stood_still(Duration::from_secs(seconds), interval), want, "{seconds}");
         }
     }
 }

@@ -28,6 +28,8 @@ pub const REMARK_BYTES_MAX: usize = 4096;
 const TYPE_JSON: u8 = 0;
 const TYPE_BINARY: u8 = 1;
 const HEADER_BYTES_MAX: usize = 0xFF_FFFF; // 24 bits
+/// Of a header, beyond twice the length of its body, that is kept as long as the body is.
+const HEADER_BYTES_KEPT: usize = 1024;
 /// Length field and header length: what stands before the header.
 const PREFIX_BYTES: usize = 8;
 
@@ -176,7 +178,11 @@ impl RemotingCommand {
             other => return Err(DecodeError::SerializeType(other)),
         };
         frame.advance(header_bytes);
-        Ok(Self { body: frame, ..command })
+        // Who keeps the body keeps the frame: not a header of megabytes for a few bytes.
+        let kept = frame.len().saturating_mul(2).saturating_add(HEADER_BYTES_KEPT);
+        let is_small = header_bytes > kept;
+        let body = if is_small { Bytes::copy_from_slice(&frame) } else { frame };
+        Ok(Self { body, ..command })
     }
 
     /// Writes length and header of a frame whose body, of `body_bytes`, follows separately.
@@ -231,6 +237,22 @@ mod tests {
         let length = u32::try_from(header.len()).unwrap();
         let frame = [&length.to_be_bytes()[..], header.as_bytes(), b"body"].concat();
         RemotingCommand::decode(frame.into())
+    }
+
+    #[test]
+    fn a_small_body_does_not_keep_a_large_header() {
+        for (header_bytes, body_bytes, keeps) in
+            [(900, 10, true), (3_000, 10, false), (3_000, 1_000, true), (1 << 20, 1_000, false)]
+        {
+            let padding = "x".repeat(header_bytes - 50);
+            let header = format!("{{\"code\":310,\"extFields\":{{\"a\":\"{padding}\"}}}}");
+            let length = u32::try_from(header.len()).unwrap().to_be_bytes();
+            let body = vec![7; body_bytes];
+            let frame = Bytes::from([&length, header.as_bytes(), &body].concat());
+            let command = RemotingCommand::decode(frame.clone()).unwrap();
+            assert_eq!(command.body, body);
+            assert_eq!(frame.is_unique(), !keeps, "{header_bytes} {body_bytes}");
+        }
     }
 
     #[test]

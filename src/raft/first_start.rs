@@ -21,6 +21,8 @@ pub(super) struct Answered {
     pub store_id: StoreId,
     /// Whether that store never saw a vote or an entry.
     pub empty: bool,
+    /// Whether it has entries.
+    pub has_entries: bool,
     /// Who takes writes, as far as it knows.
     pub leader: Option<String>,
     /// Its `dLegerPeers`.
@@ -77,6 +79,7 @@ impl From<proto::StateResponse> for Answered {
         Self {
             store_id: StoreId(state.store_id),
             empty: state.empty,
+            has_entries: state.last.is_some(),
             leader: Some(state.leader).filter(|name| !name.is_empty()),
             peers: state.peers,
             recorded,
@@ -133,7 +136,7 @@ pub(super) fn first_start(
     calls: Calls<'_>,
 ) -> FirstStart {
     let (mut members, here) = (BTreeMap::new(), peers.to_string());
-    let (mut missing, mut belong) = (Vec::new(), Vec::new());
+    let (mut missing, mut belong, mut is_started) = (Vec::new(), Vec::new(), false);
     for (name, address) in peers.iter() {
         let (name_of, address_of) = (name.to_owned(), address.to_string());
         let member = Member { name: name_of, address: address_of, ..Member::default() };
@@ -155,21 +158,20 @@ pub(super) fn first_start(
             Some(Ok(answered)) if answered.empty => {
                 members.insert(answered.store_id.0, member);
             }
-            Some(Ok(_)) => belong.push(name),
+            Some(Ok(answered)) => {
+                is_started |= answered.has_entries;
+                belong.push(name);
+            }
             Some(Err(why)) => missing.push(format!("{name} at {address} ({why})")),
             None => missing.push(format!("{name} at {address}")),
         }
     }
     if !belong.is_empty() {
-        let mut leaders =
-            answers.values().filter_map(|answer| answer.as_ref().ok()?.leader.as_deref());
-        // Who has not noticed yet takes the store that is lost for the leader.
-        let leader = leaders.find(|leader| *leader != own.0);
-        if let Some(text) = not_a_member(own.0, peers, answers, leader) {
-            return FirstStart::Wait(Awaits::Operator.because(text));
-        }
-        let text = to_be_taken_in(&belong, leader, &missing);
-        return FirstStart::Wait(Awaits::Leader.because(text));
+        let awaited = match is_started || !missing.is_empty() {
+            true => of_started(own.0, peers, answers, (&belong, &missing)),
+            false => Awaits::Operator.because(of_unfinished(&belong)),
+        };
+        return FirstStart::Wait(awaited);
     }
     let wait = |what: String| {
         let text = format!("the group is not started yet: {what}");
@@ -194,6 +196,31 @@ pub(super) fn first_start(
         Some((first, _)) => wait(format!("waiting for {first} to start it")),
         None => wait("no members are configured".to_owned()),
     }
+}
+
+/// What a member with a new store waits for beside others whose stores are not new.
+fn of_started(
+    own: &str,
+    peers: &Peers,
+    answers: &Answers,
+    (belong, missing): (&[&str], &[String]),
+) -> Awaited {
+    let mut leaders = answers.values().filter_map(|answer| answer.as_ref().ok()?.leader.as_deref());
+    // Who has not noticed yet takes the store that is lost for the leader.
+    let leader = leaders.find(|leader| *leader != own);
+    match not_a_member(own, peers, answers, leader) {
+        Some(text) => Awaits::Operator.because(text),
+        None => Awaits::Leader.because(to_be_taken_in(belong, leader, missing)),
+    }
+}
+
+/// What it waits for if those have voted, and have no entry.
+fn of_unfinished(voted: &[&str]) -> String {
+    format!(
+        "{} voted for a start of the group that was never finished: the store of who began it is \
+         gone; stop all members, empty their stores, which have no entries, and start them",
+        voted.join(" and ")
+    )
 }
 
 /// What a member with a new store waits for in a group that was started long ago.
@@ -312,7 +339,8 @@ mod tests {
 
     fn answered(store_id: u64, empty: bool) -> Result<Answered, NoAnswer> {
         let (store_id, peers, recorded) = (StoreId(store_id), peers().to_string(), None);
-        Ok(Answered { store_id, empty, leader: None, peers, recorded, reads: Reads::OWN })
+        let (has_entries, leader, reads) = (!empty, None, Reads::OWN);
+        Ok(Answered { store_id, empty, has_entries, leader, peers, recorded, reads })
     }
 
     fn gone() -> Result<Answered, NoAnswer> {
@@ -351,6 +379,24 @@ mod tests {
                 "the group is not started yet: waiting for n2 at n2:1 (no route)".to_owned()
             ))
         );
+    }
+
+    #[test]
+    fn a_start_that_was_never_finished_is_told_as_one() {
+        let voted = |id| Ok(Answered { has_entries: false, ..answered(id, false).unwrap() });
+        let of = |n1, n2| BTreeMap::from([("n1".to_owned(), n1), ("n2".to_owned(), n2)]);
+        let rows = [
+            (of(voted(2), voted(3)), Awaits::Operator),
+            (of(voted(2), answered(3, true)), Awaits::Operator),
+            (of(voted(2), answered(3, false)), Awaits::Leader),
+            (of(voted(2), gone()), Awaits::Leader), // it may have entries
+        ];
+        for (answers, want) in rows {
+            let wait = first_start(("n0", StoreId(1)), &peers(), &answers, QUIET);
+            let FirstStart::Wait(Awaited { what, why }) = wait else { panic!("{wait:?}") };
+            assert_eq!(what, want, "{why}");
+            assert_eq!(why.contains("empty their stores"), want == Awaits::Operator, "{why}");
+        }
     }
 
     #[test]

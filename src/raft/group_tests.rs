@@ -15,7 +15,7 @@ use tonic::Request;
 
 use super::command::{Command, OffsetCommit};
 use super::handover;
-use super::introduction::Introduction;
+use super::introduction::{Introduction, is_of_stranger};
 use super::lineage::Said;
 use super::start;
 use super::type_config::ballot;
@@ -752,4 +752,14 @@ fn a_new_group_writes_the_newest_version_at_once_and_refuses_who_does_not_read_i
         .unwrap_err();
     let text = refused.message();
     assert!(text.contains("n1 (calling) reads version 1: start n1 with the build of n0"), "{text}");
+    assert!(!is_of_stranger(&refused), "it is the member that was called");
+
+    let stranger = Introduction { group: "other".to_owned(), ..older };
+    let mut request = Request::new(proto::StateRequest {});
+    stranger.put(GroupVersion::NEWEST, Said::default(), request.metadata_mut());
+    let url = format!("http://{}", cluster.peers.address("n0").unwrap());
+    let refused = runtime
+        .block_on(async { PeerClient::connect(url).await.unwrap().state(request).await })
+        .unwrap_err();
+    assert!(is_of_stranger(&refused), "{refused}");
 }

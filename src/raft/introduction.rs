@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use bincode::{Decode, Encode};
+use tonic::Status;
 use tonic::metadata::{MetadataMap, MetadataValue};
 
 use crate::ids::StoreId;
@@ -250,6 +251,21 @@ impl Introduction {
             here: StoreId(self.store_id),
         })
     }
+}
+
+/// Set in an answer of whoever is not the member that was called: of another group or lineage, or of
+/// another name.
+const STRANGER_KEY: &str = "rmq-stranger";
+
+/// The refusal of somebody who is not the member that was called.
+pub(super) fn of_stranger(mut status: Status) -> Status {
+    status.metadata_mut().insert(STRANGER_KEY, MetadataValue::from_static("1"));
+    status
+}
+
+/// Whether it is one. Builds before this one do not say.
+pub(super) fn is_of_stranger(status: &Status) -> bool {
+    status.metadata().contains_key(STRANGER_KEY)
 }
 
 /// Adds a value with its CRC-32C behind it: damage is no difference between members.

@@ -37,7 +37,7 @@ use crate::raft::commit_news::{CommitNews, Eager};
 use crate::raft::dial::{Dial, Links};
 use crate::raft::directory::Directory;
 use crate::raft::doubt::Doubt;
-use crate::raft::introduction::Introduction;
+use crate::raft::introduction::{Introduction, of_stranger};
 use crate::raft::lineage::Belonging;
 use crate::raft::membership::{self, Member};
 use crate::raft::offers::Offers;
@@ -171,7 +171,7 @@ impl Network {
         let answer = within(limit, PeerClient::new(channel).state(request)).await?;
         if answer.member != name {
             let text = format!("{} answers there", answer.member);
-            return Err(Status::failed_precondition(text));
+            return Err(of_stranger(Status::failed_precondition(text)));
         }
         Ok(answer)
     }

@@ -73,6 +73,8 @@ enum Answer {
     There { store_id: StoreId, last: Option<EntryId>, leader: Option<String> },
     /// It is running and will not talk with this one.
     Declined(String),
+    /// Somebody else is at its address, or it is of another group by now.
+    Stranger(String),
     /// It could not be asked.
     Silent(String),
 }
@@ -146,7 +148,10 @@ fn refusal(facts: &Facts) -> Option<String> {
     }
     let led = facts.others.iter().find_map(|other| match &other.answer {
         Answer::There { leader: Some(leader), .. } => Some((&other.name, leader)),
-        Answer::There { leader: None, .. } | Answer::Declined(_) | Answer::Silent(_) => None,
+        Answer::There { leader: None, .. }
+        | Answer::Declined(_)
+        | Answer::Stranger(_)
+        | Answer::Silent(_) => None,
     });
     if let Some((name, leader)) = led {
         return Some(format!(
@@ -198,7 +203,7 @@ fn is_running(facts: &Facts, id: u64) -> bool {
     match answer.map(|other| &other.answer) {
         Some(Answer::There { store_id, .. }) => store_id.0 == id,
         Some(Answer::Declined(_)) => true,
-        Some(Answer::Silent(_)) | None => false,
+        Some(Answer::Stranger(_) | Answer::Silent(_)) | None => false,
     }
 }
 
@@ -247,6 +252,7 @@ fn of_other(facts: &Facts, other: &Other) -> String {
     let answer = match &other.answer {
         Answer::Silent(why) => format!("does not answer ({why})"),
         Answer::Declined(why) => format!("refuses: {why}"),
+        Answer::Stranger(why) => format!("somebody else is there: {why}"),
         Answer::There { last: None, .. } => "answers, and has no entries".to_owned(),
         Answer::There { last: Some(last), store_id, .. } => {
             let known = facts.membership.get_node(&store_id.0).is_some();

@@ -25,7 +25,7 @@ use crate::raft::doubt::Doubt;
 use crate::raft::forwarded::Forwarded;
 use crate::raft::heard::Heard;
 use crate::raft::incoming::Introduced;
-use crate::raft::introduction::{Introduction, Refusal, Told};
+use crate::raft::introduction::{Introduction, Refusal, Told, of_stranger};
 use crate::raft::lineage::{Belonging, Said};
 use crate::raft::membership;
 use crate::raft::offers::Offers;
@@ -179,7 +179,12 @@ impl PeerService {
                 | Refusal::OtherStore { .. }
                 | Refusal::NotIntroduced(_) => Code::FailedPrecondition,
             };
-            Status::new(code, refusal.to_string())
+            let status = Status::new(code, refusal.to_string());
+            match refusal {
+                Refusal::Differs { what: "brokerClusterName" | "dLegerGroup", .. }
+                | Refusal::OtherLineage { .. } => of_stranger(status),
+                _ => status,
+            }
         })
     }
 }

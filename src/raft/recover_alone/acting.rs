@@ -15,6 +15,7 @@ use crate::raft::dial::{Links, Tcp};
 use crate::raft::error::StorageError;
 use crate::raft::first_start::NoAnswer;
 use crate::raft::group::GroupOptions;
+use crate::raft::introduction::is_of_stranger;
 use crate::raft::lineage::time;
 use crate::raft::network::Network;
 use crate::raft::open::{self, Opened};
@@ -163,6 +164,7 @@ async fn ask(network: &Network, name: String) -> Other {
             last: state.last.map(|last| entry_id(&wire::to_log_id(last))),
             leader: Some(state.leader).filter(|leader| !leader.is_empty()),
         },
+        Err(status) if is_of_stranger(&status) => Answer::Stranger(status.message().to_owned()),
         Err(status) => match NoAnswer::of(&status) {
             NoAnswer::Refused(why) => Answer::Declined(why),
             NoAnswer::Failed(_) if network.is_refused(&name).await => {

@@ -80,6 +80,12 @@ fn who_is_not_alone_is_told_what_to_start_instead() {
             vec![("n0", Answer::Declined("why".to_owned())), ("n2", silent())],
             Some("n0 answers"),
         ),
+        (
+            "somebody else at its address",
+            group(3, 3),
+            vec![("n0", Answer::Stranger("n5 answers there".to_owned())), ("n2", silent())],
+            None,
+        ),
         ("one of four", group(5, 5), vec![("n0", there(1)), ("n2", silent())], None),
         (
             "two of four",
@@ -159,13 +165,20 @@ fn what_was_begun_is_finished_whoever_answers_now() {
 #[test]
 fn the_report_says_what_may_be_lost_and_what_may_be_there() {
     let text = |facts: &Facts| report(facts, "c0de");
-    let answers = [("n0", silent()), ("n2", there(8)), ("n3", Answer::Declined("why".to_owned()))];
+    let text_of = |text: &str| text.to_owned();
+    let answers = [
+        ("n0", silent()),
+        ("n2", there(8)),
+        ("n3", Answer::Declined(text_of("why"))),
+        ("n4", Answer::Stranger(text_of("n5 answers there"))),
+    ];
     let known = facts(group(3, 3), &answers);
     for part in [
         "n1  this member, last entry 9 of term 3\n",
         "n0 at n0:1  does not answer (nobody listens there)\n",
         "n2 at n2:1  answers, last entry 7 of term 3, in another store than the log has\n",
         "n3 at n3:1, in dLegerPeers only  refuses: why\n",
+        "n4 at n4:1, in dLegerPeers only  somebody else is there: n5 answers there\n",
         "after entry 9 of term 3 and that only others have; its last message was stored at \
          1970-01-01T00:00:01Z, 60 s ago\n",
         "  the 2 entries after 7, the last that is known to be committed",
