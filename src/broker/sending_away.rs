@@ -47,10 +47,11 @@ pub(super) async fn run(broker: Arc<Broker>, server: Weak<Server>) {
 fn break_off(broker: &Broker, server: &Server) {
     let now = clock::now();
     broker.suspects.note_break(now);
-    let consumers = broker.consumers.read();
-    let stay = suspects::only_consume(&broker.producers.read(), consumers.members());
+    // In this order, as everywhere: a writer waits between two readers that take them crosswise.
+    let (producers, consumers) = (broker.producers.read(), broker.consumers.read());
+    let stay = suspects::only_consume(&producers, consumers.members());
     broker.acquaintance.send_away(consumers.members(), |id| stay.contains(&id), now);
-    drop(consumers);
+    drop((producers, consumers));
     server.close_those(|connection| !stay.contains(&connection.id()));
     broker.group.are_closed();
 }
