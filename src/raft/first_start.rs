@@ -177,7 +177,9 @@ pub(super) fn first_start(
         let text = format!("the group is not started yet: {what}");
         FirstStart::Wait(Awaits::Start.because(text))
     };
-    if let Some(caller) = calls.former {
+    // Whoever was emptied since knows of no group any more.
+    let is_empty = |caller: &&str| matches!(answers.get(*caller), Some(Ok(said)) if said.empty);
+    if let Some(caller) = calls.former.filter(|caller| !is_empty(caller)) {
         let text = format!(
             "this member's store is new, and {caller} calls the one that it had before: the group \
              goes on without it, and its leader will take this member in; add {caller} to \
@@ -408,6 +410,7 @@ mod tests {
             (&alone, Answers::new(), Calls { all: false, ..QUIET }, Some(Awaits::Start)),
             (&alone, Answers::new(), Calls { former: Some("n1"), ..QUIET }, Some(Awaits::Leader)),
             (&peers(), both.clone(), Calls { all: false, ..QUIET }, None),
+            (&peers(), both.clone(), Calls { former: Some("n1"), ..QUIET }, None), // emptied, too
             (&peers(), both, Calls { former: Some("n3"), ..QUIET }, Some(Awaits::Leader)),
         ];
         for (peers, answers, calls, want) in rows {
